@@ -1,0 +1,177 @@
+//! Tensor types of GGUF files (`ggml_type`): name, values a block, bytes a block.
+
+use std::fmt;
+
+/// How a tensor's values are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TensorType {
+    /// IEEE single precision.
+    F32,
+    /// IEEE half precision.
+    F16,
+    /// The upper half of a single.
+    BF16,
+    /// 32 values: f16 scale, 16 bytes of nibbles offset by 8.
+    Q4_0,
+    /// 32 values: f16 scale, f16 minimum, 16 bytes of nibbles.
+    Q4_1,
+    /// 32 values: f16 scale, 32 signed bytes.
+    Q8_0,
+    /// 256 values: low nibbles, high two bits, 16 signed scales, f16 scale.
+    Q6K,
+    /// A type whose size is known but which is not read: its entry in the table of ggml types.
+    Other(&'static OtherType),
+}
+
+/// A type that is known by name and size only.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct OtherType {
+    id: u32,
+    name: &'static str,
+    block_len: u64,
+    block_bytes: u64,
+}
+
+const fn other(id: u32, name: &'static str, block_len: u64, block_bytes: u64) -> OtherType {
+    OtherType { id, name, block_len, block_bytes }
+}
+
+/// Sizes as `ggml-common.h` lays them out.
+static OTHERS: [OtherType; 24] = [
+    other(6, "Q5_0", 32, 22),
+    other(7, "Q5_1", 32, 24),
+    other(9, "Q8_1", 32, 36),
+    other(10, "Q2_K", 256, 84),
+    other(11, "Q3_K", 256, 110),
+    other(12, "Q4_K", 256, 144),
+    other(13, "Q5_K", 256, 176),
+    other(15, "Q8_K", 256, 292),
+    other(16, "IQ2_XXS", 256, 66),
+    other(17, "IQ2_XS", 256, 74),
+    other(18, "IQ3_XXS", 256, 98),
+    other(19, "IQ1_S", 256, 50),
+    other(20, "IQ4_NL", 32, 18),
+    other(21, "IQ3_S", 256, 110),
+    other(22, "IQ2_S", 256, 82),
+    other(23, "IQ4_XS", 256, 136),
+    other(24, "I8", 1, 1),
+    other(25, "I16", 1, 2),
+    other(26, "I32", 1, 4),
+    other(27, "I64", 1, 8),
+    other(28, "F64", 1, 8),
+    other(29, "IQ1_M", 256, 56),
+    other(34, "TQ1_0", 256, 54),
+    other(35, "TQ2_0", 256, 66),
+];
+
+impl TensorType {
+    /// The types whose rows can be read, for messages.
+    pub const READABLE: &'static str = "F32, F16, BF16, Q8_0, Q4_0, Q4_1 or Q6_K";
+
+    /// The type with this id.
+    ///
+    /// # Errors
+    ///
+    /// The text that names an id which is unknown, or whose layout depends on the program that
+    /// wrote the file.
+    pub fn from_id(id: u32) -> Result<Self, String> {
+        Ok(match id {
+            0 => Self::F32,
+            1 => Self::F16,
+            2 => Self::Q4_0,
+            3 => Self::Q4_1,
+            8 => Self::Q8_0,
+            14 => Self::Q6K,
+            30 => Self::BF16,
+            36 => return Err(clash(id, "I2_S of bitnet.cpp or the removed IQ4_NL_4_4 of ggml")),
+            37 => return Err(clash(id, "I8_S of bitnet.cpp or the removed IQ4_NL_4_8 of ggml")),
+            38 => return Err(clash(id, "TL1 of bitnet.cpp or the removed IQ4_NL_8_8 of ggml")),
+            39 => return Err(clash(id, "TL2 of bitnet.cpp or MXFP4 of ggml")),
+            _ => match OTHERS.iter().find(|t| t.id == id) {
+                Some(known) => Self::Other(known),
+                None => return Err(format!("unknown type id {id}")),
+            },
+        })
+    }
+
+    /// The name that ggml gives the type.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::BF16 => "BF16",
+            Self::Q4_0 => "Q4_0",
+            Self::Q4_1 => "Q4_1",
+            Self::Q8_0 => "Q8_0",
+            Self::Q6K => "Q6_K",
+            Self::Other(known) => known.name,
+        }
+    }
+
+    /// Values in one block; a row holds a whole number of blocks.
+    #[must_use]
+    pub fn block_len(self) -> u64 {
+        match self {
+            Self::F32 | Self::F16 | Self::BF16 => 1,
+            Self::Q4_0 | Self::Q4_1 | Self::Q8_0 => 32,
+            Self::Q6K => 256,
+            Self::Other(known) => known.block_len,
+        }
+    }
+
+    /// Bytes in one block.
+    #[must_use]
+    pub fn block_bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::BF16 => 2,
+            Self::Q4_0 => 18,
+            Self::Q4_1 => 20,
+            Self::Q8_0 => 34,
+            Self::Q6K => 210,
+            Self::Other(known) => known.block_bytes,
+        }
+    }
+}
+
+fn clash(id: u32, both: &str) -> String {
+    format!("type id {id}, which is {both}: not told apart, so not read")
+}
+
+impl fmt::Display for TensorType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_give_their_names_and_sizes() {
+        let sizes = [
+            (0, "F32", 1, 4),
+            (1, "F16", 1, 2),
+            (2, "Q4_0", 32, 18),
+            (3, "Q4_1", 32, 20),
+            (8, "Q8_0", 32, 34),
+            (14, "Q6_K", 256, 210),
+            (30, "BF16", 1, 2),
+            (35, "TQ2_0", 256, 66),
+        ];
+        for (id, name, len, bytes) in sizes {
+            let kind = TensorType::from_id(id).unwrap();
+            assert_eq!((kind.name(), kind.block_len(), kind.block_bytes()), (name, len, bytes));
+        }
+    }
+
+    #[test]
+    fn an_id_with_two_meanings_is_refused_by_both_names() {
+        let message = TensorType::from_id(39).unwrap_err();
+        assert!(message.contains("TL2") && message.contains("MXFP4"), "{message}");
+        assert!(TensorType::from_id(4).unwrap_err().contains("unknown type id 4"));
+    }
+}

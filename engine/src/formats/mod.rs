@@ -1,0 +1,7 @@
+//! Model files: untrusted bytes in, checked metadata and tensors out.
+
+mod error;
+pub mod gguf;
+
+pub use error::FormatError;
+pub use gguf::GgufFile;

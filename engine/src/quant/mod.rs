@@ -1,0 +1,3 @@
+//! What a weight is: block formats of files.
+
+pub mod blocks;
