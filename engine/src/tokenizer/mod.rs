@@ -1,0 +1,218 @@
+//! Text to token ids and back, as the model's own file says.
+//!
+//! From GGUF metadata: `gpt2` (byte-level BPE, run by the `tokenizers` crate) and `llama`
+//! (SentencePiece BPE). From `tokenizer.json`: whatever the crate reads.
+//!
+//! Where a GGUF file is silent, llama.cpp's conventions hold: `llama` adds BOS and a space prefix
+//! and has BOS 1, EOS 2 and unknown 0; `gpt2` adds neither, but LLaMA 3's pre-tokenizer adds BOS.
+
+mod bpe;
+mod bytes;
+mod error;
+mod json;
+mod pre;
+mod spm;
+mod vocab;
+
+use std::path::Path;
+
+use crate::formats::gguf::GgufFile;
+use bytes::Pieces;
+pub use error::TokenizerError;
+use spm::Spm;
+use vocab::{TokenKind, Vocab};
+
+/// Texts of tokens that end a turn or a document, the most specific first.
+const TURN_ENDS: [&str; 6] =
+    ["<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>"];
+
+#[derive(Debug)]
+enum Encoder {
+    Crate(Box<tokenizers::Tokenizer>),
+    Spm(Spm),
+}
+
+/// A vocabulary and the rules that turn text into its ids.
+#[derive(Debug)]
+pub struct Tokenizer {
+    encoder: Encoder,
+    pieces: Pieces,
+    /// Decoding a whole text drops the space that encoding put first.
+    strip_space: bool,
+    bos: Option<u32>,
+    eos: Option<u32>,
+    eot: Option<u32>,
+    stops: Vec<u32>,
+    adds_bos: bool,
+    adds_eos: bool,
+}
+
+impl Tokenizer {
+    /// The tokenizer that a GGUF file carries.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenizerError::Format`] names the metadata key that is missing or wrong, and lists the
+    /// tokenizer models and pre-tokenizers that are known.
+    pub fn from_gguf(file: &GgufFile) -> Result<Self, TokenizerError> {
+        const MODEL: &str = "tokenizer.ggml.model";
+        let model = file.str(MODEL)?;
+        if !matches!(model, "gpt2" | "llama") {
+            let found = format!("{model:?}");
+            return Err(file.wrong_key(MODEL, "gpt2 or llama", found).into());
+        }
+        let is_spm = model == "llama";
+        let vocab = Vocab::read(file)?;
+        let special = |name: &str, otherwise: u32| {
+            let id = vocab.id(&format!("tokenizer.ggml.{name}_token_id"))?;
+            let exists = (otherwise as usize) < vocab.tokens.len();
+            Ok::<_, TokenizerError>(id.or((is_spm && exists).then_some(otherwise)))
+        };
+        let (bos, eos, unknown) = (special("bos", 1)?, special("eos", 2)?, special("unknown", 0)?);
+        let (encoder, pieces, strip_space, bos_by_default) = if is_spm {
+            let space = file.opt_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+            let spm = Spm::new(&vocab, unknown, space)?;
+            (Encoder::Spm(spm), spm::pieces(&vocab), space, true)
+        } else {
+            let pre = bpe::pre_of(&vocab)?;
+            let encoder = Encoder::Crate(Box::new(bpe::encoder(&vocab, pre)?));
+            (encoder, bpe::pieces(&vocab), false, pre.adds_bos)
+        };
+        let ends = turn_ends(|text| {
+            let mut all = vocab.iter();
+            all.find(|&(_, t, kind)| t == text && kind == TokenKind::Control).map(|(id, ..)| id)
+        });
+        let eot = vocab.id("tokenizer.ggml.eot_token_id")?.or(ends.first().copied());
+        Ok(Self {
+            encoder,
+            pieces,
+            strip_space,
+            bos,
+            eos,
+            eot,
+            stops: stop_ids(eos, eot, ends),
+            adds_bos: file.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(bos_by_default),
+            adds_eos: file.opt_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
+        })
+    }
+
+    /// The tokenizer of a `tokenizer.json`; BOS and EOS from the `tokenizer_config.json` in the same
+    /// folder when there is one, else from the file's own post-processor.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenizerError::Json`] when either file cannot be read or makes no tokenizer.
+    pub fn from_json(path: impl AsRef<Path>) -> Result<Self, TokenizerError> {
+        let loaded = json::load(path.as_ref())?;
+        let ends = turn_ends(|text| loaded.encoder.token_to_id(text));
+        let eot = ends.first().copied();
+        Ok(Self {
+            encoder: Encoder::Crate(Box::new(loaded.encoder)),
+            pieces: loaded.pieces,
+            strip_space: loaded.strip_space,
+            bos: loaded.bos,
+            eos: loaded.eos,
+            eot,
+            stops: stop_ids(loaded.eos, eot, ends),
+            adds_bos: loaded.adds_bos,
+            adds_eos: loaded.adds_eos,
+        })
+    }
+
+    /// The ids of `text`. Control tokens written out in the text become their ids. With
+    /// `add_special`, BOS and EOS are added where the file says so ([`Tokenizer::adds_bos`]).
+    ///
+    /// # Errors
+    ///
+    /// [`TokenizerError::Encode`] when the text defeats the encoder.
+    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, TokenizerError> {
+        let mut ids = Vec::new();
+        if add_special && self.adds_bos {
+            ids.extend(self.bos);
+        }
+        match &self.encoder {
+            Encoder::Spm(spm) => spm.encode(text, &mut ids),
+            Encoder::Crate(encoder) => {
+                let encoding = encoder.encode_fast(text, false);
+                let encoding = encoding.map_err(|e| TokenizerError::Encode { reason: e.to_string() })?;
+                ids.extend_from_slice(encoding.get_ids());
+            }
+        }
+        if add_special && self.adds_eos {
+            ids.extend(self.eos);
+        }
+        Ok(ids)
+    }
+
+    /// The text of `ids` as a whole: control tokens are left out, bytes that make no UTF-8 become
+    /// U+FFFD, and the space that SentencePiece puts before a text is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenizerError::UnknownId`] for an id beyond the vocabulary.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
+        let mut bytes = Vec::new();
+        for &id in ids {
+            bytes.extend_from_slice(self.piece(id)?);
+        }
+        let from = usize::from(self.strip_space && bytes.first() == Some(&b' '));
+        Ok(String::from_utf8_lossy(&bytes[from..]).into_owned())
+    }
+
+    /// The bytes that one id stands for: none for control tokens, and not always whole characters.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenizerError::UnknownId`] for an id beyond the vocabulary.
+    pub fn piece(&self, id: u32) -> Result<&[u8], TokenizerError> {
+        self.pieces.get(id).ok_or(TokenizerError::UnknownId { id, vocabulary: self.pieces.len() })
+    }
+
+    /// The number of ids.
+    #[must_use]
+    pub fn vocabulary(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// The token that begins a text, if the file names one.
+    #[must_use]
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The token that ends a text, if the file names one.
+    #[must_use]
+    pub fn eos(&self) -> Option<u32> {
+        self.eos
+    }
+
+    /// The token that ends a turn: the file's, else the first of the well-known ones it has.
+    #[must_use]
+    pub fn eot(&self) -> Option<u32> {
+        self.eot
+    }
+
+    /// Every token at which generation ends: EOS, EOT and well-known ends, sorted.
+    #[must_use]
+    pub fn stops(&self) -> &[u32] {
+        &self.stops
+    }
+
+    /// Whether the file wants BOS before a text.
+    #[must_use]
+    pub fn adds_bos(&self) -> bool {
+        self.adds_bos && self.bos.is_some()
+    }
+}
+
+fn turn_ends(id_of: impl Fn(&str) -> Option<u32>) -> Vec<u32> {
+    TURN_ENDS.iter().filter_map(|text| id_of(text)).collect()
+}
+
+fn stop_ids(eos: Option<u32>, eot: Option<u32>, mut ends: Vec<u32>) -> Vec<u32> {
+    ends.extend(eos);
+    ends.extend(eot);
+    ends.sort_unstable();
+    ends.dedup();
+    ends
+}

@@ -1,0 +1,68 @@
+//! Pre-tokenizers of GPT-2-style vocabularies: how text is split into words before merging.
+//!
+//! The expressions are those of the models' own `tokenizer.json` files; the names are the values of
+//! `tokenizer.ggml.pre`.
+
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{PreTokenizerWrapper, SplitDelimiterBehavior};
+
+const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+
+const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+const QWEN2: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// What llama.cpp falls back to when the file names no pre-tokenizer.
+const FALLBACK: [&str; 4] = [r"[\p{P}\$\+<=>\^~\|`]+", GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"];
+
+/// A way to split text, and what llama.cpp takes for granted along with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pre {
+    /// Applied one after another, each to the pieces of the one before.
+    patterns: &'static [&'static str],
+    /// A word that is itself a token is taken whole, whatever the merges say.
+    pub(super) ignore_merges: bool,
+    /// Whether BOS is put first when the file does not say.
+    pub(super) adds_bos: bool,
+}
+
+impl Pre {
+    /// The names that are known, for messages.
+    pub(super) const KNOWN: &'static str =
+        "one of: smollm, llama-bpe (llama3, llama-v3), gpt-2, qwen2 (deepseek-r1-qwen), default";
+
+    const fn new(patterns: &'static [&'static str]) -> Self {
+        Self { patterns, ignore_merges: false, adds_bos: false }
+    }
+
+    /// LLaMA 3's.
+    pub(super) const LLAMA_BPE: Self = Self { patterns: &[LLAMA3], ignore_merges: true, adds_bos: true };
+
+    /// The one that a `tokenizer.ggml.pre` names.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "smollm" => Self::new(&[r"\p{N}", GPT2]),
+            "llama-bpe" | "llama3" | "llama-v3" => Self::LLAMA_BPE,
+            "gpt-2" => Self::new(&[GPT2]),
+            "qwen2" | "deepseek-r1-qwen" => Self::new(&[QWEN2]),
+            "default" => Self::new(&FALLBACK),
+            _ => return None,
+        })
+    }
+
+    /// The splits, then bytes as their stand-ins.
+    pub(super) fn build(self) -> tokenizers::Result<PreTokenizerWrapper> {
+        let mut steps = Vec::with_capacity(self.patterns.len() + 1);
+        for pattern in self.patterns {
+            let pattern = SplitPattern::Regex((*pattern).to_owned());
+            let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false)?;
+            steps.push(PreTokenizerWrapper::Split(split));
+        }
+        let bytes = ByteLevel::new(false, false, false);
+        steps.push(PreTokenizerWrapper::ByteLevel(bytes));
+        Ok(PreTokenizerWrapper::Sequence(Sequence::new(steps)))
+    }
+}
