@@ -182,7 +182,21 @@ mod tests {
 
     #[test]
     fn bad_workloads_are_refused() {
-        for text in ["", "pp", "pp0", "tg-1", "tg+1", "pp512@", "pp512@d", "pp 512", "xx5", "pp99999999999", "pp1048577", "tg1@d1048577", "tgé"] {
+        for text in [
+            "",
+            "pp",
+            "pp0",
+            "tg-1",
+            "tg+1",
+            "pp512@",
+            "pp512@d",
+            "pp 512",
+            "xx5",
+            "pp99999999999",
+            "pp1048577",
+            "tg1@d1048577",
+            "tgé",
+        ] {
             let error = text.parse::<Workload>().unwrap_err();
             assert!(error.contains(text), "{error}");
         }
@@ -190,7 +204,14 @@ mod tests {
 
     #[test]
     fn cell_ids_name_what_differs() {
-        let mut cell = Cell { engine: "f16".into(), model: "7b".into(), threads: 2, workload: "tg128".parse().unwrap(), kv: KvCache::F16, isa: None };
+        let mut cell = Cell {
+            engine: "f16".into(),
+            model: "7b".into(),
+            threads: 2,
+            workload: "tg128".parse().unwrap(),
+            kv: KvCache::F16,
+            isa: None,
+        };
         assert_eq!(cell.id(), "f16/7b/t2/tg128");
         cell.isa = Some("avx2".into());
         cell.kv = KvCache::F32;

@@ -10,6 +10,7 @@ pub mod definition;
 pub mod error;
 pub mod model;
 pub mod record;
+pub mod run;
 pub mod schema;
 
 pub use catalogue::Catalogue;

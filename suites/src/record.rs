@@ -1,0 +1,264 @@
+//! The row every result is kept in: `results/<run>/records.jsonl`, one JSON object a line.
+//!
+//! Raw samples, integers, base units: `_ns` nanoseconds, `_bytes` bytes, `_uj` microjoules, `_ppb` parts per 10⁹.
+//! Unknown is `None` (and a reason where one is due), never 0.
+
+use crate::cell::Cell;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Version of [`Record`], [`crate::run::Run`] and [`crate::run::Plan`]; readers refuse any other.
+pub const SCHEMA: u32 = 1;
+
+/// One execution of one cell, in one worker process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Name of the run (its folder).
+    pub run: String,
+    /// Name of the suite.
+    pub suite: String,
+    /// What was measured.
+    pub cell: Cell,
+    /// Block: every cell runs once a block, in an order reshuffled by the seed.
+    pub block: u32,
+    /// Position in the whole run's order.
+    pub order: u32,
+    /// When the worker was started, RFC 3339, UTC.
+    pub started: String,
+    /// Build profile of the program that measured.
+    pub profile: String,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of a cell. A failure is a row, not a gap.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase", tag = "status")]
+pub enum Outcome {
+    /// Measured, and the answer was right.
+    Ok(Box<Measurement>),
+    /// Not measured, or measured with a wrong answer.
+    Failed(Failure),
+    /// Not attempted.
+    Na(NotApplicable),
+}
+
+/// Why a cell has no figures although it was attempted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Failure {
+    /// `spawn`, `load`, `check`, `measure`, `protocol`, `timeout`, `killed` or `reference`.
+    pub stage: String,
+    /// One line.
+    pub message: String,
+    /// The worker's last lines on stderr.
+    pub stderr_tail: String,
+    /// The failed check, where the answer was wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
+}
+
+/// Why a cell was not attempted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NotApplicable {
+    /// One line, as a table's footnote prints it.
+    pub reason: String,
+}
+
+/// Everything one worker measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Measurement {
+    /// What actually ran.
+    pub ran: Ran,
+    /// From the request to a model ready to run.
+    pub load_ns: u64,
+    /// The timed windows, in order; warm-up left out.
+    pub samples: Vec<Sample>,
+    /// Sizes counted by the engine.
+    pub footprint: Footprint,
+    /// The worker's memory.
+    pub memory: Memory,
+    /// Joules over the windows, or why there are none.
+    pub energy: Energy,
+    /// Counters over the windows.
+    pub counters: Vec<Counter>,
+    /// How the answer was checked.
+    pub check: Check,
+    /// What else the machine did meanwhile.
+    pub interference: Interference,
+}
+
+/// What actually ran, as opposed to what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ran {
+    /// Instruction-set path: `scalar`, `avx2` or `avx512`.
+    pub isa: String,
+    /// Packing of the linear layers.
+    pub linear: String,
+    /// Element type of the output head.
+    pub head: String,
+    /// Element type of the KV cache.
+    pub kv: String,
+    /// Build profile of the worker.
+    pub profile: String,
+    /// Whether each thread was pinned to a CPU.
+    pub pinned: bool,
+}
+
+/// One timed window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// Tokens processed.
+    pub tokens: u32,
+    /// Length of the window.
+    pub duration_ns: u64,
+    /// Prefill: from the prompt's submission to the first token chosen. Decode: `None`.
+    pub ttft_ns: Option<u64>,
+    /// Decode: latency of each token. Prefill: empty.
+    pub token_ns: Vec<u64>,
+}
+
+/// Sizes counted by the engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Footprint {
+    /// All weights as packed in memory: linear layers, embedding, head, norms.
+    pub weights_bytes: u64,
+    /// Linear layers alone.
+    pub linear_bytes: u64,
+    /// Weight bytes read to decode one token.
+    pub read_per_token_bytes: u64,
+    /// The KV cache as allocated.
+    pub kv_bytes: u64,
+}
+
+/// The worker's memory, from its own `/proc/self/status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    /// `VmHWM`.
+    pub peak_rss_bytes: Option<u64>,
+    /// `RssAnon` at the end of the windows.
+    pub rss_anon_bytes: Option<u64>,
+    /// `RssFile` at the end of the windows.
+    pub rss_file_bytes: Option<u64>,
+    /// What the plan predicted for the peak.
+    pub predicted_bytes: u64,
+}
+
+/// Joules over the timed windows. A modelled joule is never called measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum Energy {
+    /// Read from a counter or meter.
+    Measured(Joules),
+    /// Computed from a model.
+    Modelled(Joules),
+    /// No source, or an invalid reading.
+    Unavailable {
+        /// What was looked for, and what to do about it.
+        reason: String,
+    },
+}
+
+/// Energy of the windows, by source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Joules {
+    /// `powercap`, for example.
+    pub source: String,
+    /// Sum over packages (parents never added to their children).
+    pub total_uj: u64,
+    /// Every domain read, parents and children alike.
+    pub domains: Vec<DomainEnergy>,
+    /// Length of the window the joules belong to.
+    pub window_ns: u64,
+    /// Tokens processed in that window.
+    pub tokens: u64,
+}
+
+/// One domain's energy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DomainEnergy {
+    /// `package-0`, `package-0/dram`, `psys`.
+    pub domain: String,
+    /// Microjoules over the window.
+    pub energy_uj: u64,
+}
+
+/// One counter over the windows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Counter {
+    /// `instructions`, `context-switches`.
+    pub name: String,
+    /// The count, unscaled; `None` where it could not be read.
+    pub value: Option<u64>,
+    /// Time the counter was enabled.
+    pub enabled_ns: Option<u64>,
+    /// Time it was counting; less than enabled when multiplexed.
+    pub running_ns: Option<u64>,
+    /// Why there is no value.
+    pub unavailable: Option<String>,
+}
+
+/// How the answer was checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// BLAKE3 of the probe's logits, bit for bit.
+    pub digest: String,
+    /// Most likely token after the probe.
+    pub argmax: u32,
+    /// Every comparison made; all must pass.
+    pub comparisons: Vec<Comparison>,
+}
+
+impl Check {
+    /// Whether there was something to compare with, and every comparison passed.
+    pub fn passed(&self) -> bool {
+        !self.comparisons.is_empty() && self.comparisons.iter().all(|c| c.pass)
+    }
+}
+
+/// One comparison of this cell's answer with another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Comparison {
+    /// With what: `scalar reference`, `pair f16`, `one-by-one decode`.
+    pub against: String,
+    /// Distance: root mean square of the difference over that of the reference. `None` if not finite.
+    pub relative_rms_ppb: Option<u64>,
+    /// The stated bound; 0 means equal bit for bit.
+    pub bound_ppb: u64,
+    /// Whether it held.
+    pub pass: bool,
+}
+
+/// What else the machine did during the windows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Interference {
+    /// CPU time stolen by the hypervisor, of all CPUs.
+    pub steal_ns: Option<u64>,
+    /// Involuntary context switches of the worker.
+    pub involuntary_switches: Option<u64>,
+    /// Load average over one minute at the start, in thousandths.
+    pub load_milli: Option<u64>,
+}
+
+impl Record {
+    /// The measurement, if the cell succeeded.
+    pub fn measurement(&self) -> Option<&Measurement> {
+        match &self.outcome {
+            Outcome::Ok(measurement) => Some(measurement),
+            _ => None,
+        }
+    }
+}

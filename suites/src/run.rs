@@ -1,0 +1,153 @@
+//! What a run writes beside its records: `run.json` (provenance) and `plan.json`.
+
+use crate::cell::Cell;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Provenance of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// [`crate::record::SCHEMA`].
+    pub schema: u32,
+    /// Name of the run (its folder).
+    pub name: String,
+    /// Name of the suite.
+    pub suite: String,
+    /// BLAKE3 of the suite's text.
+    pub suite_digest: String,
+    /// The command line.
+    pub command: Vec<String>,
+    /// Seed of the cell order.
+    pub seed: u64,
+    /// RFC 3339, UTC.
+    pub started: String,
+    /// RFC 3339, UTC; `None` while running or when interrupted.
+    pub finished: Option<String>,
+    /// The program.
+    pub build: Build,
+    /// The machine.
+    pub machine: Machine,
+    /// Models of the plan, each with its digest.
+    pub models: Vec<Digest>,
+    /// What a reader must know before believing a figure: debug build, busy machine, emulation.
+    pub warnings: Vec<String>,
+}
+
+/// A named thing's digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Digest {
+    /// Name.
+    pub name: String,
+    /// `blake3:..` of a definition or `sha256:..` of a file.
+    pub digest: String,
+}
+
+/// How the program was built.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Build {
+    /// Version of the workspace.
+    pub version: String,
+    /// Git revision, if built in a checkout.
+    pub git_revision: Option<String>,
+    /// Whether tracked files differed from it.
+    pub git_dirty: Option<bool>,
+    /// Cargo profile, such as `dev` or `release`.
+    pub profile: String,
+    /// Optimisation level.
+    pub opt_level: String,
+    /// Whether debug assertions were on.
+    pub debug_assertions: bool,
+    /// Compiler version.
+    pub rustc: String,
+    /// Target triple.
+    pub target: String,
+}
+
+/// The machine a run was made on. `None` where it can't be read there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    /// CPU brand string.
+    pub cpu: String,
+    /// CPUs this process may use.
+    pub cpus: u32,
+    /// Physical cores.
+    pub cores: Option<u32>,
+    /// Instruction-set paths the engine can use here.
+    pub isa: Vec<String>,
+    /// Cache sizes as the CPU reports them, `L1d`, `L2`, `L3`, in bytes (of one instance).
+    pub caches: Vec<(String, u64)>,
+    /// Installed memory in bytes.
+    pub memory_bytes: u64,
+    /// Memory available at the start in bytes, cgroup limits considered.
+    pub available_bytes: u64,
+    /// Measured DRAM read bandwidth.
+    pub bandwidth: Vec<Bandwidth>,
+    /// Operating system and kernel.
+    pub kernel: String,
+    /// Hypervisor, if one is seen.
+    pub virtualisation: Option<String>,
+    /// cpufreq governor of CPU 0.
+    pub governor: Option<String>,
+    /// Whether frequency boost is on.
+    pub turbo: Option<bool>,
+    /// Load average over one minute at the start, in thousandths.
+    pub load_milli: Option<u64>,
+    /// Hottest sensor at the start, in thousandths of a degree Celsius.
+    pub temperature_mc: Option<i64>,
+    /// Energy sources found, or why there is none.
+    pub energy: String,
+}
+
+/// Read bandwidth at a thread count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Bandwidth {
+    /// Threads reading, each pinned.
+    pub threads: u32,
+    /// Bytes per second, the best of several passes.
+    pub bytes_per_second: u64,
+}
+
+/// What a run set out to do, in order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// [`crate::record::SCHEMA`].
+    pub schema: u32,
+    /// Seed of the order.
+    pub seed: u64,
+    /// Every cell, in order of definition.
+    pub cells: Vec<PlannedCell>,
+    /// The order: each step runs one cell once.
+    pub steps: Vec<Step>,
+}
+
+/// A cell with its predictions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedCell {
+    /// What is measured.
+    pub cell: Cell,
+    /// Processes (replicates).
+    pub blocks: u32,
+    /// Predicted peak memory of its worker.
+    pub predicted_bytes: u64,
+    /// Predicted wall time of one process.
+    pub predicted_ns: u64,
+    /// Why it will not be attempted.
+    pub na: Option<String>,
+}
+
+/// One execution of one cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// Block.
+    pub block: u32,
+    /// Index into [`Plan::cells`].
+    pub cell: u32,
+}
