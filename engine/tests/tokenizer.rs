@@ -1,0 +1,341 @@
+//! Tokenizers against llama.cpp's vectors and against the `tokenizers` crate.
+
+mod common;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use common::writer::{Meta, Writer};
+use common::{Stream, data};
+use engine::formats::GgufFile;
+use engine::tokenizer::Tokenizer;
+use serde_json::Value;
+
+const SEPARATOR: &str = "\n__ggml_vocab_test__\n";
+
+/// llama.cpp's test strings and their ids.
+fn vectors(name: &str) -> Option<Vec<(String, Vec<u32>)>> {
+    let folder = data("tokenizer_vectors")?;
+    let texts = std::fs::read_to_string(folder.join(format!("{name}.inp"))).unwrap();
+    let ids = std::fs::read_to_string(folder.join(format!("{name}.out"))).unwrap();
+    let ids = ids.lines().map(|line| line.split_whitespace().map(|id| id.parse().unwrap()).collect());
+    let both: Vec<_> = texts.split(SEPARATOR).map(str::to_owned).zip(ids).collect();
+    assert!(both.len() >= 46, "{}", both.len());
+    Some(both)
+}
+
+#[track_caller]
+fn passes(tokenizer: &Tokenizer, vectors: &[(String, Vec<u32>)]) {
+    for (text, ids) in vectors {
+        assert_eq!(&tokenizer.encode(text, false).unwrap(), ids, "{text:?}");
+        assert_eq!(&tokenizer.decode(ids).unwrap(), text, "{ids:?}");
+    }
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// The GGUF file that a converter makes of a `tokenizer.json`.
+fn gguf_of(path: &Path, model: &str, pre: Option<&str>) -> Writer {
+    let json = json(path);
+    let mut ids: HashMap<usize, (String, i32)> = HashMap::new();
+    for (text, id) in json["model"]["vocab"].as_object().unwrap() {
+        let byte = model == "llama" && text.starts_with("<0x");
+        ids.insert(id.as_u64().unwrap() as usize, (text.clone(), if byte { 6 } else { 1 }));
+    }
+    for token in json["added_tokens"].as_array().unwrap() {
+        let id = token["id"].as_u64().unwrap() as usize;
+        let text = token["content"].as_str().unwrap();
+        let kind = if text == "<unk>" {
+            2
+        } else if token["special"] == true {
+            3
+        } else {
+            4
+        };
+        ids.insert(id, (text.to_owned(), kind));
+    }
+    let (tokens, kinds): (Vec<_>, Vec<_>) = (0..ids.len()).map(|id| ids[&id].clone()).unzip();
+    let merges: Vec<String> = json["model"]["merges"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|merge| match merge.as_array() {
+            Some(pair) => format!("{} {}", pair[0].as_str().unwrap(), pair[1].as_str().unwrap()),
+            None => merge.as_str().unwrap().to_owned(),
+        })
+        .collect();
+    let mut writer = Writer::default();
+    writer.set("tokenizer.ggml.model", model);
+    if let Some(pre) = pre {
+        writer.set("tokenizer.ggml.pre", pre);
+    }
+    if model == "llama" {
+        // sentencepiece's scores of a BPE vocabulary: minus the rank of the merge that makes the token.
+        let mut scores = vec![0.0f32; tokens.len()];
+        let by_text: HashMap<&str, usize> = tokens.iter().enumerate().map(|(id, t)| (t.as_str(), id)).collect();
+        for (rank, merge) in merges.iter().enumerate().rev() {
+            scores[by_text[merge.replace(' ', "").as_str()]] = -(rank as f32);
+        }
+        // Single characters have no merge and, in real files, the lowest scores.
+        writer.set("tokenizer.ggml.scores", Meta::Floats(scores));
+    } else {
+        writer.set("tokenizer.ggml.merges", Meta::Texts(merges));
+    }
+    writer.set("tokenizer.ggml.tokens", Meta::Texts(tokens));
+    writer.set("tokenizer.ggml.token_type", Meta::Integers(kinds));
+    writer
+}
+
+fn from_gguf(writer: &Writer) -> Result<Tokenizer, String> {
+    let file = GgufFile::from_bytes("test.gguf", writer.bytes()).map_err(|e| e.to_string())?;
+    Tokenizer::from_gguf(&file).map_err(|e| e.to_string())
+}
+
+#[test]
+fn llama_3_passes_the_vectors() {
+    let (Some(path), Some(vectors)) = (data("llama3-tokenizer/tokenizer.json"), vectors("llama-bpe")) else { return };
+    let tokenizer = Tokenizer::from_json(&path).unwrap();
+    passes(&tokenizer, &vectors);
+    assert_eq!((tokenizer.vocabulary(), tokenizer.adds_bos()), (128_256, false));
+    assert_eq!(tokenizer.encode("<|begin_of_text|>a<|eot_id|>", false).unwrap(), [128_000, 64, 128_009]);
+    assert_eq!(tokenizer.eot(), Some(128_009));
+
+    let mut writer = gguf_of(&path, "gpt2", Some("llama-bpe"));
+    writer.set("tokenizer.ggml.bos_token_id", Meta::U32(128_000));
+    let tokenizer = from_gguf(&writer).unwrap();
+    passes(&tokenizer, &vectors);
+    // llama.cpp's convention for this pre-tokenizer where the file is silent.
+    assert!(tokenizer.adds_bos());
+    assert_eq!(tokenizer.encode("a", true).unwrap(), [128_000, 64]);
+    assert_eq!(tokenizer.decode(&[128_000, 64, 128_009]).unwrap(), "a");
+
+    // A file that names no pre-tokenizer, as BitNet b1.58 2B4T's.
+    writer.meta.retain(|(key, _)| key != "tokenizer.ggml.pre");
+    passes(&from_gguf(&writer).unwrap(), &vectors);
+}
+
+#[test]
+fn gpt_2_passes_the_vectors() {
+    let (Some(path), Some(vectors)) = (data("gpt2-tokenizer/tokenizer.json"), vectors("gpt-2")) else { return };
+    passes(&Tokenizer::from_json(&path).unwrap(), &vectors);
+    let tokenizer = from_gguf(&gguf_of(&path, "gpt2", Some("gpt-2"))).unwrap();
+    passes(&tokenizer, &vectors);
+    assert!(!tokenizer.adds_bos());
+}
+
+#[test]
+fn llama_2_passes_the_vectors() {
+    let (Some(path), Some(vectors)) = (data("llama2-tokenizer/tokenizer.json"), vectors("llama-spm")) else { return };
+    passes(&Tokenizer::from_json(&path).unwrap(), &vectors);
+    let tokenizer = from_gguf(&gguf_of(&path, "llama", None)).unwrap();
+    passes(&tokenizer, &vectors);
+    assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.adds_bos()), (Some(1), Some(2), true));
+    let ids = tokenizer.encode("Hello</s>Hello", true).unwrap();
+    assert_eq!(ids, [1, 15043, 2, 15043]);
+}
+
+/// Texts of many scripts, odd spaces and broken words.
+fn texts() -> Vec<String> {
+    const PARTS: [&str; 24] = [
+        "Once upon a time",
+        " there was",
+        "  ",
+        "\n",
+        "\n\n",
+        "\t",
+        " \n ",
+        "Tom's",
+        "I'LL",
+        "3",
+        "1234567",
+        "½",
+        "é",
+        "日本語",
+        "🦙",
+        "👨‍👩‍👧",
+        "_",
+        "...",
+        "!?",
+        "don't",
+        "camelCase",
+        "\u{a0}",
+        "а́",
+        "ÅÄÖ",
+    ];
+    let mut stream = Stream(7);
+    (0..2000).map(|_| (0..1 + stream.below(8)).map(|_| PARTS[stream.below(PARTS.len())]).collect()).collect()
+}
+
+#[test]
+fn qwen_2_agrees_with_its_own_json() {
+    let Some(path) = data("qwen2-tokenizer/tokenizer.json") else { return };
+    let ours = from_gguf(&gguf_of(&path, "gpt2", Some("qwen2"))).unwrap();
+    let theirs = tokenizers::Tokenizer::from_file(&path).unwrap();
+    for text in texts().iter().filter(|t| !t.contains('\u{301}')) {
+        // (the JSON also composes accents; a GGUF file does not say so, nor does llama.cpp do it)
+        let expected = theirs.encode(text.as_str(), false).unwrap();
+        assert_eq!(ours.encode(text, false).unwrap(), expected.get_ids(), "{text:?}");
+        assert_eq!(&ours.decode(expected.get_ids()).unwrap(), text);
+    }
+}
+
+#[test]
+fn smollm_splits_digits_and_keeps_its_control_tokens() {
+    let Some(path) = data("smollm2-135m-instruct-q4_1.gguf") else { return };
+    let tokenizer = Tokenizer::from_gguf(&GgufFile::open(&path).unwrap()).unwrap();
+    assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.eot()), (Some(1), Some(2), Some(2)));
+    assert_eq!((tokenizer.adds_bos(), tokenizer.stops(), tokenizer.vocabulary()), (false, &[0, 2][..], 49_152));
+    // As the model's own tokenizer.json has it (ids also in scripts/oracle's fixture).
+    assert_eq!(tokenizer.encode("The capital of France is", true).unwrap(), [504, 3575, 282, 4649, 314]);
+    assert_eq!(tokenizer.encode("2024", false).unwrap().len(), 4);
+    let chat = "<|im_start|>user\nHi<|im_end|>\n";
+    let ids = tokenizer.encode(chat, false).unwrap();
+    assert_eq!((ids[0], ids[ids.len() - 2]), (1, 2));
+    assert_eq!(tokenizer.decode(&ids).unwrap(), "user\nHi\n");
+    for text in texts() {
+        let ids = tokenizer.encode(&text, false).unwrap();
+        assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+    }
+}
+
+#[test]
+fn stories_agrees_with_its_own_json() {
+    let (Some(gguf), Some(path)) = (data("stories260K.f32.gguf"), data("tok512.tokenizer.json")) else { return };
+    let ours = Tokenizer::from_gguf(&GgufFile::open(&gguf).unwrap()).unwrap();
+    let json = Tokenizer::from_json(&path).unwrap();
+    let theirs = tokenizers::Tokenizer::from_file(&path).unwrap();
+    for text in texts() {
+        let expected = theirs.encode(text.as_str(), false).unwrap();
+        assert_eq!(ours.encode(&text, false).unwrap(), expected.get_ids(), "{text:?}");
+        let decoded = theirs.decode(expected.get_ids(), true).unwrap();
+        assert_eq!(ours.decode(expected.get_ids()).unwrap(), decoded);
+        assert_eq!(json.decode(expected.get_ids()).unwrap(), decoded);
+        assert_eq!(decoded, text);
+    }
+    assert_eq!(ours.encode("Once upon a time", true).unwrap()[0], 1);
+    assert!(ours.adds_bos());
+}
+
+/// A vocabulary of bytes and a few merges.
+fn tiny(model: &str) -> Writer {
+    let mut writer = Writer::default();
+    let tokens = ["<unk>", "<s>", "</s>", "a", "b", "c", "ab", "bc", "abc"];
+    writer
+        .set("tokenizer.ggml.model", model)
+        .set("tokenizer.ggml.tokens", Meta::Texts(tokens.map(str::to_owned).to_vec()))
+        .set("tokenizer.ggml.token_type", Meta::Integers(vec![2, 3, 3, 1, 1, 1, 1, 1, 1]))
+        .set("tokenizer.ggml.add_space_prefix", Meta::Bool(false));
+    if model == "llama" {
+        writer.set("tokenizer.ggml.scores", Meta::Floats(vec![0., 0., 0., -9., -9., -9., -2., -1., -3.]));
+    } else {
+        writer.set("tokenizer.ggml.pre", "gpt-2");
+        writer.set("tokenizer.ggml.merges", Meta::Texts(vec!["b c".into(), "a b".into(), "a bc".into()]));
+    }
+    writer
+}
+
+#[test]
+fn the_best_score_merges_first_and_the_leftmost_of_equals() {
+    let mut writer = tiny("llama");
+    let encode = |writer: &Writer, text| from_gguf(writer).unwrap().encode(text, false).unwrap();
+    assert_eq!(encode(&writer, "abc"), [8]);
+    assert_eq!(encode(&writer, "abbc"), [6, 7]);
+    // Without "abc" the better of "ab" and "bc" wins; of equals the left.
+    writer.set("tokenizer.ggml.token_type", Meta::Integers(vec![2, 3, 3, 1, 1, 1, 1, 1, 5]));
+    assert_eq!(encode(&writer, "abc"), [3, 7]);
+    writer.set("tokenizer.ggml.scores", Meta::Floats(vec![0.0; 9]));
+    assert_eq!(encode(&writer, "abc"), [6, 5]);
+    // What is neither token nor byte is unknown.
+    assert_eq!(encode(&writer, "a?b"), [3, 0, 4]);
+}
+
+#[test]
+fn a_wrong_vocabulary_is_named_by_its_key() {
+    let cases: [(&str, &str, Option<Meta>, &[&str]); 14] = [
+        ("gpt2", "model", None, &["missing"]),
+        ("gpt2", "model", Some("bert".into()), &["gpt2 or llama", "bert"]),
+        ("gpt2", "pre", Some("odd".into()), &["smollm", "llama-bpe", "gpt-2", "qwen2", "odd"]),
+        ("gpt2", "tokens", None, &["missing"]),
+        ("gpt2", "tokens", Some(Meta::Texts(vec![])), &["1 to"]),
+        ("gpt2", "merges", None, &["missing"]),
+        ("gpt2", "merges", Some(Meta::Texts(vec!["ab".into()])), &["space", "merge 0"]),
+        ("gpt2", "merges", Some(Meta::Texts(vec!["a x".into()])), &["tokens", "\"x\""]),
+        ("gpt2", "merges", Some(Meta::Texts(vec!["abc abc".into()])), &["tokens", "\"abcabc\""]),
+        ("gpt2", "token_type", Some(Meta::Integers(vec![1])), &["9 types", "found 1"]),
+        ("llama", "token_type", Some(Meta::Integers(vec![7; 9])), &["1 to 6", "7"]),
+        ("llama", "scores", Some(Meta::Floats(vec![0.0])), &["9 scores", "found 1"]),
+        ("llama", "scores", Some(Meta::Floats(vec![f32::NAN; 9])), &["numbers", "NaN"]),
+        ("llama", "bos_token_id", Some(Meta::U32(9)), &["below 9", "found 9"]),
+    ];
+    for (model, key, value, parts) in cases {
+        let key = format!("tokenizer.ggml.{key}");
+        let mut writer = tiny(model);
+        writer.meta.retain(|(k, _)| *k != key);
+        if let Some(value) = value {
+            writer.set(&key, value);
+        }
+        let message = from_gguf(&writer).unwrap_err();
+        for part in parts.iter().chain([&"test.gguf", &key.as_str()]) {
+            assert!(message.contains(part), "{part:?} is not in: {message}");
+        }
+    }
+    for model in ["gpt2", "llama"] {
+        let tokenizer = from_gguf(&tiny(model)).unwrap();
+        let message = tokenizer.decode(&[3, 9]).unwrap_err().to_string();
+        assert!(message.contains("token id 9") && message.contains("below 9"), "{message}");
+    }
+}
+
+#[test]
+fn flipped_bytes_in_a_vocabulary_never_panic() {
+    let mut stream = Stream(3);
+    for model in ["gpt2", "llama"] {
+        let whole = tiny(model).bytes();
+        let mut built = 0;
+        for _ in 0..5_000 {
+            let mut bytes = whole.clone();
+            let at = stream.below(bytes.len());
+            bytes[at] = stream.next() as u8;
+            let Ok(file) = GgufFile::from_bytes("test.gguf", bytes) else { continue };
+            let Ok(tokenizer) = Tokenizer::from_gguf(&file) else { continue };
+            built += 1;
+            let ids = tokenizer.encode("abc cab <s> é", true).unwrap();
+            tokenizer.decode(&ids).unwrap();
+        }
+        assert!(built > 100, "{built}");
+    }
+}
+
+#[test]
+fn a_wrong_json_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    let message = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        Tokenizer::from_json(&path).unwrap_err().to_string()
+    };
+    let model = |merges: &str| {
+        format!(
+            r#"{{"version":"1.0","added_tokens":[],"decoder":{{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":false,"use_regex":false}},
+            "model":{{"type":"BPE","vocab":{{"a":0,"b":1,"ab":2}},"merges":{merges}}}}}"#
+        )
+    };
+    for (text, part) in [
+        (String::new(), "EOF"),
+        ("{}".to_owned(), "tokenizer.json"),
+        (model(r#"["ab ab"]"#), "ab ab"),
+        (model(r#"[["ab","ab"]]"#), "union is a token"),
+        (model(r#"[["a"]]"#), "merge"),
+        (model("[]").replace("ByteLevel", "WordPiece"), "tokenizer.json"),
+        (model("[]").replace(r#""b":1"#, r#""b":4294967295"#), "4294967295"),
+    ] {
+        let message = message(&text);
+        assert!(message.contains("tokenizer.json") && message.contains(part), "{part:?} is not in: {message}");
+    }
+    std::fs::write(&path, model(r#"["a b"]"#)).unwrap();
+    let tokenizer = Tokenizer::from_json(&path).unwrap();
+    assert_eq!(tokenizer.encode("ab", true).unwrap(), [2]);
+    assert!(Tokenizer::from_json(folder.path().join("none.json")).unwrap_err().to_string().contains("none.json"));
+}
