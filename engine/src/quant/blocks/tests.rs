@@ -1,5 +1,4 @@
-//! Hand-worked blocks; whole rows are held against the `gguf` package's decoder in
-//! `tests/golden_blocks.rs`.
+//! Hand-worked blocks; whole rows are held against the `gguf` package's decoder in `tests/blocks.rs`.
 
 use super::*;
 
