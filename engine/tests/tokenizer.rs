@@ -125,13 +125,24 @@ fn base64(text: &str) -> Vec<u8> {
 }
 
 /// LLaMA 2's vocabulary as a GGUF file has it, from a package that carries it inside a script: texts in order of id,
-/// one a line. The scores of its `tokenizer.model` are 0 for control and byte tokens, then -0, -1, -2 and so on.
+/// one a line, and merges in order of score as pairs of ids (u16). Only the order of scores matters, so a token's
+/// score is here minus the rank of the first merge that makes it.
 fn llama_2() -> Option<Writer> {
     let script = std::fs::read_to_string(data("llama2-tokenizer/llama-tokenizer.js")?).unwrap();
-    let (_, rest) = script.split_once("const llama_vocab_base64 = \"").unwrap();
-    let lines = String::from_utf8(base64(rest.split_once('"').unwrap().0)).unwrap();
+    let constant = |name: &str| {
+        let (_, rest) = script.split_once(&format!("const {name} = \"")).unwrap();
+        base64(rest.split_once('"').unwrap().0)
+    };
+    let lines = String::from_utf8(constant("llama_vocab_base64")).unwrap();
     let tokens: Vec<String> = lines.split('\n').map(str::to_owned).collect();
     assert_eq!(tokens.len(), 32_000);
+    let ids: HashMap<&str, usize> = tokens.iter().enumerate().map(|(id, text)| (text.as_str(), id)).collect();
+    let merges = constant("llama_merges_binary");
+    let mut scores = vec![0.0; tokens.len()];
+    for (rank, pair) in merges.chunks_exact(4).enumerate().rev() {
+        let part = |at: usize| tokens[usize::from(u16::from_le_bytes([pair[at], pair[at + 1]]))].as_str();
+        scores[ids[format!("{}{}", part(0), part(2)).as_str()]] = -(rank as f32);
+    }
     let kind = |id: usize| match id {
         0 => 2,
         1 | 2 => 3,
@@ -141,7 +152,7 @@ fn llama_2() -> Option<Writer> {
     let mut writer = Writer::default();
     writer
         .set("tokenizer.ggml.model", "llama")
-        .set("tokenizer.ggml.scores", Meta::Floats((0..32_000).map(|id| -(id.max(259) as f32 - 259.0)).collect()))
+        .set("tokenizer.ggml.scores", Meta::Floats(scores))
         .set("tokenizer.ggml.token_type", Meta::Integers((0..32_000).map(kind).collect()))
         .set("tokenizer.ggml.tokens", Meta::Texts(tokens));
     Some(writer)

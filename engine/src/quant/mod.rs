@@ -1,3 +1,0 @@
-//! What a weight is: block formats of files.
-
-pub mod blocks;
