@@ -1,1 +1,16 @@
-//! (skeleton)
+//! A complete ternary (BitNet b1.58) inference engine and the fp16 baseline it is held against.
+//!
+//! The engine knows nothing of measuring. One model code serves both engines; they differ in [`Linear`] alone.
+
+pub mod error;
+pub mod input;
+pub mod kernels;
+pub mod linear;
+pub mod quant;
+pub mod threads;
+
+pub use error::{Error, Result};
+pub use input::Input;
+pub use kernels::isa::{Isa, Kernels};
+pub use linear::Linear;
+pub use threads::{Pool, Team};

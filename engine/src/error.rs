@@ -1,0 +1,76 @@
+//! What can go wrong in the engine: each variant says what was expected and what was found.
+
+/// An error of the engine.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An ISA name that the engine does not know.
+    #[error("unknown ISA {name:?}: expected scalar, avx2 or avx512")]
+    UnknownIsa {
+        /// The name as given.
+        name: String,
+    },
+    /// An ISA path was forced that this CPU cannot run.
+    #[error("ISA {wanted} is not available on this CPU (available: {available})")]
+    IsaUnavailable {
+        /// The name of the ISA asked for.
+        wanted: &'static str,
+        /// The names of those the CPU has, comma-separated.
+        available: String,
+    },
+    /// A size that does not fit the thing it was given for.
+    #[error("{what}: expected {expected}, found {found}")]
+    Size {
+        /// What was measured, with its unit.
+        what: &'static str,
+        /// The bound or size expected.
+        expected: String,
+        /// The size found.
+        found: usize,
+    },
+    /// A weight that its format cannot hold.
+    #[error("{format} weight at row {row}, column {col}: expected {expected}, found {found}")]
+    Weight {
+        /// The format packed into.
+        format: &'static str,
+        /// The row (output).
+        row: usize,
+        /// The column (input).
+        col: usize,
+        /// What the format holds.
+        expected: &'static str,
+        /// The value found.
+        found: String,
+    },
+    /// A scale that its format cannot hold.
+    #[error("{format} scale: expected {expected}, found {found}")]
+    Scale {
+        /// The format packed into.
+        format: &'static str,
+        /// What the format holds.
+        expected: &'static str,
+        /// The value found.
+        found: f32,
+    },
+    /// Memory that the system did not give.
+    #[error("cannot reserve {bytes} bytes: {source}")]
+    Memory {
+        /// The bytes asked for.
+        bytes: usize,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A thread pool that could not be made.
+    #[error("thread pool of {threads}: {what}: {source}")]
+    Threads {
+        /// The threads asked for.
+        threads: usize,
+        /// The step that failed.
+        what: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+}
+
+/// The engine's result.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,153 @@
+//! The input of linear layers: activations in f32 and, made at most once, in the forms that the kernels read.
+
+use crate::kernels::activations::{BlockScale, TokenScale, quantise_blocks, quantise_token};
+use crate::kernels::isa::Kernels;
+use crate::linear::Linear;
+use crate::quant::{q8, ternary};
+use crate::threads::Team;
+
+/// Activations of some tokens, `tokens x cols` row-major, for one or more [`Linear`]s.
+///
+/// Write them by [`Input::f32_mut`], call [`Input::prepare`] for each linear that will read them, then
+/// [`Linear::forward`].
+#[derive(Debug)]
+pub struct Input {
+    max_tokens: usize,
+    cols: usize,
+    tokens: usize,
+    values: Vec<f32>,
+    int8: Int8,
+    q8: Q8,
+}
+
+/// The activations as ternary weights read them: int8 with one scale a token, columns padded with zeros.
+#[derive(Debug, Default)]
+pub(crate) struct Int8 {
+    ready: bool,
+    cols: usize,
+    values: Vec<i8>,
+    /// One a token.
+    pub(crate) scales: Vec<TokenScale>,
+}
+
+/// The activations as q8 weights read them: int8 with one scale per 32 columns, padded with zeros.
+#[derive(Debug, Default)]
+pub(crate) struct Q8 {
+    ready: bool,
+    cols: usize,
+    values: Vec<i8>,
+    scales: Vec<BlockScale>,
+}
+
+impl Int8 {
+    /// The padded activations of token `t`.
+    pub(crate) fn token(&self, t: usize) -> &[i8] {
+        &self.values[t * self.cols..][..self.cols]
+    }
+}
+
+impl Q8 {
+    /// The padded activations of token `t` and the scales of its blocks.
+    pub(crate) fn token(&self, t: usize) -> (&[i8], &[BlockScale]) {
+        let blocks = self.cols / q8::BLOCK;
+        (&self.values[t * self.cols..][..self.cols], &self.scales[t * blocks..][..blocks])
+    }
+}
+
+impl Input {
+    /// Room for `max_tokens` tokens of `cols` activations each.
+    pub fn new(max_tokens: usize, cols: usize) -> Input {
+        let int8 = Int8 { cols: cols.next_multiple_of(ternary::BLOCK), ..Int8::default() };
+        let q8 = Q8 { cols: cols.next_multiple_of(q8::BLOCK), ..Q8::default() };
+        Input { max_tokens, cols, tokens: 0, values: vec![0.0; max_tokens * cols], int8, q8 }
+    }
+
+    /// Activations of a token.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Tokens held: what the last [`Input::f32_mut`] asked for.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// The activations, `tokens x cols`.
+    pub fn f32(&self) -> &[f32] {
+        &self.values[..self.tokens * self.cols]
+    }
+
+    /// The activations of `tokens` tokens to write, `tokens x cols` (holding what was last written there); other forms
+    /// made before are forgotten.
+    ///
+    /// # Panics
+    /// If `tokens` is more than there is room for.
+    pub fn f32_mut(&mut self, tokens: usize) -> &mut [f32] {
+        assert!(tokens <= self.max_tokens, "{tokens} tokens where there is room for {}", self.max_tokens);
+        self.tokens = tokens;
+        self.int8.ready = false;
+        self.q8.ready = false;
+        &mut self.values[..tokens * self.cols]
+    }
+
+    /// Makes the form that `linear` reads, unless it is there already. `kernels` must be those of the forward call.
+    ///
+    /// # Panics
+    /// If `linear` has another number of columns.
+    pub fn prepare(&mut self, team: &Team<'_>, kernels: Kernels, linear: &Linear) {
+        assert_eq!(linear.cols(), self.cols, "columns of a linear layer and of its input");
+        match linear {
+            Linear::Ternary(_) if !self.int8.ready => self.prepare_int8(team, kernels),
+            Linear::Q8(_) if !self.q8.ready => self.prepare_q8(team, kernels),
+            Linear::Ternary(_) | Linear::F16(_) | Linear::Q8(_) => {}
+        }
+    }
+
+    /// The int8 form.
+    ///
+    /// # Panics
+    /// If it was not prepared.
+    pub(crate) fn int8(&self) -> &Int8 {
+        assert!(self.int8.ready, "the input was not prepared for ternary weights");
+        &self.int8
+    }
+
+    /// The q8 form.
+    ///
+    /// # Panics
+    /// If it was not prepared.
+    pub(crate) fn q8(&self) -> &Q8 {
+        assert!(self.q8.ready, "the input was not prepared for q8 weights");
+        &self.q8
+    }
+
+    fn prepare_int8(&mut self, team: &Team<'_>, kernels: Kernels) {
+        let (cols, padded) = (self.cols, self.int8.cols);
+        grow(&mut self.int8.values, self.tokens * padded);
+        grow(&mut self.int8.scales, self.tokens);
+        let (x, out) = (&self.values, &mut self.int8.values[..self.tokens * padded]);
+        team.each_row_pair((out, padded), (&mut self.int8.scales[..self.tokens], 1), |t, out, scale| {
+            scale[0] = quantise_token(kernels, &x[t * cols..][..cols], out);
+        });
+        self.int8.ready = true;
+    }
+
+    fn prepare_q8(&mut self, team: &Team<'_>, kernels: Kernels) {
+        let (cols, padded) = (self.cols, self.q8.cols);
+        let blocks = padded / q8::BLOCK;
+        grow(&mut self.q8.values, self.tokens * padded);
+        grow(&mut self.q8.scales, self.tokens * blocks);
+        let (x, out) = (&self.values, &mut self.q8.values[..self.tokens * padded]);
+        team.each_row_pair((out, padded), (&mut self.q8.scales[..self.tokens * blocks], blocks), |t, out, scales| {
+            quantise_blocks(kernels, &x[t * cols..][..cols], out, scales);
+        });
+        self.q8.ready = true;
+    }
+}
+
+/// Makes `vec` at least `len` long; it never shrinks, so the hot path allocates only for its largest batch.
+fn grow<T: Clone + Default>(vec: &mut Vec<T>, len: usize) {
+    if vec.len() < len {
+        vec.resize(len, T::default());
+    }
+}

@@ -1,0 +1,9 @@
+//! The inner loops. [`isa`] says which code path runs; the scalar one in `reference` defines every result, and the
+//! others equal it bit for bit.
+
+pub(crate) mod activations;
+pub(crate) mod f16;
+pub mod isa;
+pub(crate) mod q8;
+pub(crate) mod reference;
+pub(crate) mod ternary;

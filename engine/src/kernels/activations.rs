@@ -1,0 +1,34 @@
+//! Quantising activations to int8, by ISA.
+
+use super::isa::Kernels;
+use super::reference;
+
+/// What a token's int8 activations stand for.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct TokenScale {
+    /// One int8 step: 1 / s with s = 127 / max(max |x|, 1e-5).
+    pub(crate) step: f32,
+    /// The sum of the int8 activations.
+    pub(crate) sum: i32,
+}
+
+/// What a block of 32 int8 activations stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct BlockScale {
+    /// One int8 step: max |x| / 127.
+    pub(crate) step: f32,
+    /// The sum of the int8 activations.
+    pub(crate) sum: i32,
+}
+
+/// BitNet b1.58's ActQuant of one token: absmax int8, ties to even. `out` may be longer than `x`: the rest becomes 0.
+pub(crate) fn quantise_token(kernels: Kernels, x: &[f32], out: &mut [i8]) -> TokenScale {
+    let _ = kernels;
+    reference::quantise_token(x, out)
+}
+
+/// Absmax int8 per block of 32. `out` is a whole number of blocks, as many as `scales`, and may be longer than `x`.
+pub(crate) fn quantise_blocks(kernels: Kernels, x: &[f32], out: &mut [i8], scales: &mut [BlockScale]) {
+    let _ = kernels;
+    reference::quantise_blocks(x, out, scales);
+}

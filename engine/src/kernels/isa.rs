@@ -1,0 +1,144 @@
+//! Instruction sets: detecting, naming and forcing them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+
+/// A code path of the kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Isa {
+    /// Plain Rust: the definition of every result.
+    Scalar,
+    /// x86-64 with AVX2, FMA and F16C.
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, VL, DQ and VNNI (and all of [`Isa::Avx2`]).
+    Avx512,
+}
+
+impl Isa {
+    /// All code paths, slowest first.
+    pub const ALL: [Isa; 3] = [Isa::Scalar, Isa::Avx2, Isa::Avx512];
+
+    /// The name used in requests and records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Scalar => "scalar",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+        }
+    }
+
+    /// The fastest path that this CPU can run.
+    pub fn best() -> Isa {
+        if Isa::Avx512.detected() {
+            Isa::Avx512
+        } else if Isa::Avx2.detected() {
+            Isa::Avx2
+        } else {
+            Isa::Scalar
+        }
+    }
+
+    /// Every path that this CPU can run, slowest first.
+    pub fn available() -> Vec<Isa> {
+        Isa::ALL.into_iter().filter(|isa| isa.detected()).collect()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn detected(self) -> bool {
+        let avx2 =
+            || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+        match self {
+            Isa::Scalar => true,
+            Isa::Avx2 => avx2(),
+            Isa::Avx512 => {
+                avx2()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vnni")
+            }
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn detected(self) -> bool {
+        self == Isa::Scalar
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Isa {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Isa> {
+        Isa::ALL.into_iter().find(|isa| isa.name() == name).ok_or_else(|| Error::UnknownIsa { name: name.to_owned() })
+    }
+}
+
+/// Proof that the CPU can run a code path; every kernel takes one.
+///
+/// The field is private and [`Kernels::new`] the only way to make a value, so that holding one is what makes calling
+/// the path's `target_feature` functions sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernels {
+    isa: Isa,
+}
+
+impl Kernels {
+    /// The kernels of `isa`, or of [`Isa::best`] for `None`.
+    ///
+    /// # Errors
+    /// [`Error::IsaUnavailable`] if the CPU lacks the path asked for: forcing never falls back.
+    pub fn new(isa: Option<Isa>) -> Result<Kernels> {
+        let isa = isa.unwrap_or_else(Isa::best);
+        if isa.detected() {
+            return Ok(Kernels { isa });
+        }
+        let names: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();
+        Err(Error::IsaUnavailable { wanted: isa.name(), available: names.join(", ") })
+    }
+
+    /// The path these kernels run.
+    pub fn isa(self) -> Isa {
+        self.isa
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip_and_unknown_ones_are_refused() {
+        for isa in Isa::ALL {
+            assert_eq!(isa.to_string().parse::<Isa>().unwrap(), isa);
+        }
+        assert!("avx1024".parse::<Isa>().unwrap_err().to_string().contains("avx1024"));
+    }
+
+    #[test]
+    fn best_is_available_and_scalar_always_is() {
+        let available = Isa::available();
+        assert_eq!(available[0], Isa::Scalar);
+        assert_eq!(*available.last().unwrap(), Isa::best());
+        assert_eq!(Kernels::new(None).unwrap().isa(), Isa::best());
+    }
+
+    #[test]
+    fn a_forced_path_is_taken_or_refused() {
+        for isa in Isa::ALL {
+            match Kernels::new(Some(isa)) {
+                Ok(kernels) => assert_eq!(kernels.isa(), isa),
+                Err(error) => assert!(error.to_string().contains(isa.name()) && !Isa::available().contains(&isa)),
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The scalar kernels: what every result is. Plain loops over the packed layouts of [`crate::quant`].
+
+use half::f16;
+
+use super::activations::{BlockScale, TokenScale};
+use crate::quant::{PANEL, q8, ternary};
+
+/// The largest |x| by its bits, so that the result does not depend on how a comparison treats NaN (which wins here).
+fn absmax(x: &[f32]) -> f32 {
+    f32::from_bits(x.iter().fold(0, |max, v| max.max(v.to_bits() & 0x7fff_ffff)))
+}
+
+/// Rounds to the nearest integer, ties to even, and clamps to -128..=127; NaN becomes -128, as it does in vectors.
+fn to_int8(v: f32) -> i8 {
+    // Adding and taking away 1.5 * 2^23 leaves the integer part, rounded in the default mode.
+    const MAGIC: f32 = 12_582_912.0;
+    let v = if v > -128.0 { v } else { -128.0 };
+    let v = if v < 127.0 { v } else { 127.0 };
+    (v + MAGIC - MAGIC) as i8
+}
+
+/// See [`super::activations::quantise_token`].
+pub(crate) fn quantise_token(x: &[f32], out: &mut [i8]) -> TokenScale {
+    let s = 127.0 / absmax(x).max(1e-5);
+    for (out, v) in out.iter_mut().zip(x) {
+        *out = to_int8(v * s);
+    }
+    out[x.len()..].fill(0);
+    TokenScale { step: 1.0 / s, sum: out.iter().map(|&a| i32::from(a)).sum() }
+}
+
+/// See [`super::activations::quantise_blocks`].
+pub(crate) fn quantise_blocks(x: &[f32], out: &mut [i8], scales: &mut [BlockScale]) {
+    out[x.len()..].fill(0);
+    for ((x, out), scale) in x.chunks(q8::BLOCK).zip(out.chunks_exact_mut(q8::BLOCK)).zip(scales) {
+        let step = absmax(x) / 127.0;
+        let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
+        for (out, v) in out.iter_mut().zip(x) {
+            *out = to_int8(v * inverse);
+        }
+        *scale = BlockScale { step, sum: out.iter().map(|&a| i32::from(a)).sum() };
+    }
+}
+
+/// Sum of code x activation for the 16 rows of a panel.
+pub(crate) fn ternary_dots(panel: &[u8], activations: &[i8]) -> [i32; PANEL] {
+    let mut sums = [0i32; PANEL];
+    for (block, a) in panel.chunks_exact(ternary::BLOCK_BYTES).zip(activations.chunks_exact(ternary::BLOCK)) {
+        for (s, a) in a.chunks_exact(4).enumerate() {
+            for (sum, codes) in sums.iter_mut().zip(block.chunks_exact(4)) {
+                let code = |j: usize| i32::from(codes[j] >> (2 * s) & 3);
+                let term = |j: usize| code(j) * i32::from(a[j]);
+                *sum += term(0) + term(1) + term(2) + term(3);
+            }
+        }
+    }
+    sums
+}
+
+/// A ternary output from its sum: weights are codes - 1, and integers become numbers by both scales.
+pub(crate) fn ternary_output(dot: i32, scale: f32, token: TokenScale) -> f32 {
+    (dot - token.sum) as f32 * (scale * token.step)
+}
+
+/// Ternary `y = W x` for panels `panels` (whole panels; `out` may end inside the last) and one token.
+pub(crate) fn ternary(panels: &[u8], scale: f32, activations: &[i8], token: TokenScale, out: &mut [f32]) {
+    let panel_bytes = activations.len() / 4 * PANEL;
+    for (panel, out) in panels.chunks_exact(panel_bytes).zip(out.chunks_mut(PANEL)) {
+        let dots = ternary_dots(panel, activations);
+        for (out, dot) in out.iter_mut().zip(dots) {
+            *out = ternary_output(dot, scale, token);
+        }
+    }
+}
+
+/// f16 to f32, exactly, in a form that vectorises.
+fn widen(h: f16) -> f32 {
+    let bits = u32::from(h.to_bits());
+    let magnitude = bits & 0x7fff;
+    // The exponent's bias differs by 112; an all-ones exponent (infinity, NaN) stays one.
+    let scaled = (f32::from_bits(magnitude << 13) * f32::from_bits((112 + 127) << 23)).to_bits();
+    let special = if magnitude >= 0x7c00 { 0x7f80_0000 } else { 0 };
+    f32::from_bits(scaled | special | (bits & 0x8000) << 16)
+}
+
+/// f16 `y = W x` for panels `panels` and one token: per row one chain of fused multiply-adds in column order.
+pub(crate) fn f16(panels: &[f16], x: &[f32], out: &mut [f32]) {
+    for (panel, out) in panels.chunks_exact(PANEL * x.len()).zip(out.chunks_mut(PANEL)) {
+        let mut sums = [0.0f32; PANEL];
+        for (column, &x) in panel.chunks_exact(PANEL).zip(x) {
+            let mut wide = [0.0f32; PANEL];
+            for (wide, &w) in wide.iter_mut().zip(column) {
+                *wide = widen(w);
+            }
+            for (sum, w) in sums.iter_mut().zip(wide) {
+                *sum = w.mul_add(x, *sum);
+            }
+        }
+        out.copy_from_slice(&sums[..out.len()]);
+    }
+}
+
+/// q8 `y = W x` for whole panels and one token: per row and block an exact i32 dot product, the blocks added in order
+/// by fused multiply-add with the product of the two scales.
+pub(crate) fn q8(weights: &[u8], scales: &[f16], activations: &[i8], steps: &[BlockScale], out: &mut [f32]) {
+    let panels = weights.chunks_exact(PANEL * activations.len()).zip(scales.chunks_exact(PANEL * steps.len()));
+    for ((weights, scales), out) in panels.zip(out.chunks_mut(PANEL)) {
+        let mut sums = [0.0f32; PANEL];
+        for (b, step) in steps.iter().enumerate() {
+            let block = &weights[b * q8::BLOCK_BYTES..][..q8::BLOCK_BYTES];
+            let a = &activations[b * q8::BLOCK..][..q8::BLOCK];
+            for (r, sum) in sums.iter_mut().enumerate() {
+                let weight = |i: usize| i32::from(block[i / 4 * 64 + r * 4 + i % 4]) - 128;
+                let dot: i32 = (0..q8::BLOCK).map(|i| weight(i) * i32::from(a[i])).sum();
+                *sum = (dot as f32).mul_add(widen(scales[b * PANEL + r]) * step.step, *sum);
+            }
+        }
+        out.copy_from_slice(&sums[..out.len()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_f16_widens_exactly() {
+        for bits in 0..=u16::MAX {
+            let h = f16::from_bits(bits);
+            let (ours, theirs) = (widen(h), h.to_f32());
+            assert!(ours.to_bits() == theirs.to_bits() || (ours.is_nan() && theirs.is_nan()), "{bits:#06x}");
+        }
+    }
+
+    #[test]
+    fn rounding_is_to_even_and_clamped() {
+        let cases =
+            [(0.5, 0), (1.5, 2), (-0.5, 0), (-2.5, -2), (126.6, 127), (1e30, 127), (-1e30, -128), (-128.4, -128)];
+        for (v, want) in cases {
+            assert_eq!(to_int8(v), want, "{v}");
+        }
+        for i in -2000..2000 {
+            let v = i as f32 / 10.0;
+            assert_eq!(f32::from(to_int8(v)), v.round_ties_even().clamp(-128.0, 127.0));
+        }
+        assert_eq!(to_int8(f32::NAN), -128);
+    }
+
+    #[test]
+    fn activations_are_quantised_as_defined() {
+        let x = [0.5, -1.0, 0.25, 0.0];
+        let mut out = [9i8; 16];
+        let scale = quantise_token(&x, &mut out);
+        assert_eq!(out, [64, -127, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(scale, TokenScale { step: 1.0 / 127.0, sum: -31 });
+        let mut blocks = [BlockScale::default(); 1];
+        let mut out = [9i8; 32];
+        quantise_blocks(&x, &mut out, &mut blocks);
+        assert_eq!((&out[..4], blocks[0].sum), (&[64, -127, 32, 0][..], -31));
+        quantise_token(&[0.0; 4], &mut out);
+        assert_eq!(out, [0; 32]);
+    }
+}

@@ -1,0 +1,106 @@
+//! The seam: the one type in which the engines differ.
+
+use crate::input::Input;
+use crate::kernels::isa::Kernels;
+use crate::kernels::{f16, q8, ternary};
+use crate::quant::{F16Matrix, PANEL, Q8Matrix, TernaryMatrix};
+use crate::threads::Team;
+
+/// A linear layer without bias, `y = W x`, `W [rows x cols]`.
+///
+/// Results do not depend, by a bit, on the ISA, the thread count, or how many tokens are evaluated together.
+#[derive(Debug)]
+pub enum Linear {
+    /// Ternary weights, int8 activations with one scale a token, i32 accumulation (W1.58A8).
+    Ternary(TernaryMatrix),
+    /// f16 weights, f32 activations, f32 accumulation.
+    F16(F16Matrix),
+    /// 8-bit weights and activations in blocks of 32, i32 within a block and f32 between blocks.
+    Q8(Q8Matrix),
+}
+
+impl Linear {
+    /// Outputs.
+    pub fn rows(&self) -> usize {
+        match self {
+            Linear::Ternary(matrix) => matrix.rows(),
+            Linear::F16(matrix) => matrix.rows(),
+            Linear::Q8(matrix) => matrix.rows(),
+        }
+    }
+
+    /// Inputs.
+    pub fn cols(&self) -> usize {
+        match self {
+            Linear::Ternary(matrix) => matrix.cols(),
+            Linear::F16(matrix) => matrix.cols(),
+            Linear::Q8(matrix) => matrix.cols(),
+        }
+    }
+
+    /// Bytes of the packed weights, padding included: what one token reads.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Linear::Ternary(matrix) => matrix.packed().len(),
+            Linear::F16(matrix) => size_of_val(matrix.packed()),
+            Linear::Q8(matrix) => matrix.weights().len() + size_of_val(matrix.scales()),
+        }
+    }
+
+    /// The name of the weight format used in records.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Linear::Ternary(_) => "ternary-2bit",
+            Linear::F16(_) => "f16",
+            Linear::Q8(_) => "q8_0",
+        }
+    }
+
+    /// Writes the dequantised weights of `row` to `out`: an embedding, if the head is tied to it.
+    ///
+    /// # Panics
+    /// If `row` is out of range or `out` is not [`Linear::cols`] long.
+    pub fn row_to_f32(&self, row: usize, out: &mut [f32]) {
+        match self {
+            Linear::Ternary(matrix) => matrix.row_to_f32(row, out),
+            Linear::F16(matrix) => matrix.row_to_f32(row, out),
+            Linear::Q8(matrix) => matrix.row_to_f32(row, out),
+        }
+    }
+
+    /// `y = W x` for all tokens of `input` into `out`, `tokens x rows` row-major.
+    ///
+    /// # Panics
+    /// If `input` has other columns or was not prepared for this linear, or `out` has another length.
+    pub fn forward(&self, team: &Team<'_>, kernels: Kernels, input: &Input, out: &mut [f32]) {
+        let (rows, tokens) = (self.rows(), input.tokens());
+        assert_eq!(input.cols(), self.cols(), "columns of a linear layer and of its input");
+        assert_eq!(out.len(), tokens * rows, "outputs: {tokens} tokens x {rows} rows");
+        match self {
+            Linear::Ternary(matrix) if tokens == 1 => {
+                let input = input.int8();
+                team.split(out, PANEL, |first, out| ternary::gemv(kernels, matrix, input, first, out));
+            }
+            Linear::Ternary(matrix) => {
+                let input = input.int8();
+                team.split_rows(out, rows, PANEL, |out| ternary::gemm(kernels, matrix, input, out));
+            }
+            Linear::F16(matrix) if tokens == 1 => {
+                team.split(out, PANEL, |first, out| f16::gemv(kernels, matrix, input.f32(), first, out));
+            }
+            Linear::F16(matrix) => {
+                team.split_rows(out, rows, PANEL, |out| f16::gemm(kernels, matrix, input, out));
+            }
+            Linear::Q8(matrix) => {
+                let input = input.q8();
+                team.split_rows(out, rows, PANEL, |mut out| {
+                    let first = out.columns().start;
+                    (0..tokens).for_each(|t| q8::gemv(kernels, matrix, input, t, first, out.row(t)));
+                });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

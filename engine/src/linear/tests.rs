@@ -1,0 +1,135 @@
+//! Linears against plain arithmetic on unpacked weights, and every path against the scalar one.
+
+use half::f16;
+
+use super::*;
+use crate::kernels::isa::Isa;
+use crate::threads::Pool;
+
+/// A small deterministic stream of bits.
+fn mix(seed: u64, i: u64) -> u64 {
+    let mut z = (seed ^ i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ z >> 31
+}
+
+/// In -1..1.
+fn real(seed: u64, i: usize) -> f32 {
+    (mix(seed, i as u64) >> 40) as f32 / (1 << 23) as f32 - 1.0
+}
+
+fn ternary_of(rows: usize, cols: usize, seed: u64) -> Linear {
+    let weight = |r: usize, c: usize| (mix(seed, (r * cols + c) as u64) % 3) as i8 - 1;
+    Linear::Ternary(TernaryMatrix::from_codes(rows, cols, 0.037, weight).unwrap())
+}
+
+fn f16_of(rows: usize, cols: usize, seed: u64) -> Linear {
+    let fill = |r: usize, out: &mut [f16]| {
+        out.iter_mut().enumerate().for_each(|(c, w)| *w = f16::from_f32(real(seed, r * cols + c)));
+        Ok(())
+    };
+    Linear::F16(F16Matrix::from_rows(rows, cols, fill).unwrap())
+}
+
+fn q8_of(rows: usize, cols: usize, seed: u64) -> Linear {
+    let fill = |r: usize, out: &mut [f32]| {
+        out.iter_mut().enumerate().for_each(|(c, w)| *w = real(seed, r * cols + c));
+        Ok(())
+    };
+    Linear::Q8(Q8Matrix::from_rows(rows, cols, fill).unwrap())
+}
+
+fn activations(tokens: usize, cols: usize, seed: u64) -> Vec<f32> {
+    (0..tokens * cols).map(|i| real(seed ^ 0xac7, i) * 3.0).collect()
+}
+
+fn forward(linear: &Linear, isa: Isa, threads: usize, x: &[f32]) -> Vec<f32> {
+    let (kernels, pool) = (Kernels::new(Some(isa)).unwrap(), Pool::new(threads, false).unwrap());
+    let tokens = x.len() / linear.cols();
+    let mut input = Input::new(tokens, linear.cols());
+    input.f32_mut(tokens).copy_from_slice(x);
+    let mut out = vec![f32::NAN; tokens * linear.rows()];
+    pool.enter(|team| {
+        input.prepare(team, kernels, linear);
+        linear.forward(team, kernels, &input, &mut out);
+    });
+    out
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+const SHAPES: [(usize, usize, usize); 6] =
+    [(1, 1, 1), (16, 16, 1), (17, 15, 2), (33, 100, 3), (80, 257, 1), (5, 64, 13)];
+
+#[test]
+fn scalar_ternary_is_the_definition() {
+    for (rows, cols, tokens) in SHAPES {
+        let (linear, x) = (ternary_of(rows, cols, 1), activations(tokens, cols, 1));
+        let Linear::Ternary(matrix) = &linear else { unreachable!() };
+        let y = forward(&linear, Isa::Scalar, 1, &x);
+        for t in 0..tokens {
+            let x = &x[t * cols..][..cols];
+            let s = 127.0 / x.iter().fold(1e-5f32, |m, v| m.max(v.abs()));
+            let a: Vec<i32> = x.iter().map(|v| (v * s).round_ties_even().clamp(-128.0, 127.0) as i32).collect();
+            for r in 0..rows {
+                let dot: i32 = (0..cols).map(|c| i32::from(matrix.weight(r, c)) * a[c]).sum();
+                assert_eq!(y[t * rows + r], dot as f32 * (0.037 * (1.0 / s)), "{rows} x {cols}, token {t}, row {r}");
+            }
+        }
+    }
+}
+
+#[test]
+fn scalar_f16_is_one_chain_a_row() {
+    for (rows, cols, tokens) in SHAPES {
+        let (linear, x) = (f16_of(rows, cols, 2), activations(tokens, cols, 2));
+        let y = forward(&linear, Isa::Scalar, 1, &x);
+        let mut row = vec![0.0; cols];
+        for r in 0..rows {
+            linear.row_to_f32(r, &mut row);
+            for t in 0..tokens {
+                let want = (0..cols).fold(0.0f32, |sum, c| row[c].mul_add(x[t * cols + c], sum));
+                assert_eq!(y[t * rows + r].to_bits(), want.to_bits(), "{rows} x {cols}, token {t}, row {r}");
+            }
+        }
+    }
+}
+
+#[test]
+fn scalar_q8_is_near_the_unquantised_product() {
+    for (rows, cols, tokens) in SHAPES {
+        let (linear, x) = (q8_of(rows, cols, 3), activations(tokens, cols, 3));
+        let y = forward(&linear, Isa::Scalar, 1, &x);
+        let mut row = vec![0.0; cols];
+        for r in 0..rows {
+            linear.row_to_f32(r, &mut row);
+            for t in 0..tokens {
+                let want: f32 = (0..cols).map(|c| row[c] * x[t * cols + c]).sum();
+                // Half an activation step (3 / 127) for each weight of magnitude at most 1.
+                let bound = cols as f32 * 3.0 / 127.0 * 0.5 + 1e-4;
+                assert!((y[t * rows + r] - want).abs() <= bound, "{rows} x {cols}, token {t}, row {r}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_path_thread_count_or_batch_changes_a_bit() {
+    for (rows, cols, tokens) in SHAPES {
+        for linear in [ternary_of(rows, cols, 4), f16_of(rows, cols, 4), q8_of(rows, cols, 4)] {
+            let x = activations(tokens, cols, 4);
+            let want = bits(&forward(&linear, Isa::Scalar, 1, &x));
+            for isa in Isa::available() {
+                for threads in 1..=3 {
+                    let at = format!("{} {rows} x {cols} x {tokens}, {isa}, {threads} threads", linear.kind());
+                    assert_eq!(bits(&forward(&linear, isa, threads, &x)), want, "{at}");
+                    let single: Vec<f32> = x.chunks(cols).flat_map(|x| forward(&linear, isa, threads, x)).collect();
+                    assert_eq!(bits(&single), want, "{at}, token by token");
+                }
+            }
+        }
+    }
+}

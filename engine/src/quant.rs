@@ -1,0 +1,36 @@
+//! What a weight is: the packed matrices that the kernels read.
+//!
+//! A matrix is `W [rows x cols]` with `y = W x`. Rows are grouped in panels of [`PANEL`]; a panel is contiguous, its
+//! rows side by side as vector lanes. Rows beyond the matrix in the last panel are zero weights.
+
+pub(crate) mod buffer;
+pub mod f16;
+pub mod q8;
+pub mod ternary;
+
+pub use f16::F16Matrix;
+pub use q8::Q8Matrix;
+pub use ternary::TernaryMatrix;
+
+use crate::error::{Error, Result};
+
+/// Rows of a panel: one f32 or i32 lane each of a 512-bit vector.
+pub const PANEL: usize = 16;
+
+/// Most columns of a matrix: keeps every i32 sum of ternary or q8 products exact (2 * 128 * 2^22 = 2^30).
+pub const MAX_COLS: usize = 1 << 22;
+
+/// Checks the dimensions of a matrix and returns the length of its packed form, given the units of a panel.
+fn checked_len(rows: usize, cols: usize, panel_units: usize) -> Result<usize> {
+    if rows == 0 {
+        return Err(Error::Size { what: "matrix rows", expected: "at least 1".into(), found: 0 });
+    }
+    if cols == 0 || cols > MAX_COLS {
+        return Err(Error::Size { what: "matrix columns", expected: format!("1 to {MAX_COLS}"), found: cols });
+    }
+    rows.div_ceil(PANEL).checked_mul(panel_units).filter(|&len| len < isize::MAX as usize / 4).ok_or(Error::Size {
+        what: "matrix rows",
+        expected: "a matrix that fits the address space".into(),
+        found: rows,
+    })
+}

@@ -1,0 +1,109 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::split::part;
+use super::*;
+
+#[test]
+fn every_worker_runs_every_job_once() {
+    for threads in [1, 2, 3, 5] {
+        let pool = Pool::new(threads, true).unwrap();
+        let counts: Vec<AtomicUsize> = (0..threads).map(|_| AtomicUsize::new(0)).collect();
+        for _ in 0..20 {
+            pool.enter(|team| {
+                for _ in 0..50 {
+                    team.run(&|worker| {
+                        counts[worker].fetch_add(1, Ordering::Relaxed);
+                    });
+                }
+            });
+        }
+        assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1000), "{threads} threads: {counts:?}");
+    }
+}
+
+#[test]
+fn pieces_cover_the_data_once_with_borders_at_units() {
+    for threads in [1, 2, 3, 4] {
+        let pool = Pool::new(threads, false).unwrap();
+        for (len, unit) in [(0, 16), (1, 16), (16, 16), (33, 16), (100, 7), (5, 1)] {
+            let mut data = vec![0usize; len];
+            pool.enter(|team| {
+                team.split(&mut data, unit, |first, piece| {
+                    assert_eq!(first % unit, 0);
+                    for (i, item) in piece.iter_mut().enumerate() {
+                        *item += first + i + 1;
+                    }
+                })
+            });
+            assert_eq!(data, (1..=len).collect::<Vec<_>>(), "{threads} threads, unit {unit}");
+        }
+    }
+}
+
+#[test]
+fn strips_and_rows_cover_a_matrix_once() {
+    let pool = Pool::new(3, false).unwrap();
+    let (rows, width) = (5, 37);
+    let mut data = vec![0usize; rows * width];
+    pool.enter(|team| {
+        team.split_rows(&mut data, width, 16, |mut strip| {
+            for r in 0..strip.rows() {
+                let first = strip.columns().start;
+                strip.row(r).iter_mut().enumerate().for_each(|(i, item)| *item += r * width + first + i);
+            }
+        });
+        team.each_row(&mut data, width, |r, row| row.iter_mut().for_each(|item| *item -= r * width));
+    });
+    assert!(data.iter().enumerate().all(|(i, &item)| item == i % width));
+}
+
+#[test]
+fn a_panic_reaches_the_caller_and_the_pool_survives() {
+    let pool = Pool::new(3, false).unwrap();
+    for culprit in 0..3 {
+        let caught = catch_unwind(AssertUnwindSafe(|| {
+            pool.enter(|team| team.run(&|worker| assert_ne!(worker, culprit, "culprit")));
+        }));
+        assert!(caught.is_err());
+        let done = AtomicUsize::new(0);
+        pool.enter(|team| {
+            team.run(&|_| {
+                done.fetch_add(1, Ordering::Relaxed);
+            })
+        });
+        assert_eq!(done.into_inner(), 3);
+    }
+}
+
+#[test]
+fn entering_twice_panics_instead_of_hanging() {
+    let pool = Pool::new(2, false).unwrap();
+    let caught = catch_unwind(AssertUnwindSafe(|| pool.enter(|_| pool.enter(|_| ()))));
+    assert!(caught.is_err());
+    assert_eq!(pool.enter(|team| team.threads()), 2);
+}
+
+#[test]
+fn no_threads_is_an_error() {
+    assert!(matches!(Pool::new(0, true), Err(Error::Size { found: 0, .. })));
+}
+
+#[test]
+fn the_leaders_affinity_is_restored() {
+    let before = affinity::allowed().unwrap();
+    let pool = Pool::new(before.len().min(2), true).unwrap();
+    let inside = pool.enter(|_| affinity::allowed().unwrap());
+    assert_eq!(inside, before[..1]);
+    assert_eq!(affinity::allowed().unwrap(), before);
+}
+
+#[test]
+fn shares_are_even_and_complete() {
+    for (units, threads) in [(0, 3), (1, 3), (7, 3), (usize::MAX, 7)] {
+        let parts: Vec<_> = (0..threads).map(|w| part(units, threads, w)).collect();
+        assert_eq!((parts[0].start, parts[threads - 1].end), (0, units));
+        assert!(parts.windows(2).all(|p| p[0].end == p[1].start));
+        let sizes = || parts.iter().map(|p| p.end - p.start);
+        assert!(sizes().max().unwrap() - sizes().min().unwrap() <= 1);
+    }
+}
