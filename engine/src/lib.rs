@@ -6,6 +6,7 @@ pub mod error;
 pub mod input;
 pub mod kernels;
 pub mod linear;
+pub mod model;
 pub mod quant;
 pub mod threads;
 
@@ -13,4 +14,5 @@ pub use error::{Error, Result};
 pub use input::Input;
 pub use kernels::isa::{Isa, Kernels};
 pub use linear::Linear;
+pub use model::{Config, Format, Model, Session, SessionOptions};
 pub use threads::{Pool, Team};

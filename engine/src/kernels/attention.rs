@@ -49,14 +49,14 @@ impl Element for f32 {
     }
 }
 
-/// One query: its vector (head dimension long), how many positions from 0 it attends to, and where its answer goes.
+/// One query: its vector (head dimension long) and how many positions, from 0 on, it attends to.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Query<'a> {
     pub(crate) vector: &'a [f32],
     pub(crate) positions: usize,
-    pub(crate) out: &'a mut [f32],
 }
 
-/// Working memory of one worker.
+/// Working memory of one worker, and the answers of its last call.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     /// Scaled queries, `[dimension][query]`.
@@ -64,8 +64,8 @@ pub(crate) struct Scratch {
     /// Scores, then softmax weights, `[query][position]`, `row` apart.
     scores: Vec<f32>,
     row: usize,
-    /// Weighted sums, `[query][stride]`.
-    sums: Vec<f32>,
+    /// Answers, `[query][stride]`, the stride being the head dimension rounded up to 16.
+    answers: Vec<f32>,
 }
 
 impl Scratch {
@@ -76,15 +76,22 @@ impl Scratch {
             queries: vec![0.0; head_dim * MAX_QUERIES],
             scores: vec![0.0; row * MAX_QUERIES],
             row,
-            sums: vec![0.0; head_dim.next_multiple_of(LANES) * MAX_QUERIES],
+            answers: vec![0.0; head_dim.next_multiple_of(LANES) * MAX_QUERIES],
         }
+    }
+
+    /// The answer of query number `query` of the last call, padded with zeros to a multiple of 16.
+    pub(crate) fn answer(&self, query: usize) -> &[f32] {
+        let stride = self.answers.len() / MAX_QUERIES;
+        &self.answers[query * stride..][..stride]
     }
 }
 
-/// `softmax(q k^T * scale) v` for up to [`MAX_QUERIES`] queries over one head's `keys` and `values`.
+/// `softmax(q k^T * scale) v` for up to [`MAX_QUERIES`] queries over one head's `keys` and `values`; the answers are left
+/// in `scratch`.
 pub(crate) fn attend<E: Element>(
     kernels: Kernels,
-    queries: &mut [Query<'_>],
+    queries: &[Query<'_>],
     keys: &[E],
     values: &[E],
     scale: f32,
@@ -100,21 +107,21 @@ pub(crate) fn attend<E: Element>(
     }
 }
 
-struct Attend<'a, 'q, E, const Q: usize> {
-    queries: &'a mut [Query<'q>],
+struct Attend<'a, E, const Q: usize> {
+    queries: &'a [Query<'a>],
     keys: &'a [E],
     values: &'a [E],
     scale: f32,
     scratch: &'a mut Scratch,
 }
 
-impl<E: Element, const Q: usize> Step for Attend<'_, '_, E, Q> {
+impl<E: Element, const Q: usize> Step for Attend<'_, E, Q> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let dim = self.queries[0].vector.len();
-        let Scratch { queries: packed, scores, row, sums } = self.scratch;
+        let Scratch { queries: packed, scores, row, answers } = self.scratch;
         for (d, packed) in packed.chunks_exact_mut(Q).take(dim).enumerate() {
             for (packed, query) in packed.iter_mut().zip(self.queries.iter()) {
                 *packed = query.vector[d] * self.scale;
@@ -134,11 +141,9 @@ impl<E: Element, const Q: usize> Step for Attend<'_, '_, E, Q> {
 
         let stride = dim.next_multiple_of(LANES);
         let weights: [&[f32]; Q] = std::array::from_fn(|q| &scores[q * row..][..self.queries[q].positions]);
-        sums_of(l, &weights, shared, self.values, sums, stride);
-        for ((query, sums), inverse) in self.queries.iter_mut().zip(sums.chunks_exact(stride)).zip(inverse) {
-            for (out, sum) in query.out.iter_mut().zip(sums) {
-                *out = sum * inverse;
-            }
+        sums_of(l, &weights, shared, self.values, answers, stride);
+        for (answer, inverse) in answers.chunks_exact_mut(stride).zip(inverse) {
+            answer.iter_mut().for_each(|x| *x *= inverse);
         }
     }
 }

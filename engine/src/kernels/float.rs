@@ -62,6 +62,19 @@ fn zip_map<L: Lanes>(l: L, a: &[f32], b: &[f32], out: &mut [f32], f: impl Fn(L::
     }
 }
 
+/// Replaces each group of sixteen of `x` by `f` of it and of the same group of `y`, the last one filled up with zeros.
+#[inline(always)]
+fn update<L: Lanes>(l: L, x: &mut [f32], y: &[f32], f: impl Fn(L::V, L::V) -> L::V) {
+    assert_eq!(x.len(), y.len(), "float step over slices of different lengths");
+    let ((x, x_tail), (y, y_tail)) = (x.as_chunks_mut::<LANES>(), y.as_chunks::<LANES>());
+    for (x, y) in x.iter_mut().zip(y) {
+        l.store(f(l.load(x), l.load(y)), x);
+    }
+    if !x_tail.is_empty() {
+        l.store_part(f(l.load_part(x_tail, 0.0), l.load_part(y_tail, 0.0)), x_tail);
+    }
+}
+
 /// RMSNorm (arXiv 1910.07467) of one token: `out = (x * inv_rms) * weight`. All of one length.
 pub(crate) fn rms_norm(kernels: Kernels, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     run(kernels, RmsNorm { x, weight, eps, out });
@@ -84,6 +97,27 @@ impl Step for RmsNorm<'_> {
     }
 }
 
+/// As [`rms_norm`], in place.
+pub(crate) fn rms_norm_in_place(kernels: Kernels, x: &mut [f32], weight: &[f32], eps: f32) {
+    run(kernels, RmsNormInPlace { x, weight, eps });
+}
+
+struct RmsNormInPlace<'a> {
+    x: &'a mut [f32],
+    weight: &'a [f32],
+    eps: f32,
+}
+
+impl Step for RmsNormInPlace<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let inverse = l.splat(inverse_rms(l, self.x, self.eps));
+        update(l, self.x, self.weight, |x, w| l.mul(l.mul(x, inverse), w));
+    }
+}
+
 /// `x += y`, the residual addition.
 pub(crate) fn add_assign(kernels: Kernels, x: &mut [f32], y: &[f32]) {
     run(kernels, AddAssign { x, y });
@@ -99,15 +133,7 @@ impl Step for AddAssign<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        assert_eq!(self.x.len(), self.y.len(), "residual addition of different lengths");
-        let (y, y_tail) = self.y.as_chunks::<LANES>();
-        let (x, x_tail) = self.x.as_chunks_mut::<LANES>();
-        for (x, y) in x.iter_mut().zip(y) {
-            l.store(l.add(l.load(x), l.load(y)), x);
-        }
-        for (x, y) in x_tail.iter_mut().zip(y_tail) {
-            *x += y;
-        }
+        update(l, self.x, self.y, |x, y| l.add(x, y));
     }
 }
 
