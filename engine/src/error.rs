@@ -76,6 +76,49 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A field of a model's configuration that makes no sense.
+    #[error("model configuration: {field}: expected {expected}, found {found}")]
+    Config {
+        /// The field.
+        field: &'static str,
+        /// What it must be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// A weight that does not fit the model's configuration.
+    #[error("model weight {name}: expected {expected}, found {found}")]
+    Tensor {
+        /// The weight, by its GGUF name.
+        name: String,
+        /// The shape expected.
+        expected: String,
+        /// The shape found.
+        found: String,
+    },
+    /// A prompt without tokens.
+    #[error("the prompt is empty: expected at least one token")]
+    EmptyPrompt,
+    /// A token that the model does not know.
+    #[error("token {token} (number {index} of the input): expected an id below the vocabulary's {vocab}")]
+    Token {
+        /// Where in the input.
+        index: usize,
+        /// The token.
+        token: u32,
+        /// The size of the vocabulary.
+        vocab: usize,
+    },
+    /// More tokens than the session's context has room for.
+    #[error("context of {context} tokens is full: {tokens} more after {position} do not fit")]
+    ContextFull {
+        /// Positions of the session.
+        context: usize,
+        /// Tokens already there.
+        position: usize,
+        /// Tokens to add.
+        tokens: usize,
+    },
 }
 
 /// The engine's result.

@@ -2,8 +2,11 @@
 //! others equal it bit for bit.
 
 pub(crate) mod activations;
+pub(crate) mod attention;
 pub(crate) mod f16;
+pub(crate) mod float;
 pub mod isa;
+pub(crate) mod lanes;
 pub(crate) mod q8;
 pub(crate) mod reference;
 pub(crate) mod ternary;

@@ -1,0 +1,174 @@
+//! The forward pass of a batch of tokens at consecutive positions: prefill and decode are the same code.
+
+use std::sync::Mutex;
+
+use super::attention::{Queries, attention};
+use super::config::Config;
+use super::feed_forward::gated;
+use super::kv::KvCache;
+use super::rope::Rope;
+use super::{Layer, Model};
+use crate::input::Input;
+use crate::kernels::attention::Scratch;
+use crate::kernels::float;
+use crate::kernels::isa::Kernels;
+use crate::linear::Linear;
+use crate::threads::Team;
+
+/// Activations of a batch, each `tokens x width` row-major.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    /// The residual stream, `hidden` wide.
+    residual: Vec<f32>,
+    /// What a block adds to it.
+    delta: Vec<f32>,
+    /// Normed residual: what q, k, v, gate, up and the head read.
+    normed: Input,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    /// The attention's answer: what o reads.
+    attended: Input,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    /// What down reads.
+    gated: Input,
+    /// One a worker.
+    scratch: Vec<Mutex<Scratch>>,
+}
+
+impl Buffers {
+    /// Room for batches of `tokens`; zero pages that cost no memory until a batch uses them.
+    pub(super) fn new(config: &Config, tokens: usize, context: usize, threads: usize) -> Buffers {
+        let scratch = |_| Mutex::new(Scratch::new(context, config.head_dim));
+        Buffers {
+            residual: vec![0.0; tokens * config.hidden],
+            delta: vec![0.0; tokens * config.hidden],
+            normed: Input::new(tokens, config.hidden),
+            q: vec![0.0; tokens * config.q_width()],
+            k: vec![0.0; tokens * config.kv_width()],
+            v: vec![0.0; tokens * config.kv_width()],
+            attended: Input::new(tokens, config.q_width()),
+            gate: vec![0.0; tokens * config.ffn],
+            up: vec![0.0; tokens * config.ffn],
+            gated: Input::new(tokens, config.ffn),
+            scratch: (0..threads).map(scratch).collect(),
+        }
+    }
+}
+
+/// One batch on its way through the model.
+pub(super) struct Forward<'a> {
+    pub(super) model: &'a Model,
+    pub(super) team: &'a Team<'a>,
+    pub(super) kernels: Kernels,
+    pub(super) rope: &'a Rope,
+    pub(super) cache: &'a mut KvCache,
+    pub(super) buffers: &'a mut Buffers,
+    /// Position of the first token.
+    pub(super) first: usize,
+    /// Tokens of the batch.
+    pub(super) tokens: usize,
+}
+
+impl Forward<'_> {
+    /// Embeds `ids` and runs all blocks; keys and values are stored, the residual stream is left in the buffers.
+    pub(super) fn blocks(&mut self, ids: &[u32]) {
+        self.embed(ids);
+        for (index, layer) in self.model.layers.iter().enumerate() {
+            self.norm(&layer.attn_norm);
+            self.attend(index, layer);
+            self.add();
+            self.norm(&layer.ffn_norm);
+            self.feed_forward(layer);
+            self.add();
+        }
+    }
+
+    /// Logits of the last `out.len() / vocab` tokens of the batch.
+    pub(super) fn logits(&mut self, out: &mut [f32]) {
+        let (hidden, eps) = (self.model.config.hidden, self.model.config.norm_eps);
+        let (kernels, weight) = (self.kernels, &self.model.output_norm);
+        let wanted = out.len() / self.model.config.vocab;
+        let Buffers { residual, normed, .. } = self.buffers;
+        let residual = &residual[(self.tokens - wanted) * hidden..];
+        self.team.each_row(normed.f32_mut(wanted), hidden, |token, out| {
+            float::rms_norm(kernels, &residual[token * hidden..][..hidden], weight, eps, out);
+        });
+        let head = self.model.head();
+        normed.prepare(self.team, kernels, head);
+        head.forward(self.team, kernels, normed, out);
+    }
+
+    /// Rows of the embedding matrix become the residual stream.
+    fn embed(&mut self, ids: &[u32]) {
+        let hidden = self.model.config.hidden;
+        let residual = &mut self.buffers.residual[..self.tokens * hidden];
+        let embedding = &self.model.embedding;
+        self.team.each_row(residual, hidden, |token, out| embedding.row_to_f32(ids[token] as usize, out));
+    }
+
+    /// RMSNorm of the residual stream into `normed`.
+    fn norm(&mut self, weight: &[f32]) {
+        let (kernels, hidden, eps) = (self.kernels, self.model.config.hidden, self.model.config.norm_eps);
+        let Buffers { residual, normed, .. } = &mut *self.buffers;
+        self.team.each_row(normed.f32_mut(self.tokens), hidden, |token, out| {
+            float::rms_norm(kernels, &residual[token * hidden..][..hidden], weight, eps, out);
+        });
+    }
+
+    /// Self-attention: `delta = o(sub_norm(attention(rope(q), rope(k), v)))`.
+    fn attend(&mut self, index: usize, layer: &Layer) {
+        let (config, team, kernels) = (&self.model.config, self.team, self.kernels);
+        let (tokens, q_width, kv_width) = (self.tokens, config.q_width(), config.kv_width());
+        let Buffers { normed, q, k, v, attended, delta, scratch, .. } = &mut *self.buffers;
+        let (q, k, v) = (&mut q[..tokens * q_width], &mut k[..tokens * kv_width], &mut v[..tokens * kv_width]);
+        linears(team, kernels, normed, &mut [(&layer.q, q), (&layer.k, k), (&layer.v, v)]);
+
+        let (rope, first) = (self.rope, self.first);
+        team.each_row_pair((q, q_width), (k, kv_width), |token, q, k| {
+            rope.apply(kernels, first + token, q);
+            rope.apply(kernels, first + token, k);
+        });
+        match self.cache {
+            KvCache::F16(cache) => cache.append(team, index, first, k, v),
+            KvCache::F32(cache) => cache.append(team, index, first, k, v),
+        }
+        let queries = Queries { vectors: q, first, layer: index };
+        attention(team, kernels, config, self.cache, scratch, queries, attended.f32_mut(tokens));
+        if let Some(weight) = &layer.attn_sub_norm {
+            let eps = config.norm_eps;
+            team.each_row(attended.f32_mut(tokens), q_width, |_, x| float::rms_norm_in_place(kernels, x, weight, eps));
+        }
+        linears(team, kernels, attended, &mut [(&layer.o, &mut delta[..tokens * config.hidden])]);
+    }
+
+    /// Feed-forward: `delta = down(sub_norm(act(gate) * up))`.
+    fn feed_forward(&mut self, layer: &Layer) {
+        let (config, team, kernels, tokens) = (&self.model.config, self.team, self.kernels, self.tokens);
+        let Buffers { normed, gate, up, gated: inside, delta, .. } = &mut *self.buffers;
+        let (gate, up) = (&mut gate[..tokens * config.ffn], &mut up[..tokens * config.ffn]);
+        linears(team, kernels, normed, &mut [(&layer.gate, gate), (&layer.up, up)]);
+        gated(team, kernels, config, layer.ffn_sub_norm.as_deref(), (gate, up), inside.f32_mut(tokens));
+        linears(team, kernels, inside, &mut [(&layer.down, &mut delta[..tokens * config.hidden])]);
+    }
+
+    /// The residual addition.
+    fn add(&mut self) {
+        let (kernels, hidden) = (self.kernels, self.model.config.hidden);
+        let Buffers { residual, delta, .. } = &mut *self.buffers;
+        self.team.each_row(&mut residual[..self.tokens * hidden], hidden, |token, x| {
+            float::add_assign(kernels, x, &delta[token * hidden..][..hidden]);
+        });
+    }
+}
+
+/// Several linear layers of one input.
+fn linears(team: &Team<'_>, kernels: Kernels, input: &mut Input, outputs: &mut [(&Linear, &mut [f32])]) {
+    for (linear, _) in outputs.iter() {
+        input.prepare(team, kernels, linear);
+    }
+    for (linear, out) in outputs {
+        linear.forward(team, kernels, input, out);
+    }
+}

@@ -1,0 +1,189 @@
+//! The key/value cache.
+
+use half::f16;
+use half::slice::HalfBitsSliceExt;
+
+use super::config::Config;
+use crate::error::{Error, Result};
+use crate::kernels::attention::Element;
+use crate::kernels::lanes::LANES;
+use crate::threads::Team;
+
+/// The number type of cached keys and values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum KvType {
+    /// Half precision, as llama.cpp's default.
+    #[default]
+    F16,
+    /// Single precision.
+    F32,
+}
+
+impl KvType {
+    /// The name used in requests and records.
+    pub fn name(self) -> &'static str {
+        match self {
+            KvType::F16 => "f16",
+            KvType::F32 => "f32",
+        }
+    }
+
+    /// Bytes of a cache of `context` positions for a model of shape `config`, its padding included.
+    pub fn cache_bytes(self, config: &Config, context: usize) -> usize {
+        let element = match self {
+            KvType::F16 => 2,
+            KvType::F32 => 4,
+        };
+        let layout = Layout::new(config, context);
+        config.layers * config.kv_heads * (layout.key_head + layout.value_head) * element
+    }
+}
+
+/// A type whose cache starts as untouched zero pages: memory is used only as positions are.
+pub(super) trait Stored: Element {
+    type Bits: Send + Sync + std::fmt::Debug;
+    fn zeroed(len: usize) -> Vec<Self::Bits>;
+    fn slice(bits: &[Self::Bits]) -> &[Self];
+    fn slice_mut(bits: &mut [Self::Bits]) -> &mut [Self];
+}
+
+impl Stored for f16 {
+    /// `vec!` asks the allocator for zeroed memory for integers, but would write each zero of an `f16`.
+    type Bits = u16;
+    fn zeroed(len: usize) -> Vec<u16> {
+        vec![0; len]
+    }
+    fn slice(bits: &[u16]) -> &[f16] {
+        bits.reinterpret_cast()
+    }
+    fn slice_mut(bits: &mut [u16]) -> &mut [f16] {
+        bits.reinterpret_cast_mut()
+    }
+}
+
+impl Stored for f32 {
+    type Bits = f32;
+    fn zeroed(len: usize) -> Vec<f32> {
+        vec![0.0; len]
+    }
+    fn slice(bits: &[f32]) -> &[f32] {
+        bits
+    }
+    fn slice_mut(bits: &mut [f32]) -> &mut [f32] {
+        bits
+    }
+}
+
+/// Where things lie in a layer's cache; see [`crate::kernels::attention`] for the layout inside a head.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    kv_heads: usize,
+    head_dim: usize,
+    /// Elements between the values of two positions.
+    stride: usize,
+    /// Elements of one head's keys and of its values.
+    key_head: usize,
+    value_head: usize,
+}
+
+impl Layout {
+    fn new(config: &Config, context: usize) -> Layout {
+        let stride = config.head_dim.next_multiple_of(LANES);
+        Layout {
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            stride,
+            key_head: context.next_multiple_of(LANES) * config.head_dim,
+            value_head: context * stride,
+        }
+    }
+}
+
+/// Keys and values of all layers in one number type.
+#[derive(Debug)]
+pub(super) struct Cache<E: Stored> {
+    layout: Layout,
+    layers: Vec<LayerCache<E>>,
+}
+
+/// Keys and values of one layer.
+#[derive(Debug)]
+struct LayerCache<E: Stored> {
+    keys: Vec<E::Bits>,
+    values: Vec<E::Bits>,
+}
+
+impl<E: Stored> Cache<E> {
+    fn new(config: &Config, context: usize) -> Cache<E> {
+        let layout = Layout::new(config, context);
+        let layer = |_| LayerCache {
+            keys: E::zeroed(layout.kv_heads * layout.key_head),
+            values: E::zeroed(layout.kv_heads * layout.value_head),
+        };
+        Cache { layout, layers: (0..config.layers).map(layer).collect() }
+    }
+
+    /// Stores the keys and values (`tokens x kv_width` each) of the positions from `first` on.
+    pub(super) fn append(&mut self, team: &Team<'_>, layer: usize, first: usize, keys: &[f32], values: &[f32]) {
+        let Layout { kv_heads, head_dim, stride, key_head, value_head } = self.layout;
+        let width = kv_heads * head_dim;
+        let store = |head: usize, key_cache: &mut [E::Bits], value_cache: &mut [E::Bits]| {
+            let (key_cache, value_cache) = (E::slice_mut(key_cache), E::slice_mut(value_cache));
+            let rows = keys.chunks_exact(width).zip(values.chunks_exact(width));
+            for (position, (key, value)) in (first..).zip(rows) {
+                let (key, value) = (&key[head * head_dim..][..head_dim], &value[head * head_dim..][..head_dim]);
+                let block = &mut key_cache[position / LANES * LANES * head_dim..][..LANES * head_dim];
+                for (slots, x) in block.chunks_exact_mut(LANES).zip(key) {
+                    slots[position % LANES] = E::from_f32(*x);
+                }
+                for (slot, x) in value_cache[position * stride..].iter_mut().zip(value) {
+                    *slot = E::from_f32(*x);
+                }
+            }
+        };
+        let layer = &mut self.layers[layer];
+        if keys.len() == width {
+            // One token: less work than waking the others.
+            let heads = layer.keys.chunks_exact_mut(key_head).zip(layer.values.chunks_exact_mut(value_head));
+            heads.enumerate().for_each(|(head, (keys, values))| store(head, keys, values));
+        } else {
+            team.each_row_pair((&mut layer.keys, key_head), (&mut layer.values, value_head), store);
+        }
+    }
+
+    /// The keys and the values of one head.
+    pub(super) fn head(&self, layer: usize, head: usize) -> (&[E], &[E]) {
+        let Layout { key_head, value_head, .. } = self.layout;
+        let layer = &self.layers[layer];
+        (
+            E::slice(&layer.keys[head * key_head..][..key_head]),
+            E::slice(&layer.values[head * value_head..][..value_head]),
+        )
+    }
+}
+
+/// The cache of a session.
+#[derive(Debug)]
+pub(super) enum KvCache {
+    F16(Cache<f16>),
+    F32(Cache<f32>),
+}
+
+impl KvCache {
+    /// An empty cache for `context` positions.
+    ///
+    /// # Errors
+    /// [`Error::Size`] if it cannot fit any address space.
+    pub(super) fn new(config: &Config, context: usize, kind: KvType) -> Result<KvCache> {
+        let heads = config.layers.checked_mul(config.kv_heads);
+        let values = heads.and_then(|n| n.checked_mul(config.head_dim + LANES)).and_then(|n| n.checked_mul(context + LANES));
+        if values.is_none_or(|n| n > isize::MAX as usize / 16) {
+            let expected = "a key/value cache that fits the address space".into();
+            return Err(Error::Size { what: "context", expected, found: context });
+        }
+        Ok(match kind {
+            KvType::F16 => KvCache::F16(Cache::new(config, context)),
+            KvType::F32 => KvCache::F32(Cache::new(config, context)),
+        })
+    }
+}
