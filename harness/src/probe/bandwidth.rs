@@ -70,7 +70,7 @@ fn expected(words: usize, streams: usize) -> u64 {
 }
 
 fn advise_huge(block: &mut [u64]) {
-    let (pointer, bytes) = (block.as_mut_ptr().cast(), std::mem::size_of_val(block));
+    let (pointer, bytes) = (block.as_mut_ptr().cast::<u8>(), std::mem::size_of_val(block));
     let page = rustix::param::page_size();
     let skip = pointer.align_offset(page);
     if skip < bytes {

@@ -1,0 +1,3 @@
+//! temp
+pub mod data;
+pub mod probe;
