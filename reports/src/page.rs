@@ -5,7 +5,7 @@ use crate::cells::{CellSummary, Kind, Status};
 use crate::load::RunData;
 use crate::plot::Plot;
 use crate::sections;
-use crate::text::{Footnotes, bytes, code, escape, markdown_table, percent, short, with_interval};
+use crate::text::{Footnotes, bytes, escape, markdown_table, percent, short, with_interval};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use suites::cell::{Phase, Workload};
