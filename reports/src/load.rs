@@ -90,7 +90,7 @@ fn parse_records(bytes: &[u8], path: &Path) -> Result<(Vec<Record>, Option<Strin
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        match parse(line, path, index + 1, |record: &Record| record.schema) {
+        match parse(line.trim_ascii_end(), path, index + 1, |record: &Record| record.schema) {
             Ok(record) => records.push(record),
             Err(Error::Parse { .. }) if !line.ends_with(b"\n") => {
                 let note =
