@@ -1,1 +1,54 @@
-//! (skeleton)
+//! What a run means: statistics, tables, plots and a page from the files of a run folder.
+//!
+//! Files in, files out: nothing here measures, and the same files in give the same bytes out.
+
+pub mod analysis;
+pub mod cells;
+mod compare;
+pub mod error;
+pub mod load;
+mod page;
+mod plot;
+mod sections;
+pub mod stats;
+mod summary;
+mod table;
+mod text;
+
+use analysis::Analysis;
+use std::path::{Path, PathBuf};
+
+pub use error::Error;
+pub use load::{RunData, load};
+pub use table::table;
+
+/// What [`render`] wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// Every file written, in order.
+    pub written: Vec<PathBuf>,
+}
+
+/// Writes `summary.csv`, `plots/*.svg`, `plots/*.png` and `report.md` into the run's folder, replacing what an earlier
+/// rendering left there. A plot with nothing to show is not written.
+///
+/// # Errors
+/// What [`load`] refuses, and files that can't be written.
+pub fn render(run_dir: &Path) -> Result<Rendered, Error> {
+    let data = load(run_dir)?;
+    let analysis = Analysis::new(&data);
+    let mut written = Vec::new();
+    let mut write = |name: &str, bytes: &[u8]| {
+        let path = run_dir.join(name);
+        std::fs::write(&path, bytes).map_err(|e| Error::Write { path: path.clone(), message: e.to_string() })?;
+        written.push(path);
+        Ok::<(), Error>(())
+    };
+    let csv = summary::csv(&analysis, &data.run.name, &data.run.suite)
+        .map_err(|e| Error::Write { path: run_dir.join("summary.csv"), message: e.to_string() })?;
+    write("summary.csv", &csv)?;
+    let (plots, files) = plot::draw_all(&data, &analysis, &run_dir.join("plots"))?;
+    write("report.md", page::page(&data, &analysis, &plots).as_bytes())?;
+    written.extend(files);
+    Ok(Rendered { written })
+}

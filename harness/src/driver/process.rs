@@ -1,0 +1,213 @@
+//! One worker process: spawned, asked, heard, and ended one way or another.
+
+use super::interrupt::Interrupt;
+use super::pipes::{Heard, Tail, events};
+use crate::error::Error;
+use crate::protocol::{Answer, Event, Mode, Request};
+use anyhow::Result;
+use rustix::process::Pid;
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+use suites::record::{Failure, Measurement};
+
+/// How long a worker that has closed its stdout, or was killed, may take to be gone.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What starts a worker: program and arguments.
+#[derive(Clone, Debug)]
+pub struct WorkerCommand(pub Vec<OsString>);
+
+impl WorkerCommand {
+    /// This very program, as `worker`.
+    ///
+    /// # Errors
+    /// The program's own path can't be found.
+    pub fn own() -> Result<WorkerCommand> {
+        Ok(WorkerCommand(vec![std::env::current_exe()?.into_os_string(), "worker".into()]))
+    }
+}
+
+/// What a worker ended with.
+#[derive(Debug)]
+pub enum Ended {
+    /// It measured; its check has yet to be looked at.
+    Measured(Box<Measurement>),
+    /// It answered.
+    Answered(Answer),
+    /// It did neither.
+    Failed(Failure),
+}
+
+/// How far a worker came, as heard so far.
+struct Progress {
+    stage: &'static str,
+    last: Option<Event>,
+    garbage: Option<String>,
+    half: Option<String>,
+    timed_out: bool,
+}
+
+/// Runs one worker to its end. While it runs, this process only waits.
+///
+/// # Errors
+/// [`Error::Interrupted`]; all else is an [`Ended::Failed`].
+pub fn run(command: &WorkerCommand, request: &Request, timeout: Duration, interrupt: &Interrupt) -> Result<Ended> {
+    if interrupt.requested() {
+        return Err(Error::Interrupted.into());
+    }
+    let tail = Tail::default();
+    let deadline = Instant::now() + timeout;
+    let (mut child, heard) = match spawn(command, request, &tail) {
+        Ok(spawned) => spawned,
+        Err(message) => return Ok(Ended::Failed(failure("spawn", message, &tail))),
+    };
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        interrupt.watch(pid);
+    }
+    let mut progress = Progress { stage: "load", last: None, garbage: None, half: None, timed_out: false };
+    listen(&heard, deadline, &mut progress);
+    if progress.timed_out || progress.garbage.is_some() {
+        interrupt.kill();
+    }
+    let status = wait(&mut child, deadline, &mut progress, interrupt);
+    // Lets the last lines of stderr arrive; a process that outlived the worker may hold the pipes open.
+    let until = Instant::now() + Duration::from_millis(200);
+    while heard.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok() {}
+    match judge(request.mode, progress, status, timeout, &tail) {
+        Ended::Failed(_) if interrupt.requested() => Err(Error::Interrupted.into()),
+        ended => Ok(ended),
+    }
+}
+
+fn spawn(command: &WorkerCommand, request: &Request, tail: &Tail) -> Result<(Child, Receiver<Heard>), String> {
+    let (program, arguments) = command.0.split_first().ok_or("no worker program")?;
+    let mut line = serde_json::to_vec(request).map_err(|e| e.to_string())?;
+    line.push(b'\n');
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // A group of its own: the terminal's Ctrl-C is the driver's to pass on, and a kill takes all it started.
+        .process_group(0)
+        .spawn()
+        .map_err(|e| format!("{}: {e}", program.display()))?;
+    let (sender, heard) = channel();
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    // A worker that never reads must not block the driver. Its exit code tells more than a broken pipe would.
+    std::thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&line)));
+    let kept = tail.clone();
+    let errors = std::thread::spawn(move || stderr.map(|stderr| kept.read(stderr)));
+    std::thread::spawn(move || {
+        if let Some(stdout) = stdout {
+            events(stdout, &sender);
+        }
+        // The channel closes only after stderr has been read too.
+        let _ = errors.join();
+    });
+    Ok((child, heard))
+}
+
+fn listen(heard: &Receiver<Heard>, deadline: Instant, progress: &mut Progress) {
+    loop {
+        match heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(Heard::Event(event)) => {
+                progress.stage = match *event {
+                    Event::Started { .. } => "load",
+                    Event::Loaded { .. } => "check",
+                    Event::Checked { .. } => "measure",
+                    _ => progress.stage,
+                };
+                if matches!(*event, Event::Answer(_) | Event::Done(_) | Event::Failed { .. }) {
+                    progress.last.get_or_insert(*event);
+                }
+            }
+            Ok(Heard::Garbage(message)) => {
+                progress.garbage = Some(message);
+                return;
+            }
+            Ok(Heard::Half(message)) => {
+                progress.half = Some(message);
+                return;
+            }
+            Ok(Heard::End) | Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                progress.timed_out = true;
+                return;
+            }
+        }
+    }
+}
+
+/// Waits for the exit; the windows are over by now, so looking every few milliseconds disturbs nothing.
+fn wait(child: &mut Child, deadline: Instant, progress: &mut Progress, interrupt: &Interrupt) -> Option<ExitStatus> {
+    let mut killed = (progress.timed_out || progress.garbage.is_some()).then(Instant::now);
+    loop {
+        if let Some(status) = interrupt.reap(|| child.try_wait().ok().flatten()) {
+            return Some(status);
+        }
+        match killed {
+            Some(since) if since.elapsed() > GRACE => return None,
+            None if Instant::now() > deadline => {
+                progress.timed_out = true;
+                interrupt.kill();
+                killed = Some(Instant::now());
+            }
+            _ => std::thread::sleep(Duration::from_millis(3)),
+        }
+    }
+}
+
+fn judge(mode: Mode, progress: Progress, status: Option<ExitStatus>, timeout: Duration, tail: &Tail) -> Ended {
+    let failed = |stage: &str, message: String| Ended::Failed(failure(stage, message, tail));
+    if progress.timed_out {
+        return failed("timeout", format!("killed after {:.1} s, at stage {}", timeout.as_secs_f64(), progress.stage));
+    }
+    let signal = status.and_then(|s| s.signal());
+    // After garbage the driver kills the worker itself, so the signal says nothing then.
+    if let Some(message) = progress.garbage {
+        return failed("protocol", message);
+    }
+    if let Some(Event::Failed { stage, message, check }) = progress.last {
+        return Ended::Failed(Failure { check, ..failure(&stage, message, tail) });
+    }
+    if let Some(signal) = signal {
+        let why = if signal == 9 { ", likely out of memory" } else { "" };
+        return failed("killed", format!("killed by signal {}{why}, at stage {}", signal_name(signal), progress.stage));
+    }
+    if let Some(code) = status.and_then(|s| s.code()).filter(|&code| code != 0) {
+        return failed(progress.stage, format!("the worker ended with exit code {code} at stage {}", progress.stage));
+    }
+    match (mode, progress.last) {
+        (_, None) if progress.half.is_some() => failed("protocol", progress.half.unwrap_or_default()),
+        (Mode::Measure, Some(Event::Done(measurement))) => Ended::Measured(measurement),
+        (Mode::Answer, Some(Event::Answer(answer))) => Ended::Answered(answer),
+        _ => failed("protocol", format!("the worker ended without a result, at stage {}", progress.stage)),
+    }
+}
+
+/// A failure with one line of message and what stderr said last.
+fn failure(stage: &str, message: String, tail: &Tail) -> Failure {
+    let message = message.lines().collect::<Vec<_>>().join("; ");
+    Failure { stage: stage.to_owned(), message, stderr_tail: tail.text(), check: None }
+}
+
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        15 => "SIGTERM",
+        _ => return signal.to_string(),
+    };
+    format!("{signal} ({name})")
+}

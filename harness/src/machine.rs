@@ -1,0 +1,133 @@
+//! Provenance: the machine a run is made on and how the program was built.
+
+use crate::probe::{bandwidth, energy::EnergyMeter, procfs};
+use std::fs;
+use suites::run::{Bandwidth, Build, Machine};
+
+/// How this program was built.
+pub fn build() -> Build {
+    let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    Build {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        git_revision: known(env!("BUILD_GIT")),
+        git_dirty: env!("BUILD_DIRTY").parse().ok(),
+        profile: env!("BUILD_PROFILE").to_owned(),
+        opt_level: env!("BUILD_OPT_LEVEL").to_owned(),
+        debug_assertions: cfg!(debug_assertions),
+        rustc: env!("BUILD_RUSTC").to_owned(),
+        target: env!("BUILD_TARGET").to_owned(),
+    }
+}
+
+/// CPUs this process may use.
+pub fn cpus() -> u32 {
+    bandwidth::allowed_cpus().len() as u32
+}
+
+/// Memory that can be taken without swapping, in bytes; 0 means nothing is known to be free.
+pub fn available_bytes() -> u64 {
+    procfs::available_bytes().unwrap_or(0)
+}
+
+/// Thread counts in powers of two up to `cpus`, and `cpus` itself.
+fn thread_counts(cpus: u32) -> Vec<u32> {
+    suites::definition::Threads::PowersOfTwo.on(cpus)
+}
+
+/// Describes this machine; measures its read bandwidth too (about half a second a thread count) when asked.
+pub fn describe(measure_bandwidth: bool) -> Machine {
+    let cpus = cpus();
+    let bandwidth: Vec<Bandwidth> = match measure_bandwidth {
+        true => thread_counts(cpus).into_iter().map(|n| bandwidth::measure(n as usize)).collect(),
+        false => Vec::new(),
+    };
+    let mut system = sysinfo::System::new().ok();
+    if let Some(system) = &mut system {
+        system.refresh_memory();
+        system.refresh_cpu_all();
+    }
+    let brand = system.as_ref().and_then(|s| Some(s.cpus().first()?.brand().trim().to_owned()));
+    Machine {
+        cpu: brand.filter(|b| !b.is_empty()).unwrap_or_else(|| "unknown".to_owned()),
+        cpus,
+        cores: sysinfo::System::physical_core_count().ok().map(|n| n as u32),
+        isa: crate::local::isas(),
+        caches: caches(),
+        memory_bytes: system.as_ref().map_or(0, sysinfo::System::total_memory),
+        available_bytes: available_bytes(),
+        bandwidth,
+        kernel: sysinfo::System::kernel_long_version().unwrap_or_else(|_| "unknown".to_owned()),
+        virtualisation: virtualisation(),
+        governor: read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        turbo: turbo(),
+        load_milli: procfs::load_milli(),
+        temperature_mc: temperature(),
+        energy: EnergyMeter::open(None).describe(),
+    }
+}
+
+/// What a reader must know before believing a figure.
+pub fn warnings(machine: &Machine, build: &Build) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if build.opt_level != "3" || build.debug_assertions {
+        warnings.push(format!(
+            "built with opt-level {} and debug assertions {}: speeds say nothing",
+            build.opt_level, build.debug_assertions
+        ));
+    }
+    if build.git_dirty == Some(true) {
+        warnings.push("built from a working tree with uncommitted changes".to_owned());
+    }
+    if let Some(load) = machine.load_milli.filter(|&l| l > 500) {
+        warnings.push(format!("busy machine: load average {:.2} at the start", load as f64 / 1000.0));
+    }
+    if let Some(hypervisor) = &machine.virtualisation {
+        warnings.push(format!("virtual machine ({hypervisor}): absolute times drift, compare ratios"));
+    }
+    if let Some(governor) = machine.governor.as_ref().filter(|g| *g != "performance") {
+        warnings.push(format!("cpufreq governor is {governor}"));
+    }
+    warnings
+}
+
+fn read(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok().map(|t| t.trim().to_owned()).filter(|t| !t.is_empty())
+}
+
+fn turbo() -> Option<bool> {
+    let boost = read("/sys/devices/system/cpu/cpufreq/boost").map(|t| t == "1");
+    boost.or_else(|| read("/sys/devices/system/cpu/intel_pstate/no_turbo").map(|t| t == "0"))
+}
+
+/// Data and unified caches of CPU 0, by the kernel's account.
+fn caches() -> Vec<(String, u64)> {
+    let mut caches = Vec::new();
+    for index in 0..8 {
+        let file = |name: &str| read(&format!("/sys/devices/system/cpu/cpu0/cache/index{index}/{name}"));
+        let (Some(level), Some(kind), Some(size)) = (file("level"), file("type"), file("size")) else { continue };
+        let kilobytes = size.strip_suffix('K').and_then(|k| k.parse::<u64>().ok());
+        if let (Some(kilobytes), true) = (kilobytes, kind != "Instruction") {
+            let suffix = if kind == "Data" { "d" } else { "" };
+            caches.push((format!("L{level}{suffix}"), kilobytes * 1024));
+        }
+    }
+    caches
+}
+
+#[cfg(target_arch = "x86_64")]
+fn virtualisation() -> Option<String> {
+    let info = raw_cpuid::CpuId::new().get_hypervisor_info()?;
+    Some(format!("{:?}", info.identify()))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn virtualisation() -> Option<String> {
+    read("/sys/hypervisor/type")
+}
+
+/// The hottest sensor, in thousandths of a degree Celsius.
+fn temperature() -> Option<i64> {
+    let components = sysinfo::Components::new_with_refreshed_list().ok()?;
+    let hottest = components.iter().filter_map(sysinfo::Component::temperature).fold(None, |a: Option<f32>, t| Some(a.map_or(t, |a| a.max(t))));
+    hottest.filter(|t| t.is_finite()).map(|t| (f64::from(t) * 1000.0).round() as i64)
+}

@@ -1,0 +1,176 @@
+//! What will run, in which order, and what will not and why.
+
+pub mod predict;
+
+use crate::error::Error;
+use anyhow::{Result, bail};
+use rand::SeedableRng as _;
+use rand::seq::SliceRandom as _;
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use suites::cell::KvCache;
+use suites::model::{EngineSpec, ModelSpec, WeightFormat};
+use suites::record::SCHEMA;
+use suites::run::{Plan, PlannedCell, Step};
+use suites::{Catalogue, Cell, Suite};
+
+/// How far apart the logits of the two engines of a pair may be (relative root mean square, parts per 10⁹): they hold
+/// the same weights, but one rounds activations to int8.
+pub const PAIR_BOUND_PPB: u64 = 150_000_000;
+/// Share of available memory a worker may take, in percent.
+const MEMORY_PERCENT: u64 = 90;
+
+/// What the command line leaves of a suite.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Engines to keep.
+    pub engines: Option<Vec<String>>,
+    /// Models to keep.
+    pub models: Option<Vec<String>>,
+    /// Thread counts to keep.
+    pub threads: Option<Vec<u32>>,
+    /// Most blocks of any cell.
+    pub blocks: Option<u32>,
+    /// Keep cells whose index leaves the remainder `.0` (from 0) divided by `.1`.
+    pub shard: Option<(u32, u32)>,
+}
+
+/// The machine a plan is made for.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// CPUs the program may use.
+    pub cpus: u32,
+    /// Memory that may be taken.
+    pub available_bytes: u64,
+    /// Instruction-set paths that run here.
+    pub isas: Vec<String>,
+    /// File models found, by model name: the path, or why the file can't be used.
+    pub files: BTreeMap<String, Result<PathBuf, String>>,
+}
+
+impl Host {
+    /// Where the file of `model` is, or why there is none to use. `Ok(None)` for a model that needs no file.
+    fn path(&self, model: &ModelSpec) -> Result<Option<PathBuf>, String> {
+        let ModelSpec::File(file) = model else { return Ok(None) };
+        match self.files.get(&file.name) {
+            Some(found) => found.clone().map(Some),
+            None => Err(format!("not on this machine: run {}", file.fetch)),
+        }
+    }
+
+    /// Whether a worker that needs `bytes` may be started.
+    pub fn fits(&self, bytes: u64) -> bool {
+        bytes <= self.available_bytes / 100 * MEMORY_PERCENT
+    }
+}
+
+/// Makes the plan of `suite`.
+///
+/// # Errors
+/// Names in the filter that nothing is called; a filter that leaves no cell.
+pub fn make(suite: &Suite, catalogue: &Catalogue, filter: &Filter, host: &Host) -> Result<Plan> {
+    check_names(suite, catalogue, filter)?;
+    let present = |model: &ModelSpec| host.path(model).is_ok();
+    let keep = |names: &Option<Vec<String>>, name: &String| names.as_ref().is_none_or(|n| n.contains(name));
+    let mut cells = Vec::new();
+    for (index, (cell, blocks)) in suite.cells(host.cpus, present).into_iter().enumerate() {
+        let kept = keep(&filter.engines, &cell.engine)
+            && keep(&filter.models, &cell.model)
+            && filter.threads.as_ref().is_none_or(|t| t.contains(&cell.threads))
+            && filter.shard.is_none_or(|(i, n)| index as u32 % n == i);
+        if kept {
+            cells.push(planned(suite, catalogue, host, cell, blocks.min(filter.blocks.unwrap_or(u32::MAX)))?);
+        }
+    }
+    if cells.is_empty() {
+        bail!(Error::Usage(format!("no cell of suite `{}` is left by the filters", suite.name)));
+    }
+    let steps = order(&cells, suite.seed);
+    Ok(Plan { schema: SCHEMA, seed: suite.seed, cells, steps })
+}
+
+fn check_names(suite: &Suite, catalogue: &Catalogue, filter: &Filter) -> Result<()> {
+    for name in filter.engines.iter().flatten() {
+        catalogue.engine(name)?;
+    }
+    for name in filter.models.iter().flatten() {
+        if suite.model(name).is_none() {
+            bail!(suites::Error::unknown("model", name, suite.models.iter().map(ModelSpec::name)));
+        }
+    }
+    Ok(())
+}
+
+/// Model and engine of a cell. A checked suite names no others; a plan read from a file may.
+///
+/// # Errors
+/// An unknown name.
+pub fn resolve<'a>(suite: &'a Suite, catalogue: &'a Catalogue, cell: &Cell) -> Result<(&'a ModelSpec, &'a EngineSpec)> {
+    let unknown = || suites::Error::unknown("model", &cell.model, suite.models.iter().map(ModelSpec::name));
+    Ok((suite.model(&cell.model).ok_or_else(unknown)?, catalogue.engine(&cell.engine)?))
+}
+
+fn planned(suite: &Suite, catalogue: &Catalogue, host: &Host, cell: Cell, blocks: u32) -> Result<PlannedCell> {
+    let (model, engine) = resolve(suite, catalogue, &cell)?;
+    let predicted_bytes = model.predict_bytes(&cell, engine.format);
+    Ok(PlannedCell {
+        blocks,
+        predicted_bytes,
+        predicted_ns: predict::cell_ns(model, engine.format, &cell, suite.min_window),
+        na: not_applicable(host, &cell, model, engine.format, predicted_bytes),
+        cell,
+    })
+}
+
+/// Why `cell` can't run on `host`, if it can't.
+fn not_applicable(host: &Host, cell: &Cell, model: &ModelSpec, format: WeightFormat, bytes: u64) -> Option<String> {
+    if let (ModelSpec::File(_), WeightFormat::Ternary) = (model, format) {
+        return Some("no ternary weights in this file".to_owned());
+    }
+    if let Err(reason) = host.path(model) {
+        return Some(reason);
+    }
+    if cell.threads > host.cpus {
+        return Some(format!("{} threads, {} CPUs", cell.threads, host.cpus));
+    }
+    if let Some(isa) = cell.isa.as_ref().filter(|isa| !host.isas.contains(isa)) {
+        return Some(format!("no {isa} on this CPU (it has {})", host.isas.join(", ")));
+    }
+    let context = cell.workload.context();
+    if let Some(most) = model.context().filter(|&most| context > most) {
+        return Some(format!("a context of {context} tokens, the model allows {most}"));
+    }
+    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+    (!host.fits(bytes)).then(|| {
+        format!("needs {:.1} GB, {:.1} GB available", gigabytes(bytes), gigabytes(host.available_bytes))
+    })
+}
+
+/// Seeded random blocks: block `b` holds every cell that has more than `b` blocks once, shuffled anew.
+fn order(cells: &[PlannedCell], seed: u64) -> Vec<Step> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut steps = Vec::new();
+    for block in 0..cells.iter().map(|c| c.blocks).max().unwrap_or(0) {
+        let start = steps.len();
+        let runs = |c: &PlannedCell| c.na.is_none() && c.blocks > block;
+        steps.extend((0..cells.len()).filter(|&i| runs(&cells[i])).map(|i| Step { block, cell: i as u32 }));
+        steps[start..].shuffle(&mut rng);
+    }
+    steps
+}
+
+/// The cell whose answer is the reference for `engine` on `model`: the scalar path on every CPU.
+pub fn reference_cell(model: &ModelSpec, engine: &EngineSpec, kv: KvCache, cpus: u32) -> Cell {
+    Cell {
+        engine: engine.name.clone(),
+        model: model.name().to_owned(),
+        threads: cpus.max(1),
+        workload: suites::Workload { phase: suites::Phase::Decode, tokens: 1, depth: None },
+        kv,
+        isa: Some("scalar".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! How long a worker will take, roughly, before anything was measured. The rates are those of a slow machine, so that a
+//! budget is rather kept than broken; what is seen during a run scales them.
+
+use std::time::Duration;
+use suites::cell::{Cell, Phase};
+use suites::model::{ModelSpec, WeightFormat};
+
+/// Weights of a synthetic model made a second.
+const MAKE_WEIGHTS: f64 = 3e8;
+/// Bytes of f16 weights read and packed from a file a second.
+const LOAD_BYTES: f64 = 5e8;
+/// Weight bytes one thread gets through a second in decode.
+const DECODE_BYTES: f64 = 6e9;
+/// Threads after which memory bandwidth ends the gain.
+const DECODE_THREADS: u32 = 4;
+/// Multiply-adds a second of one thread in prefill.
+const TERNARY_MACS: f64 = 5e10;
+/// As [`TERNARY_MACS`], in f16.
+const F16_MACS: f64 = 2e10;
+/// Multiply-adds a second of one thread in the scalar reference.
+const SCALAR_MACS: f64 = 5e8;
+/// Tokens of the answer's probe.
+const PROBE: f64 = 5.0;
+/// Tokens of the check that a batch equals one-by-one decoding.
+const BATCH: f64 = 29.0;
+/// Start and end of a process.
+const PROCESS: f64 = 0.1;
+
+fn weights(model: &ModelSpec) -> f64 {
+    match model {
+        ModelSpec::Synthetic(s) => {
+            (s.linear_params() + u64::from(s.vocab) * u64::from(s.hidden) * if s.tied { 1 } else { 2 }) as f64
+        }
+        ModelSpec::File(file) => file.f16_bytes as f64 / 2.0,
+    }
+}
+
+fn load_seconds(model: &ModelSpec) -> f64 {
+    match model {
+        ModelSpec::Synthetic(_) => weights(model) / MAKE_WEIGHTS,
+        ModelSpec::File(file) => file.f16_bytes as f64 / LOAD_BYTES,
+    }
+}
+
+/// Wall time of one worker running `cell`: making the model, the check, the warm-up, the windows.
+pub fn cell_ns(model: &ModelSpec, format: WeightFormat, cell: &Cell, min_window: Duration) -> u64 {
+    let decode = model.weight_bytes(format) as f64 / (DECODE_BYTES * f64::from(cell.threads.min(DECODE_THREADS)));
+    let macs = match format {
+        WeightFormat::Ternary => TERNARY_MACS,
+        WeightFormat::F16 => F16_MACS,
+    };
+    let prefill = weights(model) / (macs * f64::from(cell.threads));
+    let (tokens, depth) = (f64::from(cell.workload.tokens), f64::from(cell.workload.depth()));
+    let (window, check) = match cell.workload.phase {
+        Phase::Prefill => (tokens * prefill, PROBE * decode + BATCH * (decode + prefill)),
+        Phase::Decode => (tokens * decode, PROBE * decode),
+    };
+    let warm_up = depth * prefill + 0.1 * window;
+    let windows = window.max(min_window.as_secs_f64() + 0.5 * window);
+    nanos(PROCESS + load_seconds(model) + check + warm_up + windows)
+}
+
+/// Wall time of a worker that computes the scalar reference's answer on `threads` threads.
+pub fn reference_ns(model: &ModelSpec, threads: u32) -> u64 {
+    nanos(PROCESS + load_seconds(model) + PROBE * weights(model) / (SCALAR_MACS * f64::from(threads)))
+}
+
+fn nanos(seconds: f64) -> u64 {
+    (seconds * 1e9) as u64
+}

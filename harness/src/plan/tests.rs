@@ -1,0 +1,121 @@
+use super::*;
+
+fn host() -> Host {
+    Host { cpus: 2, available_bytes: 22_900_000_000, isas: vec!["scalar".into(), "avx2".into()], files: BTreeMap::new() }
+}
+
+fn plan(suite: &str, filter: &Filter, host: &Host) -> Result<Plan> {
+    let catalogue = Catalogue::embedded()?;
+    make(&catalogue.suite(suite)?, &catalogue, filter, host)
+}
+
+fn na(plan: &Plan, id: &str) -> Option<String> {
+    plan.cells.iter().find(|c| c.cell.id() == id).unwrap_or_else(|| panic!("no cell {id}")).na.clone()
+}
+
+#[test]
+fn what_does_not_fit_is_na_with_the_reason() {
+    let plan = plan("x86-full", &Filter::default(), &host()).unwrap();
+    assert_eq!(na(&plan, "ternary/13b/t2/tg128"), None);
+    let reason = na(&plan, "f16/13b/t2/tg128").unwrap();
+    assert!(reason.starts_with("needs 2") && reason.ends_with("22.9 GB available"), "{reason}");
+    assert!(na(&plan, "ternary/100b/t1/pp512").unwrap().starts_with("needs 2"));
+    let attempted: Vec<_> = plan.steps.iter().map(|s| plan.cells[s.cell as usize].na.clone()).collect();
+    assert!(attempted.iter().all(Option::is_none));
+}
+
+const OWN: &str = r#"
+name = "own"
+about = "a test"
+blocks = 2
+seed = 9
+timeout = "10s"
+min_window = "1s"
+[[group]]
+models = ["tiny-260k", "smollm2-135m"]
+engines = ["ternary", "f16"]
+threads = [1, 3]
+workloads = ["tg8", "tg8@d510"]
+isa = "avx512"
+"#;
+
+#[test]
+fn each_reason_is_named() {
+    let catalogue = Catalogue::embedded().unwrap();
+    let text = OWN.replace("isa = \"avx512\"", "");
+    let make = |text: &str, host: &Host| {
+        make(&Suite::parse(text, "own", &catalogue).unwrap(), &catalogue, &Filter::default(), host).unwrap()
+    };
+    let own = make(&text, &host());
+    assert_eq!(na(&own, "f16/tiny-260k/t1/tg8"), None);
+    assert!(na(&own, "f16/tiny-260k/t3/tg8").unwrap().contains("3 threads, 2 CPUs"));
+    assert!(na(&own, "f16/tiny-260k/t1/tg8@d510").unwrap().contains("518 tokens, the model allows 512"));
+    assert_eq!(na(&own, "ternary/smollm2-135m/t1/tg8").unwrap(), "no ternary weights in this file");
+    assert!(na(&own, "f16/smollm2-135m/t1/tg8").unwrap().contains("run scripts/fetch-data --only smollm2-135m"));
+    let mut with_file = host();
+    with_file.files.insert("smollm2-135m".into(), Ok("x.gguf".into()));
+    assert_eq!(na(&make(&text, &with_file), "f16/smollm2-135m/t1/tg8"), None);
+    let forced = make(OWN, &host());
+    assert!(na(&forced, "f16/tiny-260k/t1/tg8/isa-avx512").unwrap().contains("no avx512 on this CPU"));
+}
+
+#[test]
+fn the_order_is_seeded_and_every_block_whole() {
+    let filter = Filter::default();
+    let (a, b) = (plan("x86-quick", &filter, &host()).unwrap(), plan("x86-quick", &filter, &host()).unwrap());
+    assert_eq!(a, b);
+    for block in 0..3 {
+        let mut cells: Vec<u32> = a.steps.iter().filter(|s| s.block == block).map(|s| s.cell).collect();
+        assert!(!cells.is_sorted(), "block {block} is shuffled");
+        cells.sort_unstable();
+        assert_eq!(cells, (0..a.cells.len() as u32).collect::<Vec<_>>());
+    }
+    let of = |block| a.steps.iter().filter(move |s| s.block == block).map(|s| s.cell).collect::<Vec<_>>();
+    assert_ne!(of(0), of(1));
+    assert!(a.steps.is_sorted_by_key(|s| s.block), "earlier blocks come first");
+}
+
+#[test]
+fn filters_and_shards() {
+    let all = plan("x86-quick", &Filter::default(), &host()).unwrap();
+    let mut ids: Vec<String> = Vec::new();
+    for i in 0..3 {
+        let filter = Filter { shard: Some((i, 3)), ..Filter::default() };
+        ids.extend(plan("x86-quick", &filter, &host()).unwrap().cells.iter().map(|c| c.cell.id()));
+    }
+    let mut wanted: Vec<String> = all.cells.iter().map(|c| c.cell.id()).collect();
+    ids.sort();
+    wanted.sort();
+    assert_eq!(ids, wanted, "shards are a partition");
+    let filter = Filter {
+        engines: Some(vec!["f16".into()]),
+        models: Some(vec!["125m".into()]),
+        threads: Some(vec![2]),
+        blocks: Some(1),
+        shard: None,
+    };
+    let few = plan("x86-quick", &filter, &host()).unwrap();
+    assert_eq!((few.cells.len(), few.steps.len()), (2, 2));
+}
+
+#[test]
+fn unknown_names_get_the_nearest() {
+    let filter = Filter { models: Some(vec!["125n".into()]), ..Filter::default() };
+    let error = plan("x86-quick", &filter, &host()).unwrap_err();
+    assert!(error.to_string().contains("did you mean `125m`"), "{error}");
+    assert_eq!(crate::error::exit_code(&error), 64);
+    let filter = Filter { threads: Some(vec![77]), ..Filter::default() };
+    assert_eq!(crate::error::exit_code(&plan("x86-quick", &filter, &host()).unwrap_err()), 64);
+}
+
+#[test]
+fn bigger_takes_longer() {
+    let catalogue = Catalogue::embedded().unwrap();
+    let ns = |model: &str, cell: &str, threads| {
+        let spec = catalogue.model(model).unwrap();
+        let cell = Cell { threads, workload: cell.parse().unwrap(), ..reference_cell(spec, &catalogue.engines[1], KvCache::F16, 1) };
+        predict::cell_ns(spec, WeightFormat::F16, &cell, std::time::Duration::from_secs(1))
+    };
+    assert!(ns("7b", "pp512", 1) > 5 * ns("700m", "pp512", 1));
+    assert!(ns("7b", "tg128", 1) > ns("7b", "tg128", 2));
+}

@@ -1,0 +1,106 @@
+//! What the driver and a worker say to each other: one [`Request`] on stdin (one line of JSON, then end of file), one
+//! [`Event`] a line on stdout. Prose goes to stderr.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use suites::model::{ModelSpec, WeightFormat};
+use suites::record::{Check, Measurement};
+use suites::Cell;
+
+/// All that a worker needs to know; it reads no catalogue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// What to run.
+    pub cell: Cell,
+    /// The cell's model, whole.
+    pub model: ModelSpec,
+    /// Where a file model lies.
+    pub model_path: Option<PathBuf>,
+    /// How the cell's engine keeps its linear layers.
+    pub format: WeightFormat,
+    /// Seed of probe and prompt tokens.
+    pub seed: u64,
+    /// The window is repeated until this much time is measured.
+    pub min_window_ns: u64,
+    /// What the plan predicted for the worker's peak memory, to be recorded beside what was seen.
+    pub predicted_bytes: u64,
+    /// Measure, or answer only.
+    pub mode: Mode,
+    /// What the probe's logits must agree with before anything is timed.
+    pub references: Vec<Reference>,
+    /// Where energy counters are looked for instead of `/sys`.
+    pub sysfs_root: Option<PathBuf>,
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Load, check, measure: ends with [`Event::Done`].
+    Measure,
+    /// Load and run the probe: ends with [`Event::Answer`].
+    Answer,
+}
+
+/// An answer to agree with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reference {
+    /// Whose it is: `scalar reference`, `pair f16`.
+    pub against: String,
+    /// The answer.
+    pub answer: Answer,
+    /// Greatest relative root-mean-square distance in parts per 10⁹; 0 means equal bit for bit.
+    pub bound_ppb: u64,
+}
+
+/// The logits after the probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// BLAKE3 of all logits' bits.
+    pub digest: String,
+    /// Most likely token, the lowest of equals.
+    pub argmax: u32,
+    /// Number of logits.
+    pub vocab: u32,
+    /// Up to 256 logits, chosen by a fixed seed: index and `f32` bits.
+    pub sample: Vec<(u32, u32)>,
+}
+
+/// What a worker reports.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "event")]
+pub enum Event {
+    /// The worker runs.
+    Started {
+        /// Its process id.
+        pid: u32,
+        /// Its build profile.
+        profile: String,
+    },
+    /// The model is ready.
+    Loaded {
+        /// From the request to a model ready to run.
+        load_ns: u64,
+    },
+    /// The answer was right.
+    Checked {
+        /// How it was checked.
+        check: Check,
+    },
+    /// The last event of [`Mode::Answer`].
+    Answer(Answer),
+    /// The last event of [`Mode::Measure`].
+    Done(Box<Measurement>),
+    /// The last event of either, when something went wrong.
+    Failed {
+        /// `load`, `check`, `measure` or `protocol`.
+        stage: String,
+        /// One line.
+        message: String,
+        /// The failed check, where the answer was wrong.
+        check: Option<Check>,
+    },
+}

@@ -1,0 +1,240 @@
+//! One cell in its own process: load, check, measure. A request comes in on stdin, events go out on stdout.
+
+use crate::answer;
+use crate::local::{self, Opened};
+use crate::machine;
+use crate::probe::{counters::Counters, energy::EnergyMeter, procfs};
+use crate::protocol::{Event, Mode, Request};
+use anyhow::{Context as _, Result, anyhow};
+use engine::model::Session;
+use std::io::{Read as _, Write as _};
+use std::time::Instant;
+use suites::Phase;
+use suites::record::{Check, Footprint, Interference, Measurement, Memory, Ran, Sample};
+
+/// Windows repeated at most, however short they are.
+const MAX_SAMPLES: usize = 1000;
+/// Largest request read from stdin.
+const MAX_REQUEST: u64 = 16 << 20;
+
+/// A stage of the work, for the record of a failure.
+struct Failed {
+    stage: &'static str,
+    error: anyhow::Error,
+    check: Option<Check>,
+}
+
+fn at(stage: &'static str) -> impl Fn(anyhow::Error) -> Failed {
+    move |error| Failed { stage, error, check: None }
+}
+
+/// Runs the request on stdin. The outcome, failures included, is told by events; the exit code is 1 after a failure.
+///
+/// # Errors
+/// Only if stdin or stdout fail.
+pub fn main() -> Result<u8> {
+    emit(&Event::Started { pid: std::process::id(), profile: machine::build().profile })?;
+    let mut text = String::new();
+    std::io::stdin().take(MAX_REQUEST).read_to_string(&mut text).context("reading the request")?;
+    let result = serde_json::from_str(&text).context("the request").map_err(at("protocol")).and_then(|r| run(&r));
+    match result {
+        Ok(event) => emit(&event).map(|()| 0),
+        Err(Failed { stage, error, check }) => {
+            emit(&Event::Failed { stage: stage.to_owned(), message: format!("{error:#}"), check })?;
+            Ok(1)
+        }
+    }
+}
+
+fn emit(event: &Event) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer(&mut out, event)?;
+    out.write_all(b"\n")?;
+    out.flush().context("writing an event")
+}
+
+fn run(request: &Request) -> Result<Event, Failed> {
+    let energy = EnergyMeter::open(request.sysfs_root.as_deref());
+    // Before the pool: only threads made later are counted.
+    let mut counters = Counters::open();
+    let start = Instant::now();
+    let cell = &request.cell;
+    let path = request.model_path.as_deref();
+    let opened = local::open(&request.model, path, request.format, cell.isa.as_deref(), cell.threads).map_err(at("load"))?;
+    let load_ns = nanos(start);
+    emit(&Event::Loaded { load_ns }).map_err(at("protocol"))?;
+    let vocab = opened.model.config.vocab;
+    let context = (cell.workload.context() as usize).max(answer::BATCH_TOKENS);
+    let mut session = opened.session(context, local::kv(cell.kv)).map_err(at("load"))?;
+    let found = answer::probe(&mut session, request.seed, vocab).map_err(at("check"))?;
+    if request.mode == Mode::Answer {
+        return Ok(Event::Answer(found));
+    }
+    let mut comparisons: Vec<_> = request.references.iter().map(|r| answer::compare(&found, r)).collect();
+    if cell.workload.phase == Phase::Prefill {
+        comparisons.push(answer::batch_equals_decode(&mut session, request.seed, vocab).map_err(at("check"))?);
+    }
+    let check = Check { digest: found.digest, argmax: found.argmax, comparisons };
+    if !check.passed() {
+        let error = anyhow!("{}", explain(&check));
+        return Err(Failed { stage: "check", error, check: Some(check) });
+    }
+    emit(&Event::Checked { check: check.clone() }).map_err(at("protocol"))?;
+    let mut bench = Bench { request, session: &mut session, vocab };
+    bench.warm_up().map_err(at("measure"))?;
+    let measured = bench.windows(&energy, &mut counters).map_err(at("measure"))?;
+    Ok(Event::Done(Box::new(finish(request, &opened, session.kv_bytes() as u64, load_ns, check, measured))))
+}
+
+/// Why a check failed, in one line.
+fn explain(check: &Check) -> String {
+    let failed = check.comparisons.iter().filter(|c| !c.pass).map(|c| {
+        let found = c.relative_rms_ppb.map_or("not comparable".to_owned(), |d| format!("{:.6}", d as f64 / 1e9));
+        let bound = if c.bound_ppb == 0 { "0, bit for bit".to_owned() } else { format!("{:.6}", c.bound_ppb as f64 / 1e9) };
+        format!("against {}: relative rms distance {found}, bound {bound}", c.against)
+    });
+    let list: Vec<String> = failed.collect();
+    if list.is_empty() { "nothing to hold the answer against".to_owned() } else { format!("wrong answer {}", list.join("; ")) }
+}
+
+/// What the windows gave.
+struct Measured {
+    samples: Vec<Sample>,
+    energy: suites::record::Energy,
+    counters: Vec<suites::record::Counter>,
+    interference: Interference,
+}
+
+struct Bench<'a, 'm> {
+    request: &'a Request,
+    session: &'a mut Session<'m>,
+    vocab: usize,
+}
+
+impl Bench<'_, '_> {
+    fn prompt(&self, count: u32) -> Vec<u32> {
+        answer::tokens(self.request.seed, self.vocab, count as usize)
+    }
+
+    /// Brings caches, pages and clocks to where they stay: a short batch, or the depth and a few tokens.
+    fn warm_up(&mut self) -> Result<()> {
+        let workload = self.request.cell.workload;
+        self.fill(workload.depth())?;
+        match workload.phase {
+            Phase::Prefill => {
+                let tokens = self.prompt(workload.tokens.min(32));
+                self.session.prefill(&tokens)?;
+            }
+            Phase::Decode => {
+                for token in self.prompt(workload.tokens.min(3)) {
+                    self.session.decode(token)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills the cache to `depth` positions; outside every window.
+    fn fill(&mut self, depth: u32) -> Result<()> {
+        self.session.truncate(0);
+        if depth > 0 {
+            let tokens = self.prompt(depth);
+            self.session.prefill(&tokens)?;
+        }
+        Ok(())
+    }
+
+    /// Repeats the window until `min_window` is measured.
+    fn windows(&mut self, energy: &EnergyMeter, counters: &mut Counters) -> Result<Measured> {
+        let workload = self.request.cell.workload;
+        let load_milli = procfs::load_milli();
+        let (steal, switches) = (procfs::steal_ns(), procfs::involuntary_switches());
+        let tokens = self.prompt(workload.tokens);
+        let mut samples: Vec<Sample> = Vec::new();
+        let mut measured_ns = 0;
+        let (before, begin) = (energy.read(), Instant::now());
+        counters.start();
+        while samples.is_empty() || (measured_ns < self.request.min_window_ns && samples.len() < MAX_SAMPLES) {
+            self.session.truncate(workload.depth() as usize);
+            let sample = match workload.phase {
+                Phase::Prefill => self.prefill(&tokens)?,
+                Phase::Decode => self.decode(&tokens)?,
+            };
+            measured_ns += sample.duration_ns;
+            samples.push(sample);
+        }
+        counters.stop();
+        let (after, window_ns) = (energy.read(), nanos(begin));
+        let total: u64 = samples.iter().map(|s| u64::from(s.tokens)).sum();
+        let since = |now: Option<u64>, then: Option<u64>| Some(now?.saturating_sub(then?));
+        Ok(Measured {
+            samples,
+            energy: energy.between(&before, &after, window_ns, total),
+            counters: counters.read(),
+            interference: Interference {
+                steal_ns: since(procfs::steal_ns(), steal),
+                involuntary_switches: since(procfs::involuntary_switches(), switches),
+                load_milli,
+            },
+        })
+    }
+
+    fn prefill(&mut self, tokens: &[u32]) -> Result<Sample> {
+        let start = Instant::now();
+        let logits = self.session.prefill(tokens)?;
+        let duration_ns = nanos(start);
+        std::hint::black_box(answer::argmax(logits));
+        Ok(Sample { tokens: tokens.len() as u32, duration_ns, ttft_ns: Some(nanos(start)), token_ns: Vec::new() })
+    }
+
+    fn decode(&mut self, tokens: &[u32]) -> Result<Sample> {
+        let mut token_ns = Vec::with_capacity(tokens.len());
+        let start = Instant::now();
+        let mut last = start;
+        for &token in tokens {
+            std::hint::black_box(self.session.decode(token)?);
+            let now = Instant::now();
+            token_ns.push((now - last).as_nanos() as u64);
+            last = now;
+        }
+        let duration_ns = (last - start).as_nanos() as u64;
+        Ok(Sample { tokens: tokens.len() as u32, duration_ns, ttft_ns: None, token_ns })
+    }
+}
+
+fn nanos(start: Instant) -> u64 {
+    start.elapsed().as_nanos() as u64
+}
+
+fn finish(request: &Request, opened: &Opened, kv_bytes: u64, load_ns: u64, check: Check, measured: Measured) -> Measurement {
+    let memory = procfs::own_memory();
+    let footprint = opened.model.footprint();
+    Measurement {
+        ran: Ran {
+            isa: opened.kernels.isa().to_string(),
+            linear: opened.model.linear_kind().to_owned(),
+            head: opened.model.head_kind().to_owned(),
+            kv: format!("{:?}", request.cell.kv).to_lowercase(),
+            profile: machine::build().profile,
+            pinned: opened.pool.pinned(),
+        },
+        load_ns,
+        samples: measured.samples,
+        footprint: Footprint {
+            weights_bytes: footprint.total() as u64,
+            linear_bytes: footprint.linear_bytes as u64,
+            read_per_token_bytes: footprint.read_per_token() as u64,
+            kv_bytes,
+        },
+        memory: Memory {
+            peak_rss_bytes: memory.peak,
+            rss_anon_bytes: memory.anon,
+            rss_file_bytes: memory.file,
+            predicted_bytes: request.predicted_bytes,
+        },
+        energy: measured.energy,
+        counters: measured.counters,
+        check,
+        interference: measured.interference,
+    }
+}

@@ -1,0 +1,172 @@
+//! All cells of a run, in a fixed order, with the comparisons between them.
+
+use crate::cells::{CellSummary, Status, summarise};
+use crate::compare;
+use crate::load::RunData;
+use crate::stats::Bootstrap;
+use std::collections::BTreeMap;
+use suites::Catalogue;
+use suites::cell::{Cell, KvCache, Phase, Workload};
+use suites::model::{ModelSpec, WeightFormat};
+use suites::record::Record;
+use suites::run::PlannedCell;
+
+/// A run, analysed.
+#[derive(Clone, Debug)]
+pub struct Analysis {
+    /// Every cell, by workload, model size, variant, threads and engine.
+    pub cells: Vec<CellSummary>,
+    /// Models by size.
+    pub models: Vec<ModelSize>,
+    /// Engines in the catalogue's order, others after them by name.
+    pub engines: Vec<String>,
+    /// Candidate and baseline engine names that cells were compared by.
+    pub pairs: Vec<(String, String)>,
+}
+
+/// How big a model is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelSize {
+    /// Its name.
+    pub name: String,
+    /// Parameters, linear layers and embedding; `None` where nothing tells.
+    pub params: Option<f64>,
+    /// Where the shape comes from: models of one source are one family of sizes.
+    pub family: Option<String>,
+}
+
+impl Analysis {
+    /// Analyses a run.
+    pub fn new(data: &RunData) -> Analysis {
+        let catalogue = Catalogue::embedded().ok();
+        let mut bootstrap = Bootstrap::new(data.run.seed);
+        let mut by_cell: BTreeMap<&Cell, (Option<&PlannedCell>, Vec<&Record>)> = BTreeMap::new();
+        for planned in &data.plan.cells {
+            by_cell.entry(&planned.cell).or_default().0 = Some(planned);
+        }
+        for record in &data.records {
+            by_cell.entry(&record.cell).or_default().1.push(record);
+        }
+        let mut cells: Vec<CellSummary> = by_cell
+            .iter()
+            .map(|(cell, (planned, records))| {
+                summarise(cell, *planned, records, &data.run.machine.bandwidth, &mut bootstrap)
+            })
+            .collect();
+        let engines = engine_order(&cells, catalogue.as_ref());
+        let models = model_sizes(&cells, data, catalogue.as_ref());
+        let rank: BTreeMap<&str, usize> = models.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
+        cells.sort_by_cached_key(|c| {
+            let engine = engines.iter().position(|e| *e == c.cell.engine);
+            (
+                workload_key(c.cell.workload),
+                rank.get(c.cell.model.as_str()).copied(),
+                variant_key(&c.cell),
+                c.cell.threads,
+                engine,
+            )
+        });
+        let pairs = pairs(catalogue.as_ref());
+        compare::add_speedups(&mut cells, &pairs, &mut bootstrap);
+        Analysis { cells, models, engines, pairs }
+    }
+
+    /// Workloads that occur, prefill first.
+    pub fn workloads(&self) -> Vec<Workload> {
+        let mut all: Vec<Workload> = self.cells.iter().map(|c| c.cell.workload).collect();
+        all.sort_by_key(|&w| workload_key(w));
+        all.dedup();
+        all
+    }
+
+    /// The workload of `phase` that most models were measured with, at the default depth if there is one.
+    pub fn main_workload(&self, phase: Phase) -> Option<Workload> {
+        let mut counts: BTreeMap<Workload, usize> = BTreeMap::new();
+        for c in self.cells.iter().filter(|c| c.cell.workload.phase == phase && c.status == Status::Ok) {
+            *counts.entry(c.cell.workload).or_insert(0) += 1;
+        }
+        let best = |(w, count): &(Workload, usize)| (w.depth.is_none(), *count, w.tokens);
+        counts.into_iter().max_by_key(best).map(|(w, _)| w)
+    }
+
+    /// Cells measured under a workload.
+    pub fn measured(&self, workload: Workload) -> impl Iterator<Item = &CellSummary> {
+        self.cells.iter().filter(move |c| c.cell.workload == workload && c.status == Status::Ok)
+    }
+
+    /// A model's size.
+    pub fn model(&self, name: &str) -> Option<&ModelSize> {
+        self.models.iter().find(|m| m.name == name)
+    }
+}
+
+fn workload_key(workload: Workload) -> (Phase, u32, Option<u32>) {
+    (workload.phase, workload.tokens, workload.depth)
+}
+
+fn variant_key(cell: &Cell) -> (KvCache, Option<String>) {
+    (cell.kv, cell.isa.clone())
+}
+
+/// What sets a cell apart beside engine, model, threads and workload: ` kv-f32 isa-avx2`, empty by default.
+pub(crate) fn variant(cell: &Cell) -> String {
+    let mut text = String::new();
+    if cell.kv == KvCache::F32 {
+        text.push_str(" kv-f32");
+    }
+    if let Some(isa) = &cell.isa {
+        text.push_str(" isa-");
+        text.push_str(isa);
+    }
+    text
+}
+
+fn engine_order(cells: &[CellSummary], catalogue: Option<&Catalogue>) -> Vec<String> {
+    let mut names: Vec<String> = cells.iter().map(|c| c.cell.engine.clone()).collect();
+    let known = |name: &str| {
+        let known = catalogue.and_then(|c| c.engines.iter().position(|e| e.name == name));
+        known.unwrap_or(usize::MAX)
+    };
+    names.sort_by_cached_key(|name| (known(name), name.clone()));
+    names.dedup();
+    names
+}
+
+/// Each ternary engine with the f16 engine that computes the same function.
+fn pairs(catalogue: Option<&Catalogue>) -> Vec<(String, String)> {
+    let Some(catalogue) = catalogue else { return Vec::new() };
+    let ternary = catalogue.engines.iter().filter(|e| e.format == WeightFormat::Ternary);
+    ternary.filter_map(|e| e.pair.clone().map(|baseline| (e.name.clone(), baseline))).collect()
+}
+
+fn model_sizes(cells: &[CellSummary], data: &RunData, catalogue: Option<&Catalogue>) -> Vec<ModelSize> {
+    let mut counted: BTreeMap<&str, f64> = BTreeMap::new();
+    for record in &data.records {
+        // Only f16 packing says how many weights there are without knowing the packing's padding.
+        if let Some(m) = record.measurement().filter(|m| m.ran.linear == "f16") {
+            counted.entry(&record.cell.model).or_insert(m.footprint.weights_bytes as f64 / 2.0);
+        }
+    }
+    let mut names: Vec<&str> = cells.iter().map(|c| c.cell.model.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let size = |name: &str| {
+        let spec = catalogue.and_then(|c| c.model(name).ok());
+        let (params, family) = match spec {
+            Some(ModelSpec::Synthetic(s)) => {
+                let matrix = u64::from(s.vocab) * u64::from(s.hidden);
+                let embedding = if s.tied { matrix } else { 2 * matrix };
+                (Some((s.linear_params() + embedding) as f64), Some(s.source.clone()))
+            }
+            Some(ModelSpec::File(file)) => (Some(file.f16_bytes as f64 / 2.0), None),
+            None => (counted.get(name).copied(), None),
+        };
+        ModelSize { name: name.to_owned(), params: params.filter(|&p| p >= 1.0), family }
+    };
+    let mut sizes: Vec<ModelSize> = names.into_iter().map(size).collect();
+    sizes.sort_by(|a, b| {
+        let key = |m: &ModelSize| m.params.unwrap_or(f64::INFINITY);
+        key(a).total_cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
+    });
+    sizes
+}

@@ -1,0 +1,280 @@
+//! From the processes of one cell to its metrics.
+
+use crate::stats::{Bootstrap, Estimate, median, quantile_sorted};
+use suites::cell::{Cell, Phase};
+use suites::record::{Energy, Failure, Measurement, Outcome, Record};
+use suites::run::{Bandwidth, PlannedCell};
+
+/// Where a figure comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Read from a clock or counter.
+    Measured,
+    /// Computed from a model.
+    Modelled,
+    /// Computed from measured figures.
+    Derived,
+}
+
+impl Kind {
+    /// The name in summaries.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Measured => "measured",
+            Kind::Modelled => "modelled",
+            Kind::Derived => "derived",
+        }
+    }
+}
+
+/// What became of a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Measured, and every answer right.
+    Ok,
+    /// Attempted, and without trustworthy figures.
+    Failed,
+    /// Not attempted.
+    Na,
+}
+
+impl Status {
+    /// The name in summaries.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::Failed => "failed",
+            Status::Na => "na",
+        }
+    }
+}
+
+/// One metric of a cell: a figure, or why there is none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metric {
+    /// Name as in `summary.csv`.
+    pub name: &'static str,
+    /// Unit as in `summary.csv`.
+    pub unit: &'static str,
+    /// Where the figure comes from.
+    pub kind: Kind,
+    /// The figure, or the reason it is unavailable.
+    pub figure: Result<Estimate, String>,
+    /// The source of a figure of energy; a caveat of any other.
+    pub note: Option<String>,
+}
+
+/// One cell over all its blocks.
+#[derive(Clone, Debug)]
+pub struct CellSummary {
+    /// What was measured.
+    pub cell: Cell,
+    /// What became of it.
+    pub status: Status,
+    /// Why it failed or was not attempted; how many processes failed where others succeeded.
+    pub reason: Option<String>,
+    /// Its metrics; empty unless [`Status::Ok`].
+    pub metrics: Vec<Metric>,
+    /// Per-process tokens/s with the block it ran in, in block order.
+    pub by_block: Vec<(u32, f64)>,
+    /// Decode: latency of every token of every process in nanoseconds, ascending.
+    pub latencies_ns: Vec<u64>,
+}
+
+impl CellSummary {
+    /// The figure of the metric called `name`, if it is there.
+    pub fn figure(&self, name: &str) -> Option<Estimate> {
+        self.metric(name).and_then(|m| m.figure.as_ref().ok()).copied()
+    }
+
+    /// The metric called `name`.
+    pub fn metric(&self, name: &str) -> Option<&Metric> {
+        self.metrics.iter().find(|m| m.name == name)
+    }
+}
+
+/// Summarises the records of one cell.
+pub(crate) fn summarise(
+    cell: &Cell,
+    planned: Option<&PlannedCell>,
+    records: &[&Record],
+    bandwidth: &[Bandwidth],
+    bootstrap: &mut Bootstrap,
+) -> CellSummary {
+    let (status, reason) = judge(planned, records);
+    let mut summary = CellSummary {
+        cell: cell.clone(),
+        status,
+        reason,
+        metrics: Vec::new(),
+        by_block: Vec::new(),
+        latencies_ns: Vec::new(),
+    };
+    if status != Status::Ok {
+        return summary;
+    }
+    let mut processes: Vec<(u32, &Measurement)> =
+        records.iter().filter_map(|r| r.measurement().map(|m| (r.block, m))).collect();
+    processes.sort_by_key(|(block, _)| *block);
+    for &(block, measurement) in &processes {
+        summary.by_block.extend(tokens_per_second(measurement).map(|speed| (block, speed)));
+        let tokens = measurement.samples.iter().flat_map(|s| &s.token_ns);
+        summary.latencies_ns.extend(tokens);
+    }
+    summary.latencies_ns.sort_unstable();
+    let processes: Vec<&Measurement> = processes.into_iter().map(|(_, m)| m).collect();
+    summary.metrics = metrics(cell, &processes, bandwidth, bootstrap);
+    summary
+}
+
+/// Status and reason. A wrong answer in one process condemns the cell: its other speeds can't be trusted either.
+fn judge(planned: Option<&PlannedCell>, records: &[&Record]) -> (Status, Option<String>) {
+    let mut failures: Vec<String> = Vec::new();
+    let (mut wrong, mut measured, mut na) = (None, 0usize, None);
+    for record in records {
+        match &record.outcome {
+            Outcome::Ok(m) if m.check.passed() => measured += 1,
+            Outcome::Ok(_) => wrong = Some("check: recorded as ok, yet its answer check did not pass".to_owned()),
+            Outcome::Failed(failure) => {
+                let text = failure_text(failure);
+                if failure.stage == "check" || failure.check.as_ref().is_some_and(|c| !c.passed()) {
+                    wrong = Some(text.clone());
+                }
+                failures.push(text);
+            }
+            Outcome::Na(not) => na = Some(not.reason.clone()),
+        }
+    }
+    if let Some(text) = wrong {
+        return (Status::Failed, Some(text));
+    }
+    match (measured, failures.first()) {
+        (1.., None) => (Status::Ok, None),
+        (1.., Some(first)) => {
+            (Status::Ok, Some(format!("{} of {} processes failed: {first}", failures.len(), failures.len() + measured)))
+        }
+        (0, Some(first)) => (Status::Failed, Some(first.clone())),
+        (0, None) => {
+            let reason = na.or_else(|| planned.and_then(|p| p.na.clone()));
+            (Status::Na, Some(reason.unwrap_or_else(|| "not run: the run ended before its turn".to_owned())))
+        }
+    }
+}
+
+fn failure_text(failure: &Failure) -> String {
+    let message = failure.message.lines().next().unwrap_or("").trim();
+    format!("{}: {}", failure.stage, if message.is_empty() { "no message" } else { message })
+}
+
+/// A process's speed: the median over its windows, so that one disturbed window does not carry the figure.
+pub(crate) fn tokens_per_second(measurement: &Measurement) -> Option<f64> {
+    let speeds: Vec<f64> = measurement
+        .samples
+        .iter()
+        .filter(|s| s.duration_ns > 0 && s.tokens > 0)
+        .map(|s| f64::from(s.tokens) * 1e9 / s.duration_ns as f64)
+        .collect();
+    median(&speeds)
+}
+
+/// Collects metrics of one cell's processes.
+struct Collector<'a> {
+    processes: &'a [&'a Measurement],
+    bootstrap: &'a mut Bootstrap,
+    out: Vec<Metric>,
+}
+
+impl Collector<'_> {
+    /// One figure a process; processes that have none are left out.
+    fn add(
+        &mut self,
+        name: &'static str,
+        unit: &'static str,
+        kind: Kind,
+        missing: &str,
+        of: impl Fn(&Measurement) -> Option<f64>,
+    ) {
+        let values: Vec<f64> = self.processes.iter().filter_map(|m| of(m)).collect();
+        let figure = self.bootstrap.median(&values).ok_or_else(|| missing.to_owned());
+        let short = values.len() < self.processes.len() && figure.is_ok();
+        let note = short.then(|| format!("from {} of {} processes: {missing}", values.len(), self.processes.len()));
+        self.out.push(Metric { name, unit, kind, figure, note });
+    }
+}
+
+fn metrics(cell: &Cell, processes: &[&Measurement], bandwidth: &[Bandwidth], bootstrap: &mut Bootstrap) -> Vec<Metric> {
+    let mut c = Collector { processes, bootstrap, out: Vec::new() };
+    c.add("tokens_per_second", "tokens/s", Kind::Measured, "no window with tokens and a duration", tokens_per_second);
+    match cell.workload.phase {
+        Phase::Prefill => {
+            let ttft = |m: &Measurement| {
+                median(&m.samples.iter().filter_map(|s| s.ttft_ns.map(|t| t as f64 / 1e6)).collect::<Vec<_>>())
+            };
+            c.add("ttft", "ms", Kind::Measured, "no time to first token recorded", ttft);
+        }
+        Phase::Decode => {
+            for (name, q) in [("token_latency_p50", 0.5), ("token_latency_p90", 0.9), ("token_latency_p99", 0.99)] {
+                c.add(name, "ms", Kind::Measured, "no token latencies recorded", |m| latency_ms(m, q));
+            }
+        }
+    }
+    c.add("load_seconds", "s", Kind::Measured, "", |m| Some(m.load_ns as f64 / 1e9));
+    let unread = "VmHWM could not be read";
+    let peak = |m: &Measurement| m.memory.peak_rss_bytes.map(|b| b as f64);
+    c.add("peak_rss_bytes", "bytes", Kind::Measured, unread, peak);
+    c.add("predicted_peak_bytes", "bytes", Kind::Modelled, "no prediction", |m| {
+        (m.memory.predicted_bytes > 0).then_some(m.memory.predicted_bytes as f64)
+    });
+    c.add("peak_over_predicted", "ratio", Kind::Derived, unread, |m| {
+        (m.memory.predicted_bytes > 0).then(|| peak(m).map(|p| p / m.memory.predicted_bytes as f64)).flatten()
+    });
+    c.add("weights_bytes", "bytes", Kind::Measured, "", |m| Some(m.footprint.weights_bytes as f64));
+    c.add("linear_bytes", "bytes", Kind::Measured, "", |m| Some(m.footprint.linear_bytes as f64));
+    c.add("kv_bytes", "bytes", Kind::Measured, "", |m| Some(m.footprint.kv_bytes as f64));
+    c.add("read_per_token_bytes", "bytes", Kind::Derived, "", |m| Some(m.footprint.read_per_token_bytes as f64));
+    if cell.workload.phase == Phase::Decode {
+        let measured = bandwidth.iter().find(|b| b.threads == cell.threads && b.bytes_per_second > 0);
+        let reason = format!("read bandwidth was not measured at {} threads", cell.threads);
+        c.add("bandwidth_share", "ratio", Kind::Derived, &reason, |m| {
+            Some(tokens_per_second(m)? * m.footprint.read_per_token_bytes as f64 / measured?.bytes_per_second as f64)
+        });
+    }
+    energy(&mut c);
+    c.out
+}
+
+fn latency_ms(measurement: &Measurement, q: f64) -> Option<f64> {
+    let mut all: Vec<f64> = measurement.samples.iter().flat_map(|s| &s.token_ns).map(|&ns| ns as f64 / 1e6).collect();
+    all.sort_unstable_by(f64::total_cmp);
+    quantile_sorted(&all, q)
+}
+
+/// Measured joules where any process has them; modelled ones, marked as such, only where none has. Never mixed.
+fn energy(c: &mut Collector<'_>) {
+    let measured = c.processes.iter().any(|m| matches!(m.energy, Energy::Measured(_)));
+    let modelled = c.processes.iter().any(|m| matches!(m.energy, Energy::Modelled(_)));
+    let joules = |m: &Measurement| match &m.energy {
+        Energy::Measured(joules) => Some(joules.clone()),
+        Energy::Modelled(joules) if !measured => Some(joules.clone()),
+        _ => None,
+    };
+    let reason = c.processes.iter().find_map(|m| match &m.energy {
+        Energy::Unavailable { reason } => Some(reason.clone()),
+        _ => None,
+    });
+    let reason = reason.unwrap_or_else(|| "no joules of that kind, or none per token".to_owned());
+    let kind = if modelled && !measured { Kind::Modelled } else { Kind::Measured };
+    c.add("joules_per_token", "J/token", kind, &reason, |m| {
+        let joules = joules(m)?;
+        (joules.tokens > 0).then(|| joules.total_uj as f64 / 1e6 / joules.tokens as f64)
+    });
+    let source = c.processes.iter().find_map(|m| joules(m)).map(|j| format!("source {}", j.source));
+    if let (Some(metric), Some(source)) = (c.out.last_mut(), source)
+        && metric.figure.is_ok()
+    {
+        metric.note = Some(match metric.note.take() {
+            Some(note) => format!("{source}; {note}"),
+            None => source,
+        });
+    }
+}

@@ -1,0 +1,119 @@
+//! Reads a run folder: `run.json`, `plan.json`, `records.jsonl`.
+
+use crate::error::Error;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use suites::record::{Record, SCHEMA};
+use suites::run::{Plan, Run};
+
+/// A run as recorded.
+#[derive(Clone, Debug)]
+pub struct RunData {
+    /// Provenance.
+    pub run: Run,
+    /// What was set out to do.
+    pub plan: Plan,
+    /// What came of it: one record a cell and block, in the order written.
+    pub records: Vec<Record>,
+    /// What was odd about the files, for the report's header: a torn last line, a block recorded twice.
+    pub notes: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    schema: u64,
+}
+
+/// Reads the run in folder `run_dir`.
+///
+/// A last line of `records.jsonl` that lacks its line end and does not parse was torn by an interrupted write: it is
+/// left out and noted. Where a cell and block is recorded twice (a resumed run), the later record counts. A missing
+/// `records.jsonl` is a run with no records yet.
+///
+/// # Errors
+/// Files that can't be read, lines that are no record (file and line named), another schema version.
+pub fn load(run_dir: &Path) -> Result<RunData, Error> {
+    let run: Run = document(&run_dir.join("run.json"), |run: &Run| run.schema)?;
+    let plan: Plan = document(&run_dir.join("plan.json"), |plan: &Plan| plan.schema)?;
+    let path = run_dir.join("records.jsonl");
+    let mut notes = Vec::new();
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            notes.push("no records.jsonl: nothing has been recorded yet".to_owned());
+            Vec::new()
+        }
+        Err(source) => return Err(Error::Read { path, source }),
+    };
+    let (records, torn) = parse_records(&bytes, &path)?;
+    notes.extend(torn);
+    let (records, repeated) = latest(records);
+    if repeated > 0 {
+        notes.push(format!("{repeated} records were superseded by a later record of the same cell and block"));
+    }
+    Ok(RunData { run, plan, records, notes })
+}
+
+/// Parses one line or document, checking the version first where the rest does not fit.
+fn parse<T: DeserializeOwned>(
+    bytes: &[u8],
+    path: &Path,
+    line: usize,
+    schema_of: impl Fn(&T) -> u32,
+) -> Result<T, Error> {
+    let wrong = |found: u64| Error::Schema { path: path.to_owned(), line, found, want: SCHEMA };
+    match serde_json::from_slice::<T>(bytes) {
+        Ok(value) if schema_of(&value) == SCHEMA => Ok(value),
+        Ok(value) => Err(wrong(u64::from(schema_of(&value)))),
+        // Another version may well have other keys: then the version is what to report.
+        Err(error) => match serde_json::from_slice::<Version>(bytes) {
+            Ok(version) if version.schema != u64::from(SCHEMA) => Err(wrong(version.schema)),
+            _ => {
+                let line = line + error.line().saturating_sub(1);
+                Err(Error::Parse { path: path.to_owned(), line, message: error.to_string() })
+            }
+        },
+    }
+}
+
+fn document<T: DeserializeOwned>(path: &PathBuf, schema_of: impl Fn(&T) -> u32) -> Result<T, Error> {
+    let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.clone(), source })?;
+    parse(&bytes, path, 1, schema_of)
+}
+
+/// All records, and a note if the last line was torn.
+fn parse_records(bytes: &[u8], path: &Path) -> Result<(Vec<Record>, Option<String>), Error> {
+    let mut records = Vec::new();
+    for (index, line) in bytes.split_inclusive(|&b| b == b'\n').enumerate() {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        match parse(line.trim_ascii_end(), path, index + 1, |record: &Record| record.schema) {
+            Ok(record) => records.push(record),
+            Err(Error::Parse { .. }) if !line.ends_with(b"\n") => {
+                let note =
+                    format!("records.jsonl:{}: the last line is torn ({} bytes) and left out", index + 1, line.len());
+                return Ok((records, Some(note)));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((records, None))
+}
+
+/// Keeps the last record of each cell and block; how many were dropped.
+fn latest(records: Vec<Record>) -> (Vec<Record>, usize) {
+    let mut last = BTreeMap::new();
+    for (index, record) in records.iter().enumerate() {
+        last.insert((record.cell.clone(), record.block), index);
+    }
+    let repeated = records.len() - last.len();
+    if repeated == 0 {
+        return (records, 0);
+    }
+    let keep: std::collections::BTreeSet<usize> = last.into_values().collect();
+    let kept = records.into_iter().enumerate().filter(|(i, _)| keep.contains(i)).map(|(_, r)| r).collect();
+    (kept, repeated)
+}

@@ -1,0 +1,164 @@
+//! `report.md`: what was run, on what, and what came of it.
+
+use crate::analysis::{Analysis, variant};
+use crate::cells::{CellSummary, Kind, Status};
+use crate::load::RunData;
+use crate::plot::Plot;
+use crate::sections;
+use crate::text::{Footnotes, bytes, escape, markdown_table, percent, short, with_interval};
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use suites::cell::{Phase, Workload};
+
+/// The text of `report.md`. `plots` are linked relative to the run's folder.
+pub(crate) fn page(data: &RunData, analysis: &Analysis, plots: &[Plot]) -> String {
+    let mut out = sections::header(data, analysis);
+    for phase in [Phase::Decode, Phase::Prefill] {
+        let workloads: Vec<Workload> = analysis.workloads().into_iter().filter(|w| w.phase == phase).collect();
+        for workload in workloads {
+            out.push_str(&results(analysis, workload));
+        }
+    }
+    for plot in plots {
+        let _ = writeln!(out, "![{}](plots/{}.svg)\n\n{}\n", escape(&plot.title), plot.stem, escape(&plot.caption));
+    }
+    out.push_str(&memory(analysis));
+    out.push_str(&energy(data, analysis));
+    out.push_str(&sections::checks(data));
+    out.push_str(&sections::missing(analysis));
+    out.push_str(sections::HOW_TO_READ);
+    out
+}
+
+/// Models × threads × variant down, engines across.
+fn results(analysis: &Analysis, workload: Workload) -> String {
+    let cells: Vec<&CellSummary> = analysis.cells.iter().filter(|c| c.cell.workload == workload).collect();
+    let engines: Vec<&String> =
+        analysis.engines.iter().filter(|e| cells.iter().any(|c| c.cell.engine == **e)).collect();
+    let ratio = cells.iter().any(|c| c.metric("speedup").is_some());
+    let decode = workload.phase == Phase::Decode;
+    let mut header = vec!["model".to_owned(), "threads".to_owned()];
+    header.extend(engines.iter().map(|e| format!("{} tokens/s", escape(e))));
+    if ratio {
+        header.push("speed-up".to_owned());
+    }
+    if decode {
+        header.extend(engines.iter().map(|e| format!("{} share of bandwidth", escape(e))));
+    } else {
+        header.extend(engines.iter().map(|e| format!("{} TTFT ms", escape(e))));
+    }
+    let mut notes = Footnotes::default();
+    let mut rows = Vec::new();
+    let mut done = BTreeSet::new();
+    for first in &cells {
+        let place = (first.cell.model.clone(), first.cell.threads, variant(&first.cell));
+        if !done.insert(place.clone()) {
+            continue;
+        }
+        let of = |engine: &str| {
+            let same = |c: &&&CellSummary| {
+                (&c.cell.model, c.cell.threads, variant(&c.cell)) == (&place.0, place.1, place.2.clone())
+            };
+            cells.iter().filter(same).find(|c| c.cell.engine == engine).copied()
+        };
+        let mut row = vec![escape(&place.0), escape(&format!("{}{}", place.1, place.2))];
+        row.extend(engines.iter().map(|e| of(e).map_or(String::new(), |c| speed(c, &mut notes))));
+        if ratio {
+            let figure = engines.iter().find_map(|e| of(e)?.figure("speedup"));
+            row.push(figure.map_or(String::new(), |f| format!("{}×", with_interval(f))));
+        }
+        let last = if decode { "bandwidth_share" } else { "ttft" };
+        row.extend(engines.iter().map(|e| {
+            let figure = of(e).and_then(|c| c.figure(last));
+            figure.map_or(String::new(), |f| if decode { percent(f.value) } else { with_interval(f) })
+        }));
+        rows.push(row);
+    }
+    let title = if decode { "Decode" } else { "Prefill" };
+    let depth = workload.depth();
+    let what = if decode {
+        format!("{} forced tokens after {depth} in the cache", workload.tokens)
+    } else {
+        format!("{} tokens in one batch after {depth} in the cache", workload.tokens)
+    };
+    let mut out = format!("## {title}, `{workload}`\n\n{what}.\n\n{}\n", markdown_table(&header, &rows, 1));
+    for (number, text) in notes.texts() {
+        let _ = writeln!(out, "{number}. {}", escape(text));
+    }
+    out.push('\n');
+    out
+}
+
+fn speed(cell: &CellSummary, notes: &mut Footnotes) -> String {
+    let reason = cell.reason.as_deref().unwrap_or("no reason recorded");
+    match cell.status {
+        Status::Failed => format!("FAILED ({})", notes.number(reason)),
+        Status::Na => format!("N/A ({})", notes.number(reason)),
+        Status::Ok => match cell.figure("tokens_per_second") {
+            Some(figure) if cell.reason.is_none() => with_interval(figure),
+            Some(figure) => format!("{} ({})", with_interval(figure), notes.number(reason)),
+            None => "N/A".to_owned(),
+        },
+    }
+}
+
+fn memory(analysis: &Analysis) -> String {
+    let header =
+        ["model", "cell", "peak RSS", "packed weights", "peak / weights", "peak / predicted", "read per token"];
+    let mut rows = Vec::new();
+    for cell in analysis.cells.iter().filter(|c| c.status == Status::Ok) {
+        let (peak, weights) = (cell.figure("peak_rss_bytes"), cell.figure("weights_bytes"));
+        let share = match (peak, weights) {
+            (Some(peak), Some(weights)) if weights.value > 0.0 => format!("{}×", short(peak.value / weights.value)),
+            _ => "N/A".to_owned(),
+        };
+        let size = |name: &str| cell.figure(name).map_or("N/A".to_owned(), |f| bytes(f.value));
+        rows.push(vec![
+            escape(&cell.cell.model),
+            escape(&cell.cell.id()),
+            size("peak_rss_bytes"),
+            size("weights_bytes"),
+            share,
+            cell.figure("peak_over_predicted").map_or("N/A".to_owned(), |f| format!("{}×", short(f.value))),
+            size("read_per_token_bytes"),
+        ]);
+    }
+    if rows.is_empty() {
+        return String::new();
+    }
+    let header: Vec<String> = header.into_iter().map(str::to_owned).collect();
+    format!("## Memory\n\nPeak resident memory is the worker's own `VmHWM`.\n\n{}\n", markdown_table(&header, &rows, 2))
+}
+
+fn energy(data: &RunData, analysis: &Analysis) -> String {
+    let mut out =
+        format!("## Energy\n\nSources on this machine: {}.\n\n", escape(data.run.machine.energy.trim_end_matches('.')));
+    let mut rows = Vec::new();
+    let mut reasons: Vec<(&str, usize)> = Vec::new();
+    for cell in &analysis.cells {
+        let Some(metric) = cell.metric("joules_per_token") else { continue };
+        match &metric.figure {
+            Ok(figure) => rows.push(vec![
+                escape(&cell.cell.id()),
+                with_interval(*figure),
+                if metric.kind == Kind::Modelled { "**modelled**".to_owned() } else { metric.kind.name().to_owned() },
+                escape(metric.note.as_deref().unwrap_or("")),
+            ]),
+            Err(reason) => match reasons.iter_mut().find(|(known, _)| known == reason) {
+                Some((_, count)) => *count += 1,
+                None => reasons.push((reason, 1)),
+            },
+        }
+    }
+    if !rows.is_empty() {
+        let header = ["cell", "J/token", "kind", "source"].map(str::to_owned);
+        let _ = writeln!(out, "{}", markdown_table(&header, &rows, 1));
+    }
+    for (reason, count) in &reasons {
+        let _ = writeln!(out, "- J/token unavailable in {count} cells: {}", escape(reason));
+    }
+    if !reasons.is_empty() {
+        out.push('\n');
+    }
+    out
+}

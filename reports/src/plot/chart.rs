@@ -1,0 +1,163 @@
+//! A chart as data: panels, axes and series, with the scales that place them.
+
+/// How an axis is divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scale {
+    Linear,
+    Log,
+}
+
+/// An axis with its ticks.
+#[derive(Clone, Debug)]
+pub(crate) struct Axis {
+    pub(crate) label: String,
+    pub(crate) scale: Scale,
+    pub(crate) low: f64,
+    pub(crate) high: f64,
+    pub(crate) ticks: Vec<(f64, String)>,
+}
+
+/// The shape at a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Marker {
+    Filled,
+    Hollow,
+    None,
+}
+
+/// A point with its interval. Points of one `group` are joined.
+#[derive(Clone, Debug)]
+pub(crate) struct Point {
+    pub(crate) x: f64,
+    pub(crate) y: f64,
+    pub(crate) interval: Option<(f64, f64)>,
+    pub(crate) group: u32,
+}
+
+/// A line of points.
+#[derive(Clone, Debug)]
+pub(crate) struct Series {
+    pub(crate) name: String,
+    pub(crate) colour: usize,
+    pub(crate) dashed: bool,
+    pub(crate) marker: Marker,
+    pub(crate) points: Vec<Point>,
+}
+
+/// One pair of axes. `mark` is a horizontal line of reference.
+#[derive(Clone, Debug)]
+pub(crate) struct Panel {
+    pub(crate) title: String,
+    pub(crate) x: Axis,
+    pub(crate) y: Axis,
+    pub(crate) series: Vec<Series>,
+    pub(crate) mark: Option<f64>,
+}
+
+/// A whole picture.
+#[derive(Clone, Debug)]
+pub(crate) struct Chart {
+    pub(crate) title: String,
+    pub(crate) subtitle: String,
+    pub(crate) panels: Vec<Panel>,
+}
+
+impl Axis {
+    /// Ticks at 1, 2, 5 (few decades) or at powers of ten, with room around the values. `None` without a value the
+    /// scale can show.
+    pub(crate) fn fit(label: &str, scale: Scale, values: impl Iterator<Item = f64>) -> Option<Axis> {
+        let usable =
+            |v: &f64| v.is_finite() && (scale == Scale::Linear || *v > 0.0) && v.abs() < 1e30 && v.abs() > 1e-30;
+        let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+        for value in values.filter(|v| usable(v) || (scale == Scale::Linear && *v == 0.0)) {
+            low = low.min(value);
+            high = high.max(value);
+        }
+        if low > high {
+            return None;
+        }
+        let (low, high, ticks) = match scale {
+            Scale::Log => log_axis(low, high),
+            Scale::Linear => linear_axis(low.min(0.0), high),
+        };
+        let ticks = ticks.into_iter().map(|v| (v, tick_label(v))).collect();
+        Some(Axis { label: label.to_owned(), scale, low, high, ticks })
+    }
+
+    /// Where a value lies, 0 at the low end and 1 at the high end; `None` if the scale can't show it.
+    pub(crate) fn place(&self, value: f64) -> Option<f64> {
+        let place = match self.scale {
+            Scale::Linear => (value - self.low) / (self.high - self.low),
+            Scale::Log if value > 0.0 => (value / self.low).ln() / (self.high / self.low).ln(),
+            Scale::Log => return None,
+        };
+        (place.is_finite() && (-0.02..=1.02).contains(&place)).then_some(place)
+    }
+}
+
+fn log_axis(low: f64, high: f64) -> (f64, f64, Vec<f64>) {
+    // A tenth of the range, at least a sixth of a decade, keeps markers off the frame.
+    let room = ((high / low).log10() * 0.07).max(0.15);
+    let (low, high) = (low / 10f64.powf(room), high * 10f64.powf(room));
+    let decades = (high / low).log10();
+    let steps: &[f64] = if decades < 3.2 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+    let stride = ((decades / 8.0).ceil() as i32).max(1);
+    let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
+    let decade = |e: i32| steps.iter().map(move |s| s * 10f64.powi(e));
+    let ticks = (first..=last).filter(|e| stride == 1 || e % stride == 0).flat_map(decade);
+    (low, high, ticks.filter(|&v| v >= low && v <= high).collect())
+}
+
+fn linear_axis(low: f64, high: f64) -> (f64, f64, Vec<f64>) {
+    let high = if high > low { high + (high - low) * 0.08 } else { low + 1.0 };
+    let rough = (high - low) / 5.0;
+    let unit = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].iter().map(|s| s * unit).find(|&s| s >= rough).unwrap_or(unit * 10.0);
+    let count = ((high - low) / step).floor() as i32;
+    let start = (low / step).ceil();
+    (low, high, (0..=count.min(20)).map(|i| (start + f64::from(i)) * step).filter(|&v| v <= high).collect())
+}
+
+/// `0.05`, `20`, `5k`, `2M`.
+fn tick_label(value: f64) -> String {
+    let plain = |v: f64| {
+        let text = format!("{v:.6}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    };
+    match value.abs() {
+        v if v >= 1e13 || (v < 1e-4 && v > 0.0) => format!("{value:.0e}"),
+        v if v >= 1e9 => format!("{}G", plain(value / 1e9)),
+        v if v >= 1e6 => format!("{}M", plain(value / 1e6)),
+        v if v >= 1e4 => format!("{}k", plain(value / 1e3)),
+        _ => plain(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_hold_their_values() {
+        let axis = Axis::fit("x", Scale::Log, [3.0, 400.0].into_iter()).unwrap();
+        assert!(axis.place(3.0).unwrap() > 0.0 && axis.place(400.0).unwrap() < 1.0);
+        assert_eq!(
+            axis.ticks.iter().map(|t| t.1.as_str()).collect::<Vec<_>>(),
+            ["5", "10", "20", "50", "100", "200", "500"]
+        );
+        let axis = Axis::fit("x", Scale::Linear, [0.0, 9.0].into_iter()).unwrap();
+        assert_eq!(axis.ticks.iter().map(|t| t.1.as_str()).collect::<Vec<_>>(), ["0", "2", "4", "6", "8"]);
+    }
+
+    #[test]
+    fn odd_values_do_not_panic() {
+        for scale in [Scale::Linear, Scale::Log] {
+            assert!(Axis::fit("x", scale, [f64::NAN, f64::INFINITY].into_iter()).is_none());
+            for values in [[1.0, 1.0], [1e-29, 1e29], [5.0, 5.0]] {
+                let axis = Axis::fit("x", scale, values.into_iter()).unwrap();
+                assert!(axis.ticks.len() < 60);
+            }
+        }
+        assert!(Axis::fit("x", Scale::Linear, [0.0].into_iter()).is_some());
+    }
+}

@@ -1,0 +1,178 @@
+//! Draws a chart: title, legend strip on the right, panels in a grid.
+
+use super::canvas::{Anchor, Canvas, DARK, GREY, GRID};
+use super::chart::{Axis, Chart, Marker, Panel, Point, Series};
+use plotters::prelude::DrawingBackend;
+
+/// Width of a picture in logical units.
+pub(crate) const WIDTH: f64 = 960.0;
+const TITLE_HEIGHT: f64 = 66.0;
+const BODY: f64 = 15.0;
+const SMALL: f64 = 14.0;
+
+/// Height of a chart's picture in logical units.
+pub(crate) fn height(chart: &Chart) -> f64 {
+    let rows = chart.panels.len().div_ceil(columns(chart.panels.len()));
+    if rows <= 1 && chart.panels.len() <= 1 { 560.0 } else { TITLE_HEIGHT + 250.0 * rows as f64 }
+}
+
+fn columns(panels: usize) -> usize {
+    match panels {
+        0 | 1 => 1,
+        2..=4 => 2,
+        _ => 3,
+    }
+}
+
+/// Draws the whole chart.
+pub(crate) fn chart<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, chart: &Chart) -> Result<(), String> {
+    canvas.text(&chart.title, (24.0, 12.0), 21.0, DARK, Anchor::TopLeft, true)?;
+    canvas.text(&chart.subtitle, (24.0, 40.0), SMALL, GREY, Anchor::TopLeft, false)?;
+    let strip = legend(canvas, chart)?;
+    let columns = columns(chart.panels.len());
+    let rows = chart.panels.len().div_ceil(columns).max(1);
+    let (width, height) = ((WIDTH - strip) / columns as f64, (height(chart) - TITLE_HEIGHT) / rows as f64);
+    for (index, one) in chart.panels.iter().enumerate() {
+        let left = width * (index % columns) as f64;
+        let top = TITLE_HEIGHT + height * (index / columns) as f64;
+        panel(canvas, one, [left, top, left + width, top + height])?;
+    }
+    Ok(())
+}
+
+/// The legend in a strip of its own beside the panels, never over data. Returns the strip's width.
+fn legend<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, chart: &Chart) -> Result<f64, String> {
+    let mut entries: Vec<&Series> = Vec::new();
+    for series in chart.panels.iter().flat_map(|p| &p.series) {
+        if !entries.iter().any(|known| known.name == series.name) {
+            entries.push(series);
+        }
+    }
+    let mut widest = 0.0f64;
+    for entry in &entries {
+        widest = widest.max(canvas.text_width(&entry.name, BODY)?);
+    }
+    let strip = (widest + 78.0).min(WIDTH / 2.0);
+    let left = WIDTH - strip + 12.0;
+    for (index, entry) in entries.iter().enumerate() {
+        let y = TITLE_HEIGHT + 36.0 + 26.0 * index as f64;
+        canvas.line(&[(left, y), (left + 36.0, y)], entry.colour, 2.2, entry.dashed)?;
+        canvas.marker((left + 18.0, y), entry.colour, entry.marker)?;
+        canvas.text(&entry.name, (left + 44.0, y), BODY, DARK, Anchor::MiddleLeft, false)?;
+    }
+    Ok(strip)
+}
+
+/// Where the data lies within a panel.
+struct Frame<'a> {
+    left: f64,
+    top: f64,
+    right: f64,
+    bottom: f64,
+    x: &'a Axis,
+    y: &'a Axis,
+}
+
+impl Frame<'_> {
+    fn across(&self, value: f64) -> Option<f64> {
+        Some(self.left + self.x.place(value)? * (self.right - self.left))
+    }
+
+    fn up(&self, value: f64) -> Option<f64> {
+        Some(self.bottom - self.y.place(value)? * (self.bottom - self.top))
+    }
+}
+
+fn panel<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, panel: &Panel, area: [f64; 4]) -> Result<(), String> {
+    let mut tick_width = 0.0f64;
+    for (_, label) in &panel.y.ticks {
+        tick_width = tick_width.max(canvas.text_width(label, SMALL)?);
+    }
+    let titled = if panel.title.is_empty() { 0.0 } else { 20.0 };
+    let rows = label_rows(canvas, panel, area)?;
+    let deepest = rows.iter().copied().max().unwrap_or(0) as f64;
+    let frame = Frame {
+        left: area[0] + 24.0 + tick_width + 8.0,
+        top: area[1] + 26.0 + titled,
+        right: area[2] - 14.0,
+        bottom: area[3] - 50.0 - 17.0 * deepest,
+        x: &panel.x,
+        y: &panel.y,
+    };
+    if titled > 0.0 {
+        canvas.text(&panel.title, (frame.left, area[1] + 2.0), BODY, DARK, Anchor::TopLeft, true)?;
+    }
+    canvas.text(&panel.y.label, (area[0] + 24.0, frame.top - 8.0), SMALL, GREY, Anchor::BottomLeft, false)?;
+    axes(canvas, &frame, &rows)?;
+    if let Some(y) = panel.mark.and_then(|mark| frame.up(mark)) {
+        canvas.grey_line(&[(frame.left, y), (frame.right, y)], DARK, 1.2)?;
+    }
+    for series in &panel.series {
+        draw_series(canvas, &frame, series)?;
+    }
+    let middle = (frame.left + frame.right) / 2.0;
+    canvas.text(&panel.x.label, (middle, area[3] - 6.0), SMALL, GREY, Anchor::BottomMiddle, false)
+}
+
+/// The row each x label stands in, so that near neighbours do not overlap.
+fn label_rows<DB: DrawingBackend>(
+    canvas: &Canvas<'_, DB>,
+    panel: &Panel,
+    area: [f64; 4],
+) -> Result<Vec<usize>, String> {
+    let span = area[2] - area[0] - 90.0;
+    let mut ends = [f64::NEG_INFINITY; 4];
+    let mut rows = Vec::new();
+    for (value, label) in &panel.x.ticks {
+        let half = canvas.text_width(label, SMALL)? / 2.0;
+        let centre = panel.x.place(*value).unwrap_or(0.0) * span;
+        let row = ends.iter().position(|end| centre - half > *end + 6.0).unwrap_or(ends.len() - 1);
+        ends[row] = centre + half;
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+fn axes<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, frame: &Frame<'_>, rows: &[usize]) -> Result<(), String> {
+    for (value, label) in &frame.y.ticks {
+        let Some(y) = frame.up(*value) else { continue };
+        canvas.grey_line(&[(frame.left, y), (frame.right, y)], GRID, 1.0)?;
+        canvas.text(label, (frame.left - 7.0, y), SMALL, DARK, Anchor::MiddleRight, false)?;
+    }
+    for ((value, label), &row) in frame.x.ticks.iter().zip(rows) {
+        let Some(x) = frame.across(*value) else { continue };
+        let below = frame.bottom + 6.0 + 17.0 * row as f64;
+        canvas.grey_line(&[(x, frame.top), (x, frame.bottom)], GRID, 1.0)?;
+        canvas.grey_line(&[(x, frame.bottom), (x, below - 1.0)], GREY, 1.0)?;
+        canvas.text(label, (x, below), SMALL, DARK, Anchor::TopMiddle, false)?;
+    }
+    let corners = [(frame.left, frame.top), (frame.left, frame.bottom), (frame.right, frame.bottom)];
+    canvas.grey_line(&corners, DARK, 1.4)
+}
+
+fn draw_series<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, frame: &Frame<'_>, series: &Series) -> Result<(), String> {
+    let at = |p: &Point| Some((frame.across(p.x)?, frame.up(p.y)?));
+    let mut groups: Vec<u32> = series.points.iter().map(|p| p.group).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    for group in groups {
+        let line: Vec<(f64, f64)> = series.points.iter().filter(|p| p.group == group).filter_map(at).collect();
+        if line.len() > 1 {
+            canvas.line(&line, series.colour, 2.2, series.dashed)?;
+        }
+    }
+    for point in &series.points {
+        let Some((x, y)) = at(point) else { continue };
+        if let Some((low, high)) = point.interval {
+            let (low, high) = (frame.up(low).unwrap_or(frame.bottom), frame.up(high).unwrap_or(frame.top));
+            canvas.line(&[(x, low), (x, high)], series.colour, 1.4, false)?;
+            for end in [low, high] {
+                canvas.line(&[(x - 4.0, end), (x + 4.0, end)], series.colour, 1.4, false)?;
+            }
+        }
+        if series.marker != Marker::None {
+            canvas.marker((x, y), series.colour, series.marker)?;
+        }
+    }
+    Ok(())
+}

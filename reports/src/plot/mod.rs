@@ -1,0 +1,88 @@
+//! Plots of a run, as SVG and PNG.
+
+mod canvas;
+mod chart;
+mod charts;
+mod draw;
+mod grids;
+
+use crate::analysis::Analysis;
+use crate::error::Error;
+use crate::load::RunData;
+use canvas::Canvas;
+use chart::Chart;
+use plotters::prelude::*;
+use std::path::{Path, PathBuf};
+
+/// Pixels a logical unit in a PNG: sharp when shown at half size.
+const PNG_SCALE: f64 = 2.0;
+/// Every stem that a plot may have; files of these names are ours to replace.
+const STEMS: [&str; 11] = [
+    "decode-speed",
+    "prefill-speed",
+    "decode-speedup",
+    "prefill-speedup",
+    "decode-threads",
+    "prefill-threads",
+    "latency",
+    "memory",
+    "decode-energy",
+    "prefill-energy",
+    "depth",
+];
+
+/// A plot as the page links it.
+#[derive(Clone, Debug)]
+pub(crate) struct Plot {
+    /// File name without extension.
+    pub(crate) stem: &'static str,
+    /// What it shows.
+    pub(crate) title: String,
+    /// How to read it.
+    pub(crate) caption: String,
+}
+
+/// Draws every plot that has something to show into `dir`; removes those of an earlier rendering.
+pub(crate) fn draw_all(data: &RunData, analysis: &Analysis, dir: &Path) -> Result<(Vec<Plot>, Vec<PathBuf>), Error> {
+    let fail = |path: &Path, message: String| Error::Write { path: path.to_owned(), message };
+    for stem in STEMS {
+        for extension in ["svg", "png"] {
+            let path = dir.join(format!("{stem}.{extension}"));
+            match std::fs::remove_file(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(fail(&path, e.to_string())),
+                _ => {}
+            }
+        }
+    }
+    let all = charts::all(data, analysis);
+    if all.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    std::fs::create_dir_all(dir).map_err(|e| fail(dir, e.to_string()))?;
+    canvas::fonts().map_err(|e| fail(dir, e))?;
+    let (mut plots, mut files) = (Vec::new(), Vec::new());
+    for (plot, chart) in all {
+        for extension in ["svg", "png"] {
+            let path = dir.join(format!("{}.{extension}", plot.stem));
+            draw_one(&chart, &path, extension).map_err(|e| fail(&path, e))?;
+            files.push(path);
+        }
+        plots.push(plot);
+    }
+    Ok((plots, files))
+}
+
+fn draw_one(chart: &Chart, path: &Path, extension: &str) -> Result<(), String> {
+    let size = |scale: f64| ((draw::WIDTH * scale) as u32, (draw::height(chart) * scale) as u32);
+    if extension == "svg" {
+        return paint(SVGBackend::new(path, size(1.0)), chart, 1.0);
+    }
+    paint(BitMapBackend::new(path, size(PNG_SCALE)), chart, PNG_SCALE)
+}
+
+fn paint<DB: DrawingBackend>(backend: DB, chart: &Chart, scale: f64) -> Result<(), String> {
+    let root = backend.into_drawing_area();
+    root.fill(&WHITE).map_err(|e| e.to_string())?;
+    draw::chart(&Canvas { root: &root, scale }, chart)?;
+    root.present().map_err(|e| e.to_string())
+}

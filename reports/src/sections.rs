@@ -1,0 +1,215 @@
+//! The parts of `report.md` around the results: provenance, checks, what is missing, how to read it.
+
+use crate::analysis::Analysis;
+use crate::cells::Status;
+use crate::load::RunData;
+use crate::text::{bytes, code, escape, markdown_table, short};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use suites::record::{Check, Outcome};
+
+/// What every report ends with.
+pub(crate) const HOW_TO_READ: &str = "\
+## How to read this
+
+- A **process** is the replicate: each cell ran in one worker process a block, in seeded random order. A process's
+  speed is the median over its timed windows; the figure is the median over processes.
+- `12.3 [11.9, 12.8]` is a median and its 95 % percentile-bootstrap interval over processes. With two to five
+  processes the interval is the observed range or close to it. `[n=1]` has no interval: one process can't give one.
+- **Speed-up** is candidate over baseline, divided block by block, so that drift of the machine cancels; the interval
+  is bootstrapped over blocks.
+- **Share of bandwidth** is tokens/s × weight bytes read per token / read bandwidth measured on this machine with as
+  many threads. The KV cache is not counted in those bytes. Near 100 % the memory is the limit; over 100 % means that
+  part of the weights stays in cache.
+- **N/A** was not attempted, **FAILED** was and did not hold; the footnotes say why. A cell with one wrong answer is
+  failed, however fast.
+- Every figure is in `summary.csv`, every raw sample in `records.jsonl`.
+";
+
+/// Title, warnings, machine, build and the command.
+pub(crate) fn header(data: &RunData, analysis: &Analysis) -> String {
+    let (run, machine, build) = (&data.run, &data.run.machine, &data.run.build);
+    let mut out = format!("# Run {}\n\n", escape(&run.name));
+    for warning in warnings(data) {
+        let _ = writeln!(out, "> **Warning:** {}\n", escape(&warning));
+    }
+    let count = |status: Status| analysis.cells.iter().filter(|c| c.status == status).count();
+    let _ = writeln!(
+        out,
+        "Suite {} · {} cells: {} measured, {} failed, {} N/A · {} processes recorded.\n",
+        code(&run.suite),
+        analysis.cells.len(),
+        count(Status::Ok),
+        count(Status::Failed),
+        count(Status::Na),
+        data.records.iter().filter(|r| !matches!(r.outcome, Outcome::Na(_))).count(),
+    );
+    // Four spaces make a code block that no text inside can close.
+    let words: Vec<String> = run.command.iter().map(|word| shell_word(word)).collect();
+    let _ = writeln!(out, "Command:\n\n    {}\n", words.join(" "));
+    let unknown = || "unknown".to_owned();
+    let revision = build.git_revision.as_deref().map_or_else(unknown, |r| {
+        let dirty = match build.git_dirty {
+            Some(true) => " (dirty)",
+            Some(false) => "",
+            None => " (dirtiness unknown)",
+        };
+        format!("{r}{dirty}")
+    });
+    let bandwidth: Vec<String> = machine
+        .bandwidth
+        .iter()
+        .map(|b| format!("{} GB/s at {} threads", short(b.bytes_per_second as f64 / 1e9), b.threads))
+        .collect();
+    let caches: Vec<String> =
+        machine.caches.iter().map(|(name, size)| format!("{name} {}", bytes(*size as f64))).collect();
+    let milli = |value: f64, unit: &str| format!("{}{unit}", short(value / 1000.0));
+    let list = |items: Vec<String>| if items.is_empty() { "unknown".to_owned() } else { items.join(", ") };
+    let facts: Vec<(&str, String)> = vec![
+        ("CPU", machine.cpu.clone()),
+        ("CPUs / cores", format!("{} / {}", machine.cpus, machine.cores.map_or_else(unknown, |c| c.to_string()))),
+        ("instruction sets", list(machine.isa.clone())),
+        ("caches", list(caches)),
+        (
+            "memory",
+            format!("{}, {} available", bytes(machine.memory_bytes as f64), bytes(machine.available_bytes as f64)),
+        ),
+        ("read bandwidth", if bandwidth.is_empty() { "not measured".to_owned() } else { bandwidth.join(", ") }),
+        ("kernel", machine.kernel.clone()),
+        ("virtualisation", machine.virtualisation.clone().unwrap_or_else(|| "none seen".to_owned())),
+        ("governor", machine.governor.clone().unwrap_or_else(unknown)),
+        ("turbo", machine.turbo.map_or_else(unknown, |t| if t { "on" } else { "off" }.to_owned())),
+        ("load at start", machine.load_milli.map_or_else(unknown, |l| milli(l as f64, ""))),
+        ("temperature at start", machine.temperature_mc.map_or_else(unknown, |t| milli(t as f64, " °C"))),
+        ("energy", machine.energy.clone()),
+        ("program", format!("{} {revision}", build.version)),
+        (
+            "profile",
+            format!(
+                "{}, opt-level {}, debug assertions {}",
+                build.profile,
+                build.opt_level,
+                if build.debug_assertions { "on" } else { "off" }
+            ),
+        ),
+        ("compiler", format!("{}, {}", build.rustc, build.target)),
+        ("suite digest", run.suite_digest.clone()),
+        ("seed", run.seed.to_string()),
+        ("started", run.started.clone()),
+        ("finished", run.finished.clone().unwrap_or_else(|| "not finished".to_owned())),
+    ];
+    let rows: Vec<Vec<String>> = facts.into_iter().map(|(name, value)| vec![name.to_owned(), escape(&value)]).collect();
+    let _ = writeln!(out, "{}", markdown_table(&["machine and build".to_owned(), String::new()], &rows, 2));
+    out
+}
+
+/// What a reader must know first: the run's own warnings, what the build and the files show, without repeats.
+fn warnings(data: &RunData) -> Vec<String> {
+    let (run, build) = (&data.run, &data.run.build);
+    let mut all = run.warnings.clone();
+    let mentions = |all: &[String], word: &str| all.iter().any(|w| w.to_lowercase().contains(word));
+    if (build.debug_assertions || build.opt_level == "0") && !mentions(&all, "debug") {
+        all.push("made by a debug build: speeds mean nothing".to_owned());
+    }
+    if build.git_dirty == Some(true) && !mentions(&all, "dirty") {
+        all.push("the working tree was dirty: the revision does not tell what ran".to_owned());
+    }
+    if run.finished.is_none() {
+        all.push("the run did not finish: figures are of the blocks recorded so far".to_owned());
+    }
+    all.extend(data.notes.iter().cloned());
+    all
+}
+
+/// A word as a shell would take it back.
+fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./,:@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    let clean: String = word.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    format!("'{}'", clean.replace('\'', "'\\''"))
+}
+
+/// How many answers were checked, and the largest distance of each kind of comparison against its bound.
+pub(crate) fn checks(data: &RunData) -> String {
+    #[derive(Default)]
+    struct Tally {
+        made: usize,
+        passed: usize,
+        worst: Option<u64>,
+        bound: u64,
+        not_finite: usize,
+    }
+    let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
+    let (mut passed, mut total) = (0usize, 0usize);
+    let checks = data.records.iter().filter_map(|r| match &r.outcome {
+        Outcome::Ok(m) => Some(&m.check),
+        Outcome::Failed(f) => f.check.as_ref(),
+        Outcome::Na(_) => None,
+    });
+    for check in checks {
+        total += 1;
+        passed += usize::from(Check::passed(check));
+        for comparison in &check.comparisons {
+            let tally = tallies.entry(&comparison.against).or_default();
+            tally.made += 1;
+            tally.passed += usize::from(comparison.pass);
+            tally.bound = tally.bound.max(comparison.bound_ppb);
+            tally.worst = tally.worst.max(comparison.relative_rms_ppb);
+            tally.not_finite += usize::from(comparison.relative_rms_ppb.is_none());
+        }
+    }
+    if total == 0 {
+        return "## Answer checks\n\nNo process got as far as an answer check.\n\n".to_owned();
+    }
+    let rows: Vec<Vec<String>> = tallies
+        .iter()
+        .map(|(against, t)| {
+            let mut worst = t.worst.map_or("not finite".to_owned(), ppb);
+            if t.not_finite > 0 && t.worst.is_some() {
+                worst = format!("{worst}, and {} not finite", t.not_finite);
+            }
+            let bound = if t.bound == 0 { "equal bit for bit".to_owned() } else { ppb(t.bound) };
+            vec![escape(against), format!("{} of {}", t.passed, t.made), worst, bound]
+        })
+        .collect();
+    let header = ["compared with", "passed", "largest distance", "bound"].map(str::to_owned);
+    format!(
+        "## Answer checks\n\n{passed} of {total} processes answered rightly. Distance: root mean square of the logits' \
+         difference over that of the reference's logits.\n\n{}\n",
+        markdown_table(&header, &rows, 1)
+    )
+}
+
+fn ppb(value: u64) -> String {
+    if value == 0 { "0".to_owned() } else { format!("{:.2e}", value as f64 / 1e9) }
+}
+
+/// Failed and N/A cells with their reasons, cells of one reason together.
+pub(crate) fn missing(analysis: &Analysis) -> String {
+    let mut by_reason: Vec<(Status, &str, Vec<String>)> = Vec::new();
+    for cell in &analysis.cells {
+        let Some(reason) = cell.reason.as_deref() else { continue };
+        let id = cell.cell.id();
+        match by_reason.iter_mut().find(|(status, text, _)| *status == cell.status && *text == reason) {
+            Some((_, _, ids)) => ids.push(id),
+            None => by_reason.push((cell.status, reason, vec![id])),
+        }
+    }
+    if by_reason.is_empty() {
+        return String::new();
+    }
+    let mut out = "## Failures and cells without figures\n\n".to_owned();
+    for (status, reason, ids) in &by_reason {
+        let what = match status {
+            Status::Ok => "measured, with failed processes",
+            Status::Failed => "FAILED",
+            Status::Na => "N/A",
+        };
+        let ids: Vec<String> = ids.iter().map(|id| code(id)).collect();
+        let _ = writeln!(out, "- **{what}**: {}: {}", escape(reason), ids.join(", "));
+    }
+    out.push('\n');
+    out
+}

@@ -1,0 +1,199 @@
+//! Medians, quantiles and the seeded bootstrap. Pure: same values in, same values out.
+
+use rand::RngExt;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
+
+/// Resamples of a bootstrap. At 10,000 the 2.5 % point rests on 250 resamples, whose own standard error is 0.16
+/// percentage points: well below what three to ten replicates can resolve.
+pub const RESAMPLES: u32 = 10_000;
+/// Coverage of every interval: the field's convention.
+pub const CONFIDENCE: f64 = 0.95;
+/// Fewest replicates an interval is formed from: one process says nothing about the spread between processes.
+pub const MIN_REPLICATES: usize = 2;
+
+/// A figure with its interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// Median over the replicates.
+    pub value: f64,
+    /// Percentile-bootstrap interval at [`CONFIDENCE`]; `None` below [`MIN_REPLICATES`].
+    pub interval: Option<(f64, f64)>,
+    /// Replicates: processes, or blocks for ratios.
+    pub n: usize,
+}
+
+impl Estimate {
+    /// The same figure in another unit (`factor` must be positive).
+    pub fn scaled(self, factor: f64) -> Estimate {
+        let interval = self.interval.map(|(lo, hi)| (lo * factor, hi * factor));
+        Estimate { value: self.value * factor, interval, n: self.n }
+    }
+
+    /// Whether value and interval are finite numbers.
+    pub fn is_finite(&self) -> bool {
+        self.value.is_finite() && self.interval.is_none_or(|(lo, hi)| lo.is_finite() && hi.is_finite())
+    }
+}
+
+/// The middle value, or the mean of the two middle values. `None` if empty.
+pub fn median(values: &[f64]) -> Option<f64> {
+    quantile(values, 0.5)
+}
+
+/// Median absolute deviation from the median, unscaled. `None` if empty.
+pub fn mad(values: &[f64]) -> Option<f64> {
+    let centre = median(values)?;
+    median(&values.iter().map(|v| (v - centre).abs()).collect::<Vec<_>>())
+}
+
+/// Quantile `q` (0 to 1) by linear interpolation between order statistics (Hyndman and Fan's type 7, the default of R
+/// and NumPy). `None` if empty.
+pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    quantile_sorted(&sorted, q)
+}
+
+/// [`quantile`] of values already in ascending order.
+pub fn quantile_sorted(sorted: &[f64], q: f64) -> Option<f64> {
+    let last = sorted.len().checked_sub(1)?;
+    let position = q.clamp(0.0, 1.0) * last as f64;
+    let (below, above) = (position.floor() as usize, position.ceil() as usize);
+    let (low, high) = (sorted[below], sorted[above.min(last)]);
+    // Equal neighbours (infinities too) need no interpolation.
+    Some(if low == high { low } else { low + (high - low) * (position - position.floor()) })
+}
+
+/// A seeded percentile bootstrap of the median.
+///
+/// The median of a resample of `n` values is the mean of two of their order statistics, and which two depends on the
+/// draws alone. So the draws are made once for each `n`, counted by those two ranks, and used for all samples of that
+/// size: the same answer as resampling each, and fast for thousands of cells.
+#[derive(Debug)]
+pub struct Bootstrap {
+    seed: u64,
+    by_size: BTreeMap<usize, Vec<((usize, usize), u32)>>,
+}
+
+impl Bootstrap {
+    /// A bootstrap that draws from ChaCha8 with this seed.
+    pub fn new(seed: u64) -> Bootstrap {
+        Bootstrap { seed, by_size: BTreeMap::new() }
+    }
+
+    /// Median of the replicates with its interval. `None` if empty or not finite.
+    pub fn median(&mut self, replicates: &[f64]) -> Option<Estimate> {
+        let mut sorted = replicates.to_vec();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let value = quantile_sorted(&sorted, 0.5)?;
+        let n = sorted.len();
+        let interval = if n < MIN_REPLICATES { None } else { Some(self.interval(&sorted)) };
+        let estimate = Estimate { value, interval, n };
+        estimate.is_finite().then_some(estimate)
+    }
+
+    fn interval(&mut self, sorted: &[f64]) -> (f64, f64) {
+        let seed = self.seed;
+        let ranks = self.by_size.entry(sorted.len()).or_insert_with_key(|&n| draw_ranks(seed, n));
+        let mut medians: Vec<(f64, u32)> =
+            ranks.iter().map(|&((a, b), count)| (sorted[a] / 2.0 + sorted[b] / 2.0, count)).collect();
+        medians.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        let tail = (1.0 - CONFIDENCE) / 2.0;
+        let low = weighted_rank(&medians, tail);
+        let high = weighted_rank(&medians, 1.0 - tail);
+        (low, high)
+    }
+}
+
+/// Counts, over [`RESAMPLES`] resamples of `n` values, which two order statistics make the median.
+fn draw_ranks(seed: u64, n: usize) -> Vec<((usize, usize), u32)> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(n as u64);
+    let mut counts: BTreeMap<(usize, usize), u32> = BTreeMap::new();
+    let mut drawn = vec![0usize; n];
+    for _ in 0..RESAMPLES {
+        for slot in &mut drawn {
+            *slot = rng.random_range(0..n as u64) as usize;
+        }
+        drawn.sort_unstable();
+        *counts.entry((drawn[(n - 1) / 2], drawn[n / 2])).or_insert(0) += 1;
+    }
+    counts.into_iter().collect()
+}
+
+/// The smallest value that at least a share `q` of the weight does not exceed.
+fn weighted_rank(ascending: &[(f64, u32)], q: f64) -> f64 {
+    let total: u64 = ascending.iter().map(|&(_, count)| u64::from(count)).sum();
+    let mut seen = 0u64;
+    for &(value, count) in ascending {
+        seen += u64::from(count);
+        if seen as f64 >= q * total as f64 {
+            return value;
+        }
+    }
+    ascending.last().map_or(f64::NAN, |&(value, _)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_hand() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
+        assert_eq!(median(&[]), None);
+        // Deviations from 2: 1, 1, 0, 0, 2, 4, 7; their median is 1.
+        assert_eq!(mad(&[1.0, 1.0, 2.0, 2.0, 4.0, 6.0, 9.0]), Some(1.0));
+        // Position 0.9 * 4 = 3.6: 40 + 0.6 * 10.
+        let tens = [10.0, 20.0, 30.0, 40.0, 50.0];
+        assert!((quantile(&tens, 0.9).unwrap() - 46.0).abs() < 1e-12);
+        assert_eq!(quantile(&tens, 0.0), Some(10.0));
+        assert_eq!(quantile(&tens, 1.0), Some(50.0));
+        assert_eq!(quantile(&[7.0], 0.99), Some(7.0));
+    }
+
+    #[test]
+    fn one_replicate_has_no_interval() {
+        let mut bootstrap = Bootstrap::new(1);
+        assert_eq!(bootstrap.median(&[5.0]), Some(Estimate { value: 5.0, interval: None, n: 1 }));
+        assert_eq!(bootstrap.median(&[]), None);
+        assert_eq!(bootstrap.median(&[f64::NAN, 1.0]), None);
+    }
+
+    #[test]
+    fn three_replicates_span_their_range() {
+        // The resample's median is the least value with probability 7/27, far above 2.5 %.
+        let estimate = Bootstrap::new(1).median(&[3.0, 1.0, 2.0]).unwrap();
+        assert_eq!(estimate, Estimate { value: 2.0, interval: Some((1.0, 3.0)), n: 3 });
+    }
+
+    #[test]
+    fn twenty_one_replicates_match_the_binomial() {
+        // P(median of the resample <= order statistic k) = P(Binomial(21, k/21) >= 11). It first reaches 2.5 % at
+        // k = 7 (0.0264; k = 6 gives 0.0065) and, by symmetry, 97.5 % at k = 15.
+        let values: Vec<f64> = (1..=21).map(f64::from).collect();
+        for seed in 0..3 {
+            let (lo, hi) = Bootstrap::new(seed).median(&values).unwrap().interval.unwrap();
+            assert!((6.0..=8.0).contains(&lo) && (14.0..=16.0).contains(&hi), "{lo} {hi}");
+        }
+    }
+
+    #[test]
+    fn counting_ranks_equals_resampling() {
+        let sorted = [1.0, 2.0, 4.0, 8.0];
+        let mut rng = ChaCha8Rng::seed_from_u64(9);
+        rng.set_stream(4);
+        let mut medians: Vec<f64> = (0..RESAMPLES)
+            .map(|_| {
+                let drawn: Vec<f64> = (0..4).map(|_| sorted[rng.random_range(0..4u64) as usize]).collect();
+                median(&drawn).unwrap()
+            })
+            .collect();
+        medians.sort_unstable_by(f64::total_cmp);
+        let want = (medians[249], medians[9749]);
+        assert_eq!(Bootstrap::new(9).median(&sorted).unwrap().interval, Some(want));
+    }
+}

@@ -1,0 +1,219 @@
+//! A whole run folder in, a whole report out.
+
+mod fixture;
+
+use fixture::Shape;
+use reports::Error;
+use std::collections::BTreeMap;
+use std::path::Path;
+use suites::record::SCHEMA;
+use suites::run::Plan;
+
+const SMALL: Shape<'_> = Shape {
+    models: &["125m", "350m", "30b"],
+    threads: &[1, 2],
+    workloads: &["pp64", "tg16"],
+    blocks: 3,
+    joules: false,
+};
+const FULL: Shape<'_> = Shape {
+    models: &["125m", "350m", "700m", "1b", "1.5b", "2.5b", "2b4t", "3.8b", "7b", "13b", "30b", "smollm2-135m"],
+    threads: &[1, 2, 4],
+    workloads: &["pp512", "tg128", "tg128@d0", "tg128@d1024", "tg128@d4096"],
+    blocks: 3,
+    joules: true,
+};
+
+fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    for folder in [dir.to_owned(), dir.join("plots")] {
+        for entry in std::fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                all.insert(path.strip_prefix(dir).unwrap().display().to_string(), std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    all
+}
+
+fn text(dir: &Path, name: &str) -> String {
+    std::fs::read_to_string(dir.join(name)).unwrap()
+}
+
+/// `UPDATE_GOLDEN=1` rewrites the snapshot after a change that was meant.
+#[test]
+fn summary_of_a_small_run_is_golden() {
+    let dir = tempfile::tempdir().unwrap();
+    fixture::write(dir.path(), &SMALL);
+    reports::render(dir.path()).unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/summary.csv");
+    let found = text(dir.path(), "summary.csv");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&golden, &found).unwrap();
+    }
+    assert_eq!(found, std::fs::read_to_string(golden).unwrap());
+    let header = "run,suite,cell,engine,model,threads,workload,metric,value,unit,lo,hi,n,kind,status,reason\n";
+    assert!(found.starts_with(header));
+    for bad in ["NaN", "inf"] {
+        assert!(!found.contains(bad), "{bad}");
+    }
+}
+
+#[test]
+fn the_same_run_gives_the_same_bytes() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for dir in [&one, &two] {
+        fixture::write(dir.path(), &FULL);
+        reports::render(dir.path()).unwrap();
+    }
+    let first = files(one.path());
+    assert_eq!(first, files(two.path()));
+    reports::render(one.path()).unwrap();
+    assert_eq!(first, files(one.path()));
+    assert_eq!(first.keys().filter(|k| k.ends_with(".png")).count(), 11);
+    assert_eq!(first.keys().filter(|k| k.ends_with(".svg")).count(), 11);
+    // To look at the pictures: KEEP_PLOTS=folder.
+    if let Some(keep) = std::env::var_os("KEEP_PLOTS") {
+        for (name, bytes) in &first {
+            let path = Path::new(&keep).join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_page_says_what_happened() {
+    let dir = tempfile::tempdir().unwrap();
+    fixture::write(dir.path(), &SMALL);
+    let rendered = reports::render(dir.path()).unwrap();
+    assert!(rendered.written.iter().all(|p| p.is_file()));
+    let page = text(dir.path(), "report.md");
+    for wanted in [
+        "busy machine: load 3.1",
+        "tree was dirty",
+        "harness suite fixture --out 'a b'",
+        "logits differ \\| by 0.2",
+        "30b needs 60 GiB",
+        "J/token unavailable in 18 cells: no powercap zone",
+        "plots/decode-speed.svg",
+        "speed-up",
+    ] {
+        assert!(page.contains(wanted), "no `{wanted}` in:\n{page}");
+    }
+    assert!(!page.contains("energy.svg") && !dir.path().join("plots/decode-energy.svg").exists());
+    let table = reports::table(&reports::load(dir.path()).unwrap());
+    assert!(table.contains("FAILED (") && table.contains("N/A (") && table.contains("logits differ"), "{table}");
+}
+
+#[test]
+fn empty_runs_and_runs_of_failures_render() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Plan { schema: SCHEMA, seed: 1, cells: Vec::new(), steps: Vec::new() };
+    fixture::write_files(dir.path(), &fixture::run(), &plan, &[]);
+    assert_eq!(reports::render(dir.path()).unwrap().written.len(), 2);
+    assert_eq!(reports::table(&reports::load(dir.path()).unwrap()), "no cells\n");
+    std::fs::remove_file(dir.path().join("records.jsonl")).unwrap();
+    reports::render(dir.path()).unwrap();
+    let only = |models: &'static [&'static str]| Shape {
+        models,
+        threads: &[2],
+        workloads: &["tg16"],
+        blocks: 1,
+        joules: true,
+    };
+    let mut records = fixture::write(dir.path(), &only(&["350m"]));
+    records.retain(|r| r.cell.engine == "f16");
+    let data = |records: &[suites::Record]| {
+        fixture::write_files(dir.path(), &fixture::run(), &plan, records);
+        let rendered = reports::render(dir.path()).unwrap();
+        (rendered.written.len(), text(dir.path(), "summary.csv"))
+    };
+    let (written, csv) = data(&records);
+    assert_eq!((written, csv.lines().count()), (2, 2), "one failed row, no plot:\n{csv}");
+    let records = fixture::write(dir.path(), &only(&["125m"]));
+    let (written, csv) = data(&records);
+    assert!(written > 2 && csv.contains(",1,measured,ok,"), "{csv}");
+}
+
+#[test]
+fn huge_and_zero_values_do_not_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    for extreme in [u64::MAX, 0, 1] {
+        let mut records = fixture::write(dir.path(), &SMALL);
+        for record in &mut records {
+            if let suites::record::Outcome::Ok(m) = &mut record.outcome {
+                m.load_ns = extreme;
+                m.footprint.weights_bytes = extreme;
+                m.footprint.read_per_token_bytes = extreme;
+                m.memory.peak_rss_bytes = Some(extreme);
+                m.memory.predicted_bytes = extreme;
+                for sample in &mut m.samples {
+                    sample.duration_ns = extreme;
+                    sample.token_ns.fill(extreme);
+                }
+            }
+        }
+        let plan = Plan { schema: SCHEMA, seed: 1, cells: Vec::new(), steps: Vec::new() };
+        fixture::write_files(dir.path(), &fixture::run(), &plan, &records);
+        reports::render(dir.path()).unwrap();
+        let csv = text(dir.path(), "summary.csv");
+        assert!(!csv.contains("NaN") && !csv.contains("inf"), "{csv}");
+    }
+}
+
+#[test]
+fn speedup_is_the_median_of_block_ratios() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut records =
+        fixture::write(dir.path(), &Shape { models: &["125m"], threads: &[1], workloads: &["tg16"], ..SMALL });
+    // Ratios by block: 2, 8, 4. The ratio of the medians would be 4000 / 1000 = 4 as well; so shift block 1.
+    let durations = [(100, 200), (50, 400), (25, 100)];
+    for record in &mut records {
+        let (fast, slow) = durations[record.block as usize];
+        let ternary = record.cell.engine == "ternary";
+        if let suites::record::Outcome::Ok(m) = &mut record.outcome {
+            m.samples.iter_mut().for_each(|s| s.duration_ns = if ternary { fast } else { slow });
+        }
+    }
+    let plan = Plan { schema: SCHEMA, seed: 1, cells: Vec::new(), steps: Vec::new() };
+    fixture::write_files(dir.path(), &fixture::run(), &plan, &records);
+    reports::render(dir.path()).unwrap();
+    let csv = text(dir.path(), "summary.csv");
+    assert!(csv.contains("tg16,speedup,4,x,2,8,3,derived,ok,"), "{csv}");
+}
+
+#[test]
+fn torn_and_foreign_files() {
+    let dir = tempfile::tempdir().unwrap();
+    fixture::write(dir.path(), &SMALL);
+    let path = dir.path().join("records.jsonl");
+    let whole = text(dir.path(), "records.jsonl");
+    let lines = whole.lines().count();
+    std::fs::write(&path, &whole[..whole.len() - 40]).unwrap();
+    let data = reports::load(dir.path()).unwrap();
+    assert_eq!(data.records.len(), lines - 1);
+    assert!(data.notes[0].contains("torn"), "{:?}", data.notes);
+
+    // A whole last line without its line end counts.
+    std::fs::write(&path, whole.trim_end()).unwrap();
+    assert_eq!(reports::load(dir.path()).unwrap().records.len(), lines);
+
+    // The same block again: the later record counts.
+    let first = whole.lines().next().unwrap();
+    std::fs::write(&path, format!("{whole}{first}\n")).unwrap();
+    assert_eq!(reports::load(dir.path()).unwrap().records.len(), lines);
+
+    let garbage = format!("{first}\n{{\"schema\":1,\n{first}\n");
+    std::fs::write(&path, garbage).unwrap();
+    let error = reports::load(dir.path()).unwrap_err();
+    assert!(matches!(error, Error::Parse { line: 2, .. }) && error.to_string().contains("records.jsonl:2:"), "{error}");
+
+    std::fs::write(&path, "{\"schema\":2,\"new\":true}\n").unwrap();
+    let error = reports::load(dir.path()).unwrap_err();
+    assert!(matches!(error, Error::Schema { line: 1, found: 2, .. }), "{error}");
+
+    std::fs::remove_file(dir.path().join("run.json")).unwrap();
+    assert!(reports::load(dir.path()).unwrap_err().to_string().contains("run.json"));
+}
