@@ -217,3 +217,18 @@ fn torn_and_foreign_files() {
     std::fs::remove_file(dir.path().join("run.json")).unwrap();
     assert!(reports::load(dir.path()).unwrap_err().to_string().contains("run.json"));
 }
+
+/// Not a benchmark: a guard against work that grows with the square of the cells.
+#[test]
+fn ten_thousand_cells_take_seconds() {
+    let dir = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..2500).map(|i| format!("m{i}")).collect();
+    let models: Vec<&str> = names.iter().map(String::as_str).collect();
+    let shape = Shape { models: &models, threads: &[1, 2], workloads: &["tg16"], blocks: 3, joules: false };
+    assert_eq!(fixture::write(dir.path(), &shape).len(), 30_000);
+    let begun = std::time::Instant::now();
+    reports::render(dir.path()).unwrap();
+    let took = begun.elapsed();
+    println!("{took:?}");
+    assert!(took.as_secs() < 30, "{took:?}");
+}

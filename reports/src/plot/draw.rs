@@ -143,7 +143,7 @@ fn axes<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, frame: &Frame<'_>, rows: &[
         let Some(x) = frame.across(*value) else { continue };
         let below = frame.bottom + 6.0 + 17.0 * row as f64;
         canvas.grey_line(&[(x, frame.top), (x, frame.bottom)], GRID, 1.0)?;
-        canvas.grey_line(&[(x, frame.bottom), (x, below - 1.0)], GREY, 1.0)?;
+        canvas.grey_line(&[(x, frame.bottom), (x, frame.bottom + 5.0)], GREY, 1.0)?;
         canvas.text(label, (x, below), SMALL, DARK, Anchor::TopMiddle, false)?;
     }
     let corners = [(frame.left, frame.top), (frame.left, frame.bottom), (frame.right, frame.bottom)];
