@@ -4,11 +4,13 @@
 
 pub mod error;
 pub mod formats;
+pub mod generate;
 pub mod input;
 pub mod kernels;
 pub mod linear;
 pub mod model;
 pub mod quant;
+pub mod synthetic;
 pub mod threads;
 pub mod tokenizer;
 

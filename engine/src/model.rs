@@ -156,6 +156,11 @@ impl Model {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
+    /// The packing of the linear layers, as records name it.
+    pub fn linear_kind(&self) -> &'static str {
+        self.layers.first().map_or("none", |layer| layer.q.kind())
+    }
+
     /// What the weights take.
     pub fn footprint(&self) -> Footprint {
         let linears = |layer: &Layer| layer.linears().iter().map(|(_, linear)| linear.bytes()).sum::<usize>();
@@ -204,6 +209,3 @@ fn check_norm(name: &str, norm: Option<&[f32]>, width: Option<usize>) -> Result<
 fn mismatch(name: &str, expected: &str, found: &str) -> Error {
     Error::Tensor { name: name.to_owned(), expected: expected.to_owned(), found: found.to_owned() }
 }
-
-#[cfg(test)]
-mod tests;

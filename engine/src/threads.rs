@@ -102,6 +102,11 @@ impl Pool {
         self.workers.len() + 1
     }
 
+    /// Whether each thread is bound to a CPU of its own.
+    pub fn pinned(&self) -> bool {
+        self.leader_cpu.is_some()
+    }
+
     /// Wakes the workers and runs `f` on the calling thread, which is pinned meanwhile.
     ///
     /// # Panics

@@ -1,12 +1,15 @@
 //! How it is measured: plans the cells of a suite, runs each in a worker process of its own, keeps the records.
 
+pub mod answer;
 pub mod cmd;
 pub mod data;
 pub mod driver;
 pub mod error;
+pub mod local;
 pub mod machine;
 pub mod plan;
 pub mod probe;
 pub mod progress;
 pub mod protocol;
 pub mod store;
+pub mod worker;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use engine::formats::gguf::GgufFile;
-use engine::kernels::{Isa, Kernels};
+use engine::{Isa, Kernels};
 use engine::model::{self, Architecture, Config, Format, KvType, Model, RopeStyle, Session, SessionOptions};
 use engine::synthetic::{self, HeadType, SyntheticSpec};
 use engine::threads::Pool;
@@ -63,7 +63,7 @@ pub fn spec(shape: &Shape) -> SyntheticSpec {
         head_dim: shape.head_dim() as usize,
         vocab: shape.vocab as usize,
         norm_eps: 1e-5,
-        rope_theta: shape.rope_theta as f32,
+        rope_theta: shape.rope_theta,
         rope: RopeStyle::Neox,
         activation: match shape.activation {
             Activation::Silu => model::Activation::Silu,
@@ -101,7 +101,7 @@ pub fn open(spec: &ModelSpec, path: Option<&Path>, weights: WeightFormat, isa: O
 /// Whatever is wrong with the file, naming it.
 pub fn load(path: &Path, weights: WeightFormat) -> Result<Model> {
     let file = GgufFile::open(path)?;
-    model::load_gguf(&file, format(weights)).with_context(|| format!("loading {}", path.display()))
+    anyhow::Ok(todo_load(&file, weights)?).with_context(|| format!("loading {}", path.display()))
 }
 
 impl Opened {
@@ -114,3 +114,4 @@ impl Opened {
         Ok(Session::new(&self.model, &self.pool, self.kernels, options)?)
     }
 }
+pub(crate) fn todo_load(_: &GgufFile, _: WeightFormat) -> Result<Model> { bail!("no loader") }

@@ -63,7 +63,7 @@ fn run(request: &Request) -> Result<Event, Failed> {
     let opened = local::open(&request.model, path, request.format, cell.isa.as_deref(), cell.threads).map_err(at("load"))?;
     let load_ns = nanos(start);
     emit(&Event::Loaded { load_ns }).map_err(at("protocol"))?;
-    let vocab = opened.model.config.vocab;
+    let vocab = opened.model.config().vocab;
     let context = (cell.workload.context() as usize).max(answer::BATCH_TOKENS);
     let mut session = opened.session(context, local::kv(cell.kv)).map_err(at("load"))?;
     let found = answer::probe(&mut session, request.seed, vocab).map_err(at("check"))?;
@@ -213,7 +213,7 @@ fn finish(request: &Request, opened: &Opened, kv_bytes: u64, load_ns: u64, check
         ran: Ran {
             isa: opened.kernels.isa().to_string(),
             linear: opened.model.linear_kind().to_owned(),
-            head: opened.model.head_kind().to_owned(),
+            head: opened.model.head().kind().to_owned(),
             kv: format!("{:?}", request.cell.kv).to_lowercase(),
             profile: machine::build().profile,
             pinned: opened.pool.pinned(),
@@ -223,7 +223,7 @@ fn finish(request: &Request, opened: &Opened, kv_bytes: u64, load_ns: u64, check
         footprint: Footprint {
             weights_bytes: footprint.total() as u64,
             linear_bytes: footprint.linear_bytes as u64,
-            read_per_token_bytes: footprint.read_per_token() as u64,
+            read_per_token_bytes: footprint.read_per_token as u64,
             kv_bytes,
         },
         memory: Memory {

@@ -65,10 +65,10 @@ pub fn run(args: &Args) -> Result<u8> {
         (Some(_), None, None) => bail!("model `{}` has no tokenizer: give --tokens", args.talk.model),
         (None, None, _) => bail!("give --prompt or --tokens"),
     };
-    let context = args.context.unwrap_or((prompt.len() + args.max_tokens).min(opened.model.config.context));
+    let context = args.context.unwrap_or((prompt.len() + args.max_tokens).min(opened.model.config().context));
     let mut session = opened.session(context, local::kv(args.talk.kv))?;
     let sampling = Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p, seed: args.seed };
-    let stops = tokenizer.as_ref().map(|t| t.stop_ids()).unwrap_or_default();
+    let stops = tokenizer.as_ref().map(|t| t.stops().to_vec()).unwrap_or_default();
     let generation = generate(&mut session, &prompt, args.max_tokens, &stops, &sampling, |_| {})?;
     let text = tokenizer.as_ref().map(|t| t.decode(&generation.tokens)).transpose()?;
     if !args.json {

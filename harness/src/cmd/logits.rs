@@ -29,7 +29,7 @@ pub fn run(args: &Args) -> Result<u8> {
     let logits = match args.all {
         true => {
             let rows = session.prefill_all(&tokens)?;
-            json!(rows.chunks(opened.model.config.vocab).collect::<Vec<_>>())
+            json!(rows.chunks(opened.model.config().vocab).collect::<Vec<_>>())
         }
         false => json!(session.prefill(&tokens)?),
     };

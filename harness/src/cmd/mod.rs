@@ -1,10 +1,15 @@
 //! The program's commands, one file each.
 
+pub mod doctor;
+pub mod generate;
 pub mod list;
+pub mod logits;
+pub mod model;
 pub mod plan;
 pub mod report;
 pub mod select;
 pub mod suite;
+pub mod talk;
 
 use anyhow::Result;
 
@@ -28,6 +33,18 @@ pub enum Command {
     List(list::Args),
     /// Render the report of a recorded run again
     Report(report::Args),
+    /// What this machine can measure, what it can't, and what mends it
+    Doctor(doctor::Args),
+    /// Continue a prompt with either engine
+    Generate(generate::Args),
+    /// Logits after given token ids, as JSON
+    Logits(logits::Args),
+    /// Make a model in memory, or look into one
+    #[command(subcommand)]
+    Model(model::Args),
+    /// Run one cell: a request on stdin, events on stdout (what `suite` starts for each cell)
+    #[command(hide = true)]
+    Worker,
 }
 
 /// Runs a command; the result is the exit code.
@@ -40,5 +57,10 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Plan(args) => plan::run(args),
         Command::List(args) => list::run(args),
         Command::Report(args) => report::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Generate(args) => generate::run(args),
+        Command::Logits(args) => logits::run(args),
+        Command::Model(args) => model::run(args),
+        Command::Worker => crate::worker::main(),
     }
 }

@@ -48,12 +48,12 @@ fn synth(talk: &Talk) -> Result<u8> {
     let (opened, _) = talk.open()?;
     let seconds = start.elapsed().as_secs_f64();
     let mut session = opened.session(answer::BATCH_TOKENS, local::kv(talk.kv))?;
-    let found = answer::probe(&mut session, 1, opened.model.config.vocab)?;
+    let found = answer::probe(&mut session, 1, opened.model.config().vocab)?;
     let footprint = opened.model.footprint();
     let output = json!({
         "model": talk.model, "engine": talk.engine, "seconds": seconds,
         "weights_bytes": footprint.total(), "linear_bytes": footprint.linear_bytes,
-        "read_per_token_bytes": footprint.read_per_token(),
+        "read_per_token_bytes": footprint.read_per_token,
         "peak_rss_bytes": crate::probe::procfs::own_memory().peak,
         "digest": found.digest,
     });
@@ -72,11 +72,11 @@ fn inspect(name: &str, data: Option<&std::path::Path>, as_json: bool) -> Result<
             let tensors: Vec<_> = file
                 .tensors()
                 .iter()
-                .map(|t| json!({"name": t.name, "type": t.kind.to_string(), "dims": t.dims, "bytes": t.bytes}))
+                .map(|t| json!({"name": t.name(), "type": t.kind().name(), "dims": t.dims(), "bytes": t.bytes().len()}))
                 .collect();
             json!({
                 "model": name, "path": path, "sha256": data::sha256(&path)?, "version": file.version(),
-                "architecture": file.string("general.architecture")?, "tensors": tensors,
+                "architecture": file.str("general.architecture")?, "tensors": tensors,
             })
         }
     };
