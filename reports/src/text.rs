@@ -9,7 +9,7 @@ pub(crate) fn short(value: f64) -> String {
     if magnitude == 0.0 {
         return "0".to_owned();
     }
-    if magnitude >= 1e7 || magnitude < 1e-4 {
+    if !(1e-4..1e7).contains(&magnitude) {
         return format!("{value:.2e}");
     }
     let digits = 2 - magnitude.log10().floor() as i32;

@@ -127,7 +127,7 @@ fn distribution(ascending: &[u64]) -> Vec<Point> {
         group: 0,
     };
     let mut points: Vec<Point> = (0..n).step_by(stride).map(at).collect();
-    if n > 0 && (n - 1) % stride != 0 {
+    if n > 0 && !(n - 1).is_multiple_of(stride) {
         points.push(at(n - 1));
     }
     points
