@@ -5,8 +5,9 @@ use crate::cells::{CellSummary, Kind, Status};
 use crate::load::RunData;
 use crate::plot::Plot;
 use crate::sections;
+use crate::stats::Estimate;
 use crate::text::{Footnotes, bytes, escape, markdown_table, percent, short, with_interval};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use suites::cell::{Phase, Workload};
 
@@ -50,28 +51,24 @@ fn results(analysis: &Analysis, workload: Workload) -> String {
     let mut notes = Footnotes::default();
     let mut rows = Vec::new();
     let mut done = BTreeSet::new();
+    let place_of = |c: &CellSummary| (c.cell.model.clone(), c.cell.threads, variant(&c.cell));
+    let index: BTreeMap<_, &CellSummary> = cells.iter().map(|c| ((place_of(c), c.cell.engine.as_str()), *c)).collect();
     for first in &cells {
-        let place = (first.cell.model.clone(), first.cell.threads, variant(&first.cell));
+        let place = place_of(first);
         if !done.insert(place.clone()) {
             continue;
         }
-        let of = |engine: &str| {
-            let same = |c: &&&CellSummary| {
-                (&c.cell.model, c.cell.threads, variant(&c.cell)) == (&place.0, place.1, place.2.clone())
-            };
-            cells.iter().filter(same).find(|c| c.cell.engine == engine).copied()
-        };
+        let of = |engine: &str| index.get(&(place.clone(), engine)).copied();
         let mut row = vec![escape(&place.0), escape(&format!("{}{}", place.1, place.2))];
         row.extend(engines.iter().map(|e| of(e).map_or(String::new(), |c| speed(c, &mut notes))));
         if ratio {
-            let figure = engines.iter().find_map(|e| of(e)?.figure("speedup"));
-            row.push(figure.map_or(String::new(), |f| format!("{}×", with_interval(f))));
+            let candidate = engines.iter().filter_map(|e| of(e)).find(|c| c.metric("speedup").is_some());
+            let times = |f: Estimate| format!("{}×", with_interval(f));
+            row.push(candidate.map_or(String::new(), |c| figure(c, "speedup", times, &mut notes)));
         }
         let last = if decode { "bandwidth_share" } else { "ttft" };
-        row.extend(engines.iter().map(|e| {
-            let figure = of(e).and_then(|c| c.figure(last));
-            figure.map_or(String::new(), |f| if decode { percent(f.value) } else { with_interval(f) })
-        }));
+        let print = |f: Estimate| if decode { percent(f.value) } else { with_interval(f) };
+        row.extend(engines.iter().map(|e| of(e).map_or(String::new(), |c| figure(c, last, print, &mut notes))));
         rows.push(row);
     }
     let title = if decode { "Decode" } else { "Prefill" };
@@ -87,6 +84,15 @@ fn results(analysis: &Analysis, workload: Workload) -> String {
     }
     out.push('\n');
     out
+}
+
+/// A metric's figure, `N/A` and a footnote where it is unavailable, nothing where the cell has no such metric.
+fn figure(cell: &CellSummary, name: &str, print: impl Fn(Estimate) -> String, notes: &mut Footnotes) -> String {
+    match cell.metric(name).map(|m| &m.figure) {
+        Some(Ok(figure)) => print(*figure),
+        Some(Err(reason)) => format!("N/A ({})", notes.number(reason)),
+        None => String::new(),
+    }
 }
 
 fn speed(cell: &CellSummary, notes: &mut Footnotes) -> String {

@@ -59,7 +59,7 @@ pub(crate) fn header(data: &RunData, analysis: &Analysis) -> String {
     let bandwidth: Vec<String> = machine
         .bandwidth
         .iter()
-        .map(|b| format!("{} GB/s at {} threads", short(b.bytes_per_second as f64 / 1e9), b.threads))
+        .map(|b| format!("{} GB/s (threads: {})", short(b.bytes_per_second as f64 / 1e9), b.threads))
         .collect();
     let caches: Vec<String> =
         machine.caches.iter().map(|(name, size)| format!("{name} {}", bytes(*size as f64))).collect();

@@ -66,6 +66,9 @@ pub fn quantile_sorted(sorted: &[f64], q: f64) -> Option<f64> {
     Some(if low == high { low } else { low + (high - low) * (position - position.floor()) })
 }
 
+/// The two order statistics whose mean is a resample's median, and how many resamples have them.
+type RankCount = ((usize, usize), u32);
+
 /// A seeded percentile bootstrap of the median.
 ///
 /// The median of a resample of `n` values is the mean of two of their order statistics, and which two depends on the
@@ -74,7 +77,7 @@ pub fn quantile_sorted(sorted: &[f64], q: f64) -> Option<f64> {
 #[derive(Debug)]
 pub struct Bootstrap {
     seed: u64,
-    by_size: BTreeMap<usize, Vec<((usize, usize), u32)>>,
+    by_size: BTreeMap<usize, Vec<RankCount>>,
 }
 
 impl Bootstrap {
@@ -108,7 +111,7 @@ impl Bootstrap {
 }
 
 /// Counts, over [`RESAMPLES`] resamples of `n` values, which two order statistics make the median.
-fn draw_ranks(seed: u64, n: usize) -> Vec<((usize, usize), u32)> {
+fn draw_ranks(seed: u64, n: usize) -> Vec<RankCount> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(n as u64);
     let mut counts: BTreeMap<(usize, usize), u32> = BTreeMap::new();

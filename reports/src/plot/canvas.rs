@@ -22,8 +22,6 @@ const PALETTE: [RGBColor; 6] = [
     RGBColor(230, 159, 0),
     RGBColor(86, 180, 233),
 ];
-/// How far text is moved down, in parts of its size.
-const LOWER: f64 = 0.16;
 const REGULAR: &[u8] = include_bytes!("../../fonts/DejaVuSans.ttf");
 const BOLD: &[u8] = include_bytes!("../../fonts/DejaVuSans-Bold.ttf");
 
@@ -66,6 +64,8 @@ impl Anchor {
 pub(crate) struct Canvas<'a, DB: DrawingBackend> {
     pub(crate) root: &'a DrawingArea<DB, Shift>,
     pub(crate) scale: f64,
+    /// How far text is moved down, in parts of its size.
+    pub(crate) lower: f64,
 }
 
 impl<DB: DrawingBackend> Canvas<'_, DB> {
@@ -130,8 +130,7 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
             return Ok(());
         }
         let style = self.style(size, bold).color(&colour).pos(anchor.pos());
-        // Plotters measures from the ascender, so that text stands a little high of its anchor.
-        let at = (at.0, at.1 + size * LOWER);
+        let at = (at.0, at.1 + size * self.lower);
         self.root.draw_text(text, &style, self.pixel(at)).map_err(|e| e.to_string())
     }
 

@@ -8,9 +8,6 @@ use crate::load::RunData;
 use crate::stats::Estimate;
 use suites::cell::{Phase, Workload};
 
-/// Most thread counts that a chart by size shows a line each for; beyond, the least and the most.
-const THREAD_LINES: usize = 2;
-
 /// Every chart that has something to show.
 pub(crate) fn all(data: &RunData, analysis: &Analysis) -> Vec<(Plot, Chart)> {
     let mut out = Vec::new();
@@ -132,7 +129,7 @@ impl Figure<'_> {
         let mut all: Vec<u32> = self.analysis.measured(self.workload).map(|c| c.cell.threads).collect();
         all.sort_unstable();
         let most = all.last().copied().unwrap_or(0);
-        let least = if only_most || THREAD_LINES < 2 { most } else { all.first().copied().unwrap_or(0) };
+        let least = if only_most { most } else { all.first().copied().unwrap_or(0) };
         (least, most)
     }
 

@@ -19,7 +19,7 @@ struct Line<'a> {
     points: Vec<Point>,
 }
 
-/// Builds a panel a model from lines; the y axis starts at 0.
+/// Builds a panel a model from lines; the y axis starts at 0, the x axis is logarithmic where its ticks are given.
 fn grid(
     analysis: &Analysis,
     lines: &[Line<'_>],
@@ -43,11 +43,7 @@ fn grid(
             }
         }
         let all = || series.iter().flat_map(|s| &s.points);
-        let x = Axis::fit(
-            labels[0],
-            if x_ticks.is_some_and(|t| t.first() == Some(&1.0)) { Scale::Log } else { Scale::Linear },
-            all().map(|p| p.x),
-        );
+        let x = Axis::fit(labels[0], if x_ticks.is_some() { Scale::Log } else { Scale::Linear }, all().map(|p| p.x));
         let y = Axis::fit(labels[1], Scale::Linear, all().flat_map(extent));
         let (Some(mut x), Some(y)) = (x, y) else { continue };
         if let Some(ticks) = x_ticks {

@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 
 /// Pixels a logical unit in a PNG: sharp when shown at half size.
 const PNG_SCALE: f64 = 2.0;
+/// The bitmap backend measures text from its ascender and so sets it a little high of its anchor, by this part of its
+/// size; in an SVG the viewer places it.
+const PNG_LOWER: f64 = 0.16;
 /// Every stem that a plot may have; files of these names are ours to replace.
 const STEMS: [&str; 11] = [
     "decode-speed",
@@ -75,14 +78,14 @@ pub(crate) fn draw_all(data: &RunData, analysis: &Analysis, dir: &Path) -> Resul
 fn draw_one(chart: &Chart, path: &Path, extension: &str) -> Result<(), String> {
     let size = |scale: f64| ((draw::WIDTH * scale) as u32, (draw::height(chart) * scale) as u32);
     if extension == "svg" {
-        return paint(SVGBackend::new(path, size(1.0)), chart, 1.0);
+        return paint(SVGBackend::new(path, size(1.0)), chart, 1.0, 0.0);
     }
-    paint(BitMapBackend::new(path, size(PNG_SCALE)), chart, PNG_SCALE)
+    paint(BitMapBackend::new(path, size(PNG_SCALE)), chart, PNG_SCALE, PNG_LOWER)
 }
 
-fn paint<DB: DrawingBackend>(backend: DB, chart: &Chart, scale: f64) -> Result<(), String> {
+fn paint<DB: DrawingBackend>(backend: DB, chart: &Chart, scale: f64, lower: f64) -> Result<(), String> {
     let root = backend.into_drawing_area();
     root.fill(&WHITE).map_err(|e| e.to_string())?;
-    draw::chart(&Canvas { root: &root, scale }, chart)?;
+    draw::chart(&Canvas { root: &root, scale, lower }, chart)?;
     root.present().map_err(|e| e.to_string())
 }
