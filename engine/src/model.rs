@@ -7,11 +7,13 @@ mod config;
 mod feed_forward;
 mod forward;
 mod kv;
+mod load;
 mod rope;
 mod session;
 
 pub use config::{Activation, Architecture, Config, Format, RopeStyle};
 pub use kv::KvType;
+pub use load::load_gguf;
 pub use session::{Session, SessionOptions};
 
 use crate::error::{Error, Result};

@@ -135,7 +135,8 @@ impl<E: Element, const Q: usize> Step for Attend<'_, E, Q> {
         let (keys, _) = self.keys.as_chunks::<LANES>();
         scores_of(l, packed, keys, longest.div_ceil(LANES), scores, row);
         let mut inverse = [0.0f32; Q];
-        for ((inverse, query), scores) in inverse.iter_mut().zip(self.queries.iter()).zip(scores.chunks_exact_mut(row)) {
+        for ((inverse, query), scores) in inverse.iter_mut().zip(self.queries.iter()).zip(scores.chunks_exact_mut(row))
+        {
             *inverse = softmax_weights(l, &mut scores[..query.positions]);
         }
 

@@ -125,6 +125,15 @@ impl GgufFile {
         }
     }
 
+    /// The length of an array of any type.
+    ///
+    /// # Errors
+    ///
+    /// Another type.
+    pub(crate) fn array_len(&self, key: &str) -> Result<Option<usize>, FormatError> {
+        Ok(self.opt_array(key, "any type")?.map(|array| array.len()))
+    }
+
     /// Every element of an array, through `one`, which says `None` to a wrong type.
     fn elements<'a, T>(
         &'a self,
