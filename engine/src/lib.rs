@@ -3,11 +3,13 @@
 //! The engine knows nothing of measuring. One model code serves both engines; they differ in [`Linear`] alone.
 
 pub mod error;
+pub mod generate;
 pub mod input;
 pub mod kernels;
 pub mod linear;
 pub mod model;
 pub mod quant;
+pub mod synthetic;
 pub mod threads;
 
 pub use error::{Error, Result};

@@ -1,0 +1,82 @@
+//! Generating text: the loop, its stop conditions, and the sampler.
+
+mod sampler;
+
+use std::time::Instant;
+
+pub use sampler::{Sampler, Sampling, greedy};
+
+use crate::error::Result;
+use crate::model::Session;
+
+/// Why generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StopReason {
+    /// A stop token came up; it is not part of the tokens.
+    Eos,
+    /// As many tokens as asked for.
+    MaxTokens,
+    /// The session's context is full.
+    ContextFull,
+}
+
+/// What was generated, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// The tokens after the prompt.
+    pub tokens: Vec<u32>,
+    /// Why no more followed.
+    pub stop: StopReason,
+    /// Time to first token: from the start of prefill until the first token is chosen, in nanoseconds.
+    pub ttft_ns: u64,
+    /// For each later token, from the choice of the one before until its own, in nanoseconds. The caller's
+    /// `on_token` lies outside.
+    pub decode_ns: Vec<u64>,
+}
+
+/// Appends `prompt` to the session and generates up to `max_tokens` tokens, calling `on_token` with each.
+///
+/// # Errors
+/// Those of [`Session::prefill`], and sampling parameters out of range.
+pub fn generate(
+    session: &mut Session<'_>,
+    prompt: &[u32],
+    max_tokens: usize,
+    stop_tokens: &[u32],
+    sampling: Sampling,
+    mut on_token: impl FnMut(u32),
+) -> Result<Generation> {
+    let mut sampler = Sampler::new(sampling)?;
+    let start = Instant::now();
+    let mut token = sampler.sample(session.prefill(prompt)?);
+    let ttft_ns = nanoseconds(start);
+    let (mut tokens, mut decode_ns) = (Vec::new(), Vec::new());
+    let stop = loop {
+        if tokens.len() == max_tokens {
+            break StopReason::MaxTokens;
+        }
+        if stop_tokens.contains(&token) {
+            break StopReason::Eos;
+        }
+        tokens.push(token);
+        on_token(token);
+        if tokens.len() == max_tokens {
+            break StopReason::MaxTokens;
+        }
+        if session.position() == session.context() {
+            break StopReason::ContextFull;
+        }
+        let start = Instant::now();
+        token = sampler.sample(session.decode(token)?);
+        decode_ns.push(nanoseconds(start));
+    };
+    Ok(Generation { tokens, stop, ttft_ns, decode_ns })
+}
+
+/// Nanoseconds since `start`; a u64 holds 584 years of them.
+fn nanoseconds(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
