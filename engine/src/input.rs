@@ -1,7 +1,8 @@
 //! The input of linear layers: activations in f32 and, made at most once, in the forms that the kernels read.
 
 use crate::kernels::activations::{BlockScale, TokenScale, quantise_blocks, quantise_token};
-use crate::kernels::isa::Kernels;
+use crate::kernels::isa::{Isa, Kernels};
+use crate::kernels::tile::{TILE, transpose};
 use crate::linear::Linear;
 use crate::quant::{q8, ternary};
 use crate::threads::Team;
@@ -16,6 +17,8 @@ pub struct Input {
     cols: usize,
     tokens: usize,
     values: Vec<f32>,
+    tiled: bool,
+    tiles: Vec<f32>,
     int8: Int8,
     q8: Q8,
 }
@@ -28,6 +31,9 @@ pub(crate) struct Int8 {
     values: Vec<i8>,
     /// One a token.
     pub(crate) scales: Vec<TokenScale>,
+    tiled: bool,
+    /// Per tile of tokens, the values `[column / 4][token]`, four columns a word.
+    tiles: Vec<i32>,
 }
 
 /// The activations as q8 weights read them: int8 with one scale per 32 columns, padded with zeros.
@@ -44,6 +50,20 @@ impl Int8 {
     pub(crate) fn token(&self, t: usize) -> &[i8] {
         &self.values[t * self.cols..][..self.cols]
     }
+
+    /// Words of a tile.
+    pub(crate) fn tile_len(&self) -> usize {
+        self.cols / 4 * TILE
+    }
+
+    /// All tiles.
+    ///
+    /// # Panics
+    /// If they were not prepared, which the scalar path and single tokens do without.
+    pub(crate) fn tiles(&self) -> &[i32] {
+        assert!(self.tiled, "the input was prepared for other kernels");
+        &self.tiles
+    }
 }
 
 impl Q8 {
@@ -59,7 +79,16 @@ impl Input {
     pub fn new(max_tokens: usize, cols: usize) -> Input {
         let int8 = Int8 { cols: cols.next_multiple_of(ternary::BLOCK), ..Int8::default() };
         let q8 = Q8 { cols: cols.next_multiple_of(q8::BLOCK), ..Q8::default() };
-        Input { max_tokens, cols, tokens: 0, values: vec![0.0; max_tokens * cols], int8, q8 }
+        Input {
+            max_tokens,
+            cols,
+            tokens: 0,
+            values: vec![0.0; max_tokens * cols],
+            tiled: false,
+            tiles: Vec::new(),
+            int8,
+            q8,
+        }
     }
 
     /// Activations of a token.
@@ -85,7 +114,9 @@ impl Input {
     pub fn f32_mut(&mut self, tokens: usize) -> &mut [f32] {
         assert!(tokens <= self.max_tokens, "{tokens} tokens where there is room for {}", self.max_tokens);
         self.tokens = tokens;
+        self.tiled = false;
         self.int8.ready = false;
+        self.int8.tiled = false;
         self.q8.ready = false;
         &mut self.values[..tokens * self.cols]
     }
@@ -97,10 +128,19 @@ impl Input {
     pub fn prepare(&mut self, team: &Team<'_>, kernels: Kernels, linear: &Linear) {
         assert_eq!(linear.cols(), self.cols, "columns of a linear layer and of its input");
         match linear {
-            Linear::Ternary(_) if !self.int8.ready => self.prepare_int8(team, kernels),
-            Linear::Q8(_) if !self.q8.ready => self.prepare_q8(team, kernels),
-            Linear::Ternary(_) | Linear::F16(_) | Linear::Q8(_) => {}
+            Linear::Ternary(_) => self.prepare_int8(team, kernels),
+            Linear::F16(_) => self.prepare_tiles(team, kernels),
+            Linear::Q8(_) => self.prepare_q8(team, kernels),
         }
+    }
+
+    /// The f32 activations in tiles of tokens, `[column][token]`.
+    ///
+    /// # Panics
+    /// If they were not prepared, which the scalar path and single tokens do without.
+    pub(crate) fn tiles(&self) -> &[f32] {
+        assert!(self.tiled, "the input was not prepared for f16 weights and these kernels");
+        &self.tiles
     }
 
     /// The int8 form.
@@ -121,33 +161,64 @@ impl Input {
         &self.q8
     }
 
-    fn prepare_int8(&mut self, team: &Team<'_>, kernels: Kernels) {
-        let (cols, padded) = (self.cols, self.int8.cols);
-        grow(&mut self.int8.values, self.tokens * padded);
-        grow(&mut self.int8.scales, self.tokens);
-        let (x, out) = (&self.values, &mut self.int8.values[..self.tokens * padded]);
-        team.each_row_pair((out, padded), (&mut self.int8.scales[..self.tokens], 1), |t, out, scale| {
-            scale[0] = quantise_token(kernels, &x[t * cols..][..cols], out);
+    fn prepare_tiles(&mut self, team: &Team<'_>, kernels: Kernels) {
+        if self.tiled || self.tokens <= 1 || kernels.isa() == Isa::Scalar {
+            return;
+        }
+        let (cols, len) = (self.cols, self.cols * TILE);
+        let tiles = grow(&mut self.tiles, self.tokens.div_ceil(TILE) * len);
+        let x = &self.values[..self.tokens * cols];
+        team.each_row(tiles, len, |i, tile| {
+            let rows = &x[i * len..];
+            transpose(&rows[..rows.len().min(len)], cols, tile, |x| x);
         });
-        self.int8.ready = true;
+        self.tiled = true;
+    }
+
+    fn prepare_int8(&mut self, team: &Team<'_>, kernels: Kernels) {
+        let (cols, padded, tokens) = (self.cols, self.int8.cols, self.tokens);
+        if !self.int8.ready {
+            let out = grow(&mut self.int8.values, tokens * padded);
+            let (x, scales) = (&self.values, grow(&mut self.int8.scales, tokens));
+            team.each_row_pair((out, padded), (scales, 1), |t, out, scale| {
+                scale[0] = quantise_token(kernels, &x[t * cols..][..cols], out);
+            });
+            self.int8.ready = true;
+        }
+        if self.int8.tiled || tokens <= 1 || kernels.isa() == Isa::Scalar {
+            return;
+        }
+        let len = self.int8.tile_len();
+        let tiles = grow(&mut self.int8.tiles, tokens.div_ceil(TILE) * len);
+        let values = &self.int8.values[..tokens * padded];
+        let (words, _) = values.as_chunks::<4>();
+        team.each_row(tiles, len, |i, tile| {
+            let rows = &words[i * len..];
+            transpose(&rows[..rows.len().min(len)], padded / 4, tile, |a| i32::from_ne_bytes(a.map(|a| a as u8)));
+        });
+        self.int8.tiled = true;
     }
 
     fn prepare_q8(&mut self, team: &Team<'_>, kernels: Kernels) {
+        if self.q8.ready {
+            return;
+        }
         let (cols, padded) = (self.cols, self.q8.cols);
         let blocks = padded / q8::BLOCK;
-        grow(&mut self.q8.values, self.tokens * padded);
-        grow(&mut self.q8.scales, self.tokens * blocks);
-        let (x, out) = (&self.values, &mut self.q8.values[..self.tokens * padded]);
-        team.each_row_pair((out, padded), (&mut self.q8.scales[..self.tokens * blocks], blocks), |t, out, scales| {
+        let out = grow(&mut self.q8.values, self.tokens * padded);
+        let (x, scales) = (&self.values, grow(&mut self.q8.scales, self.tokens * blocks));
+        team.each_row_pair((out, padded), (scales, blocks), |t, out, scales| {
             quantise_blocks(kernels, &x[t * cols..][..cols], out, scales);
         });
         self.q8.ready = true;
     }
 }
 
-/// Makes `vec` at least `len` long; it never shrinks, so the hot path allocates only for its largest batch.
-fn grow<T: Clone + Default>(vec: &mut Vec<T>, len: usize) {
+/// The first `len` of `vec`, which grows to hold them but never shrinks: the hot path allocates only for its largest
+/// batch.
+fn grow<T: Clone + Default>(vec: &mut Vec<T>, len: usize) -> &mut [T] {
     if vec.len() < len {
         vec.resize(len, T::default());
     }
+    &mut vec[..len]
 }

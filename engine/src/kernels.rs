@@ -10,3 +10,6 @@ pub(crate) mod lanes;
 pub(crate) mod q8;
 pub(crate) mod reference;
 pub(crate) mod ternary;
+pub(crate) mod tile;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod x86;

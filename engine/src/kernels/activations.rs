@@ -1,7 +1,9 @@
 //! Quantising activations to int8, by ISA.
 
-use super::isa::Kernels;
+use super::isa::{Isa, Kernels};
 use super::reference;
+#[cfg(target_arch = "x86_64")]
+use super::x86::{avx2, avx512};
 
 /// What a token's int8 activations stand for.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -23,12 +25,26 @@ pub(crate) struct BlockScale {
 
 /// BitNet b1.58's ActQuant of one token: absmax int8, ties to even. `out` may be longer than `x`: the rest becomes 0.
 pub(crate) fn quantise_token(kernels: Kernels, x: &[f32], out: &mut [i8]) -> TokenScale {
-    let _ = kernels;
-    reference::quantise_token(x, out)
+    match kernels.isa() {
+        // SAFETY: `kernels` proves the features.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { avx512::activations::quantise_token(x, out) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { avx2::activations::quantise_token(x, out) },
+        _ => reference::quantise_token(x, out),
+    }
 }
 
 /// Absmax int8 per block of 32. `out` is a whole number of blocks, as many as `scales`, and may be longer than `x`.
 pub(crate) fn quantise_blocks(kernels: Kernels, x: &[f32], out: &mut [i8], scales: &mut [BlockScale]) {
-    let _ = kernels;
-    reference::quantise_blocks(x, out, scales);
+    match kernels.isa() {
+        // SAFETY: `kernels` proves the features.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { avx512::activations::quantise_blocks(x, out, scales) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { avx2::activations::quantise_blocks(x, out, scales) },
+        _ => reference::quantise_blocks(x, out, scales),
+    }
 }

@@ -1,23 +1,72 @@
 //! f16 weights times f32 activations, by ISA.
 
-use super::isa::Kernels;
+use half::f16;
+
+use super::isa::{Isa, Kernels};
 use super::reference;
+use super::tile::{self, TILE, TILES_BYTES};
+#[cfg(target_arch = "x86_64")]
+use super::x86::{avx2, avx512};
 use crate::input::Input;
 use crate::quant::{F16Matrix, PANEL};
 use crate::threads::Strip;
 
+/// Columns of a pass of prefill: a pair of panels is then 128 KiB and shares L2 with several tiles. The sums go through
+/// the output between passes; the order of their terms stays that of the columns.
+const PASS: usize = 2048;
+
 /// `y = W x` of one token for the rows from `first` (a multiple of [`PANEL`]).
 pub(crate) fn gemv(kernels: Kernels, matrix: &F16Matrix, x: &[f32], first: usize, out: &mut [f32]) {
-    let _ = kernels;
-    reference::f16(&matrix.packed()[first * matrix.cols()..], x, out);
+    let panels = panels(matrix, first, out.len());
+    match kernels.isa() {
+        // SAFETY: `kernels` proves the features.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { avx512::f16::gemv(panels, x, out) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { avx2::f16::gemv(panels, x, out) },
+        _ => reference::f16(panels, x, out),
+    }
 }
 
 /// `y = W x` of all tokens for the rows of `out`, whose first is a multiple of [`PANEL`].
 pub(crate) fn gemm(kernels: Kernels, matrix: &F16Matrix, input: &Input, mut out: Strip<'_, f32>) {
-    debug_assert!(out.columns().start.is_multiple_of(PANEL));
-    for t in 0..out.rows() {
-        let first = out.columns().start;
-        let x = &input.f32()[t * matrix.cols()..][..matrix.cols()];
-        gemv(kernels, matrix, x, first, out.row(t));
+    let (cols, first, rows) = (matrix.cols(), out.columns().start, out.columns().len());
+    if kernels.isa() == Isa::Scalar {
+        for (t, x) in input.f32().chunks_exact(cols).enumerate() {
+            gemv(kernels, matrix, x, first, out.row(t));
+        }
+        return;
     }
+    let panels = panels(matrix, first, rows);
+    for start in (0..cols).step_by(PASS) {
+        let pass = PASS.min(cols - start);
+        let together = TILES_BYTES / (pass * TILE * size_of::<f32>());
+        tile::each_cell(out.rows(), rows, together, |cell| {
+            let mut sums = [[0.0; 2 * PANEL]; TILE];
+            if start > 0 {
+                tile::load(&mut out, cell, &mut sums);
+            }
+            let pair: [&[f16]; 2] = std::array::from_fn(|p| {
+                if p < cell.panels { &panels[((cell.panel + p) * cols + start) * PANEL..][..pass * PANEL] } else { &[] }
+            });
+            let pair = &pair[..cell.panels];
+            let tile = &input.tiles()[(cell.tile * cols + start) * TILE..][..pass * TILE];
+            match kernels.isa() {
+                // SAFETY: `kernels` proves the features.
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512 => unsafe { avx512::f16::micro(pair, tile, cell.tokens, &mut sums) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => unsafe { avx2::f16::micro(pair, tile, cell.tokens, &mut sums) },
+                _ => unreachable!("the scalar path has returned; {} panels, {} values", pair.len(), tile.len()),
+            }
+            tile::store(&mut out, cell, &sums);
+        });
+    }
+}
+
+/// The panels of `rows` rows from `first`.
+fn panels(matrix: &F16Matrix, first: usize, rows: usize) -> &[f16] {
+    &matrix.packed()[first * matrix.cols()..][..rows.div_ceil(PANEL) * PANEL * matrix.cols()]
 }

@@ -1,16 +1,25 @@
 //! 8-bit weights times int8 activations, both in blocks of 32, by ISA.
 
-use super::isa::Kernels;
+use super::isa::{Isa, Kernels};
 use super::reference;
+#[cfg(target_arch = "x86_64")]
+use super::x86::{avx2, avx512};
 use crate::input::Q8;
 use crate::quant::{PANEL, Q8Matrix};
 
 /// `y = W x` of token `t` for the rows from `first` (a multiple of [`PANEL`]).
 pub(crate) fn gemv(kernels: Kernels, matrix: &Q8Matrix, input: &Q8, t: usize, first: usize, out: &mut [f32]) {
-    let _ = kernels;
-    let (activations, scales) = input.token(t);
-    let panel = first / PANEL * PANEL;
-    let (weights, weight_scales) =
-        (&matrix.weights()[panel * activations.len()..], &matrix.scales()[panel * scales.len()..]);
-    reference::q8(weights, weight_scales, activations, scales, out);
+    let (x, steps) = input.token(t);
+    let rows = out.len().next_multiple_of(PANEL);
+    let weights = &matrix.weights()[first * x.len()..][..rows * x.len()];
+    let scales = &matrix.scales()[first * steps.len()..][..rows * steps.len()];
+    match kernels.isa() {
+        // SAFETY: `kernels` proves the features.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { avx512::q8::gemv(weights, scales, x, steps, out) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { avx2::q8::gemv(weights, scales, x, steps, out) },
+        _ => reference::q8(weights, scales, x, steps, out),
+    }
 }

@@ -6,20 +6,23 @@ use super::activations::{BlockScale, TokenScale};
 use crate::quant::{PANEL, q8, ternary};
 
 /// The largest |x| by its bits, so that the result does not depend on how a comparison treats NaN (which wins here).
+#[inline(always)]
 fn absmax(x: &[f32]) -> f32 {
     f32::from_bits(x.iter().fold(0, |max, v| max.max(v.to_bits() & 0x7fff_ffff)))
 }
 
 /// Rounds to the nearest integer, ties to even, and clamps to -128..=127; NaN becomes -128, as it does in vectors.
+#[inline(always)]
 fn to_int8(v: f32) -> i8 {
-    // Adding and taking away 1.5 * 2^23 leaves the integer part, rounded in the default mode.
+    // 1.5 * 2^23 + v has steps of 1: the addition rounds, and the low byte of the mantissa is the integer.
     const MAGIC: f32 = 12_582_912.0;
     let v = if v > -128.0 { v } else { -128.0 };
     let v = if v < 127.0 { v } else { 127.0 };
-    (v + MAGIC - MAGIC) as i8
+    (v + MAGIC).to_bits() as i8
 }
 
 /// See [`super::activations::quantise_token`].
+#[inline(always)]
 pub(crate) fn quantise_token(x: &[f32], out: &mut [i8]) -> TokenScale {
     let s = 127.0 / absmax(x).max(1e-5);
     for (out, v) in out.iter_mut().zip(x) {
@@ -30,6 +33,7 @@ pub(crate) fn quantise_token(x: &[f32], out: &mut [i8]) -> TokenScale {
 }
 
 /// See [`super::activations::quantise_blocks`].
+#[inline(always)]
 pub(crate) fn quantise_blocks(x: &[f32], out: &mut [i8], scales: &mut [BlockScale]) {
     out[x.len()..].fill(0);
     for ((x, out), scale) in x.chunks(q8::BLOCK).zip(out.chunks_exact_mut(q8::BLOCK)).zip(scales) {
@@ -58,6 +62,7 @@ pub(crate) fn ternary_dots(panel: &[u8], activations: &[i8]) -> [i32; PANEL] {
 }
 
 /// A ternary output from its sum: weights are codes - 1, and integers become numbers by both scales.
+#[inline(always)]
 pub(crate) fn ternary_output(dot: i32, scale: f32, token: TokenScale) -> f32 {
     (dot - token.sum) as f32 * (scale * token.step)
 }

@@ -1,23 +1,75 @@
 //! Ternary weights times int8 activations, by ISA.
 
-use super::isa::Kernels;
+use super::isa::{Isa, Kernels};
 use super::reference;
+use super::tile::{self, TILE, TILES_BYTES};
+#[cfg(target_arch = "x86_64")]
+use super::x86::{avx2, avx512};
 use crate::input::Int8;
 use crate::quant::{PANEL, TernaryMatrix};
 use crate::threads::Strip;
 
-/// `y = W x` of one token for the rows from `first` (a multiple of [`PANEL`]).
+/// `y = W x` of the first token for the rows from `first` (a multiple of [`PANEL`]).
 pub(crate) fn gemv(kernels: Kernels, matrix: &TernaryMatrix, input: &Int8, first: usize, out: &mut [f32]) {
-    let _ = kernels;
-    let panels = &matrix.packed()[first / PANEL * TernaryMatrix::panel_bytes(matrix.cols())..];
-    reference::ternary(panels, matrix.scale(), input.token(0), input.scales[0], out);
+    let (scale, token, activations) = (matrix.scale(), input.scales[0], input.token(0));
+    let panels = panels(matrix, first, out.len());
+    // Only the x86-64 paths take the sums panel by panel.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables))]
+    let finish = |panel: usize, sums: &[i32; PANEL]| {
+        let rows = panel * PANEL..((panel + 1) * PANEL).min(out.len());
+        for (out, &sum) in out[rows].iter_mut().zip(sums) {
+            *out = reference::ternary_output(sum, scale, token);
+        }
+    };
+    match kernels.isa() {
+        // SAFETY: `kernels` proves the features.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { avx512::ternary::gemv(panels, activations, finish) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { avx2::ternary::gemv(panels, activations, finish) },
+        _ => reference::ternary(panels, scale, activations, token, out),
+    }
 }
 
 /// `y = W x` of all tokens for the rows of `out`, whose first is a multiple of [`PANEL`].
 pub(crate) fn gemm(kernels: Kernels, matrix: &TernaryMatrix, input: &Int8, mut out: Strip<'_, f32>) {
-    let _ = kernels;
-    let panels = &matrix.packed()[out.columns().start / PANEL * TernaryMatrix::panel_bytes(matrix.cols())..];
-    for t in 0..out.rows() {
-        reference::ternary(panels, matrix.scale(), input.token(t), input.scales[t], out.row(t));
+    let panels = panels(matrix, out.columns().start, out.columns().len());
+    if kernels.isa() == Isa::Scalar {
+        for t in 0..out.rows() {
+            reference::ternary(panels, matrix.scale(), input.token(t), input.scales[t], out.row(t));
+        }
+        return;
     }
+    let (panel_bytes, tile_len) = (TernaryMatrix::panel_bytes(matrix.cols()), input.tile_len());
+    let together = TILES_BYTES / (tile_len * size_of::<i32>());
+    let mut sums = [[0; 2 * PANEL]; TILE];
+    tile::each_cell(out.rows(), out.columns().len(), together, |cell| {
+        let pair: [&[u8]; 2] = std::array::from_fn(|p| {
+            if p < cell.panels { &panels[(cell.panel + p) * panel_bytes..][..panel_bytes] } else { &[] }
+        });
+        let (pair, tile) = (&pair[..cell.panels], &input.tiles()[cell.tile * tile_len..][..tile_len]);
+        match kernels.isa() {
+            // SAFETY: `kernels` proves the features.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => unsafe { avx512::ternary::micro(pair, tile, cell.tokens, &mut sums) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { avx2::ternary::micro(pair, tile, cell.tokens, &mut sums) },
+            _ => unreachable!("the scalar path has returned; {} panels, {} words", pair.len(), tile.len()),
+        }
+        for (t, sums) in sums[..cell.tokens].iter().enumerate() {
+            let token = input.scales[cell.token + t];
+            let out = &mut out.row(cell.token + t)[cell.row..][..cell.rows];
+            for (out, &sum) in out.iter_mut().zip(sums) {
+                *out = reference::ternary_output(sum, matrix.scale(), token);
+            }
+        }
+    });
+}
+
+/// The panels of `rows` rows from `first`.
+fn panels(matrix: &TernaryMatrix, first: usize, rows: usize) -> &[u8] {
+    let panel_bytes = TernaryMatrix::panel_bytes(matrix.cols());
+    &matrix.packed()[first / PANEL * panel_bytes..][..rows.div_ceil(PANEL) * panel_bytes]
 }

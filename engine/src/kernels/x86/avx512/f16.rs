@@ -1,0 +1,105 @@
+//! f16 weights: `vcvtph2ps` and fused multiply-adds, per row one chain in column order.
+
+use std::arch::x86_64::*;
+
+use half::f16;
+
+use super::store;
+use crate::kernels::tile::{Accumulators, TILE};
+use crate::quant::PANEL;
+
+/// Panels read side by side in decoding: hides the latency of the chains and keeps as many streams in flight.
+const GROUP: usize = 4;
+/// Columns ahead of the current one that are asked for, per panel.
+const AHEAD: usize = 64;
+
+/// `y = W x` for whole panels; `out` may end inside the last.
+#[target_feature(enable = "avx512f,f16c,fma")]
+pub(crate) fn gemv(panels: &[f16], x: &[f32], out: &mut [f32]) {
+    let panel_len = x.len() * PANEL;
+    for (group, out) in panels.chunks(GROUP * panel_len).zip(out.chunks_mut(GROUP * PANEL)) {
+        if out.len() > (GROUP - 1) * PANEL {
+            dots::<GROUP>(group, x, out);
+        } else {
+            for (panel, out) in group.chunks_exact(panel_len).zip(out.chunks_mut(PANEL)) {
+                dots::<1>(panel, x, out);
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,f16c,fma")]
+fn dots<const G: usize>(panels: &[f16], x: &[f32], out: &mut [f32]) {
+    let panel_len = x.len() * PANEL;
+    assert!(panels.len() >= G * panel_len);
+    let mut acc = [_mm512_setzero_ps(); G];
+    let mut column = |col: usize, prefetch: bool| {
+        // SAFETY: called with `col < x.len()`.
+        let x = _mm512_set1_ps(unsafe { *x.get_unchecked(col) });
+        for (g, acc) in acc.iter_mut().enumerate() {
+            let at = panels.as_ptr().wrapping_add(g * panel_len + col * PANEL);
+            if prefetch {
+                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD * PANEL).cast());
+            }
+            // SAFETY: column `col` of panel `g`, 16 values, is within `panels`.
+            let w = _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(at.cast()) });
+            *acc = _mm512_fmadd_ps(w, x, *acc);
+        }
+    };
+    // Two columns are one cache line, so every other one prefetches.
+    for col in (0..x.len() & !1).step_by(2) {
+        column(col, true);
+        column(col + 1, false);
+    }
+    if !x.len().is_multiple_of(2) {
+        column(x.len() - 1, false);
+    }
+    for (acc, out) in acc.into_iter().zip(out.chunks_mut(PANEL)) {
+        store(out, acc);
+    }
+}
+
+/// Adds the products of one or two panels and the first `tokens` tokens of a tile (`[column][token]`) to `sums`.
+#[target_feature(enable = "avx512f,f16c,fma")]
+pub(crate) fn micro(panels: &[&[f16]], tile: &[f32], tokens: usize, sums: &mut Accumulators<f32>) {
+    match (panels, tokens) {
+        ([a, b], 0..=4) => tile_sums::<2, 4>([a, b], tile, sums),
+        ([a, b], 5..=8) => tile_sums::<2, 8>([a, b], tile, sums),
+        ([a, b], _) => tile_sums::<2, TILE>([a, b], tile, sums),
+        ([a], 0..=4) => tile_sums::<1, 4>([a], tile, sums),
+        ([a], 5..=8) => tile_sums::<1, 8>([a], tile, sums),
+        ([a], _) => tile_sums::<1, TILE>([a], tile, sums),
+        _ => panic!("a tile takes one or two panels"),
+    }
+}
+
+#[target_feature(enable = "avx512f,f16c,fma")]
+fn tile_sums<const P: usize, const T: usize>(panels: [&[f16]; P], tile: &[f32], sums: &mut Accumulators<f32>) {
+    let cols = tile.len() / TILE;
+    assert!(T <= TILE && P <= 2 && panels.iter().all(|panel| panel.len() == cols * PANEL));
+    let mut acc = [[_mm512_setzero_ps(); P]; T];
+    for (acc, sums) in acc.iter_mut().zip(sums.iter()) {
+        for p in 0..P {
+            // SAFETY: 16 of the 32 sums of a token.
+            acc[p] = unsafe { _mm512_loadu_ps(sums[p * PANEL..][..PANEL].as_ptr()) };
+        }
+    }
+    for col in 0..cols {
+        // SAFETY: column `col` of each panel, 16 values, is within it.
+        let w =
+            panels.map(|panel| unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(panel.as_ptr().add(col * PANEL).cast())) });
+        for (t, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: below `cols * TILE`, the length of `tile` at least.
+            let x = _mm512_set1_ps(unsafe { *tile.get_unchecked(col * TILE + t) });
+            for p in 0..P {
+                acc[p] = _mm512_fmadd_ps(w[p], x, acc[p]);
+            }
+        }
+    }
+    for (acc, sums) in acc.iter().zip(sums) {
+        for p in 0..P {
+            // SAFETY: 16 of the 32 sums of a token.
+            unsafe { _mm512_storeu_ps(sums[p * PANEL..][..PANEL].as_mut_ptr(), acc[p]) };
+        }
+    }
+}
