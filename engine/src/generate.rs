@@ -1,73 +1,82 @@
-//! Continuing a prompt.
+//! Generating text: the loop, its stop conditions, and the sampler.
 
 mod sampler;
 
-pub use sampler::{Sampler, Sampling};
+use std::time::Instant;
+
+pub use sampler::{Sampler, Sampling, greedy};
 
 use crate::error::Result;
 use crate::model::Session;
-use std::time::Instant;
 
-/// Why a generation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StopReason {
-    /// A stop token came; it is not among the tokens.
+    /// A stop token came up; it is not part of the tokens.
     Eos,
     /// As many tokens as asked for.
     MaxTokens,
-    /// The KV cache is full.
+    /// The session's context is full.
     ContextFull,
 }
 
-/// A finished generation.
-#[derive(Clone, Debug)]
+/// What was generated, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Generation {
-    /// The new tokens.
+    /// The tokens after the prompt.
     pub tokens: Vec<u32>,
-    /// Why it ended.
+    /// Why no more followed.
     pub stop: StopReason,
-    /// From the prompt's submission to the first token chosen, in nanoseconds.
+    /// Time to first token: from the start of prefill until the first token is chosen, in nanoseconds.
     pub ttft_ns: u64,
-    /// From each token chosen to the next, in nanoseconds.
+    /// For each later token, from the choice of the one before until its own, in nanoseconds. The caller's
+    /// `on_token` lies outside.
     pub decode_ns: Vec<u64>,
 }
 
-/// Continues `prompt`, after what is in the session already, by up to `max_tokens` tokens. `on_token` sees each token as
-/// it is chosen; what it does is outside the latencies.
+/// Appends `prompt` to the session and generates up to `max_tokens` tokens, calling `on_token` with each.
 ///
 /// # Errors
-/// A prompt that does not fit, or bad sampling options.
+/// Those of [`Session::prefill`], and sampling parameters out of range.
 pub fn generate(
     session: &mut Session<'_>,
     prompt: &[u32],
     max_tokens: usize,
-    stops: &[u32],
-    sampling: &Sampling,
+    stop_tokens: &[u32],
+    sampling: Sampling,
     mut on_token: impl FnMut(u32),
 ) -> Result<Generation> {
     let mut sampler = Sampler::new(sampling)?;
-    let mut generation =
-        Generation { tokens: Vec::new(), stop: StopReason::MaxTokens, ttft_ns: 0, decode_ns: Vec::new() };
     let start = Instant::now();
-    let mut token = sampler.choose(session.prefill(prompt)?);
-    generation.ttft_ns = start.elapsed().as_nanos() as u64;
-    while generation.tokens.len() < max_tokens {
-        if stops.contains(&token) {
-            generation.stop = StopReason::Eos;
-            break;
+    let mut token = sampler.sample(session.prefill(prompt)?);
+    let ttft_ns = nanoseconds(start);
+    let (mut tokens, mut decode_ns) = (Vec::new(), Vec::new());
+    let stop = loop {
+        if tokens.len() == max_tokens {
+            break StopReason::MaxTokens;
         }
-        generation.tokens.push(token);
+        if stop_tokens.contains(&token) {
+            break StopReason::Eos;
+        }
+        tokens.push(token);
         on_token(token);
-        if generation.tokens.len() == max_tokens {
-            break;
+        if tokens.len() == max_tokens {
+            break StopReason::MaxTokens;
         }
         if session.position() == session.context() {
-            generation.stop = StopReason::ContextFull;
-            break;
+            break StopReason::ContextFull;
         }
         let start = Instant::now();
-        token = sampler.choose(session.decode(token)?);
-        generation.decode_ns.push(start.elapsed().as_nanos() as u64);
-    }
-    Ok(generation)
+        token = sampler.sample(session.decode(token)?);
+        decode_ns.push(nanoseconds(start));
+    };
+    Ok(Generation { tokens, stop, ttft_ns, decode_ns })
 }
+
+/// Nanoseconds since `start`; a u64 holds 584 years of them.
+fn nanoseconds(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
