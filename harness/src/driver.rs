@@ -167,8 +167,7 @@ impl<'a> Driver<'a> {
             Ok(answer) => answer,
             Err(failure) => return Ok(Outcome::Failed(failure)),
         };
-        let mut references =
-            vec![Reference { against: "scalar reference".to_owned(), answer: own, bound_ppb: 0 }];
+        let mut references = vec![Reference { against: "scalar reference".to_owned(), answer: own, bound_ppb: 0 }];
         if let Some(pair) = self.pair(model, engine, cell.cell.kv) {
             match self.answer(model, pair, cell.cell.kv, store)? {
                 Ok(answer) => {
@@ -195,7 +194,13 @@ impl<'a> Driver<'a> {
     }
 
     /// The scalar answer of `engine` on `model`: computed once, then remembered, failures too.
-    fn answer(&mut self, model: &ModelSpec, engine: &EngineSpec, kv: KvCache, store: &mut Store) -> Result<Result<Answer, Failure>> {
+    fn answer(
+        &mut self,
+        model: &ModelSpec,
+        engine: &EngineSpec,
+        kv: KvCache,
+        store: &mut Store,
+    ) -> Result<Result<Answer, Failure>> {
         let key = key(model, engine, kv);
         if let Some(known) = self.answers.get(&key) {
             return Ok(known.clone());
@@ -265,7 +270,8 @@ fn finished(plan: &Plan, records: &[Record]) -> BTreeSet<(u32, u32)> {
 /// A measurement is one only if it measured something and the answer was held against every reference.
 fn verified(measurement: Box<Measurement>, references: &[Reference]) -> Outcome {
     let check: &Check = &measurement.check;
-    let compared = |r: &Reference| check.comparisons.iter().any(|c| c.against == r.against && c.bound_ppb == r.bound_ppb);
+    let compared =
+        |r: &Reference| check.comparisons.iter().any(|c| c.against == r.against && c.bound_ppb == r.bound_ppb);
     let message = if measurement.samples.iter().all(|s| s.tokens == 0 || s.duration_ns == 0) {
         "the worker measured nothing"
     } else if !references.iter().all(compared) {

@@ -142,9 +142,8 @@ fn not_applicable(host: &Host, cell: &Cell, model: &ModelSpec, format: WeightFor
         return Some(format!("a context of {context} tokens, the model allows {most}"));
     }
     let gigabytes = |bytes: u64| bytes as f64 / 1e9;
-    (!host.fits(bytes)).then(|| {
-        format!("needs {:.1} GB, {:.1} GB available", gigabytes(bytes), gigabytes(host.available_bytes))
-    })
+    (!host.fits(bytes))
+        .then(|| format!("needs {:.1} GB, {:.1} GB available", gigabytes(bytes), gigabytes(host.available_bytes)))
 }
 
 /// Seeded random blocks: block `b` holds every cell that has more than `b` blocks once, shuffled anew.

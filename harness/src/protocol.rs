@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use suites::Cell;
 use suites::model::{ModelSpec, WeightFormat};
 use suites::record::{Check, Measurement};
-use suites::Cell;
 
 /// All that a worker needs to know; it reads no catalogue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

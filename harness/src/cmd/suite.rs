@@ -133,7 +133,12 @@ fn begin(
     store.write_run(&run)?;
     let predicted: u64 = plan.steps.iter().map(|s| plan.cells[s.cell as usize].predicted_ns).sum();
     let predicted = progress::short(Duration::from_nanos(predicted));
-    eprintln!("{}: {} cells, {} steps, at most about {predicted}", store.folder().display(), plan.cells.len(), plan.steps.len());
+    eprintln!(
+        "{}: {} cells, {} steps, at most about {predicted}",
+        store.folder().display(),
+        plan.cells.len(),
+        plan.steps.len()
+    );
     Ok(Prepared { store, run, plan, earlier: None })
 }
 
@@ -142,7 +147,10 @@ fn resume(suite: &Suite, store: Store, earlier: Earlier) -> Result<Prepared> {
     let folder = store.folder().display();
     let found = digest(suite.text.as_bytes());
     if run.suite_digest != found {
-        let message = format!("{folder}: made of another suite `{}` (digest {}, now {found}): start a new run", run.suite, run.suite_digest);
+        let message = format!(
+            "{folder}: made of another suite `{}` (digest {}, now {found}): start a new run",
+            run.suite, run.suite_digest
+        );
         bail!(Error::Input(message));
     }
     if run.models != models(suite, &plan)? {

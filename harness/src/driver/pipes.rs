@@ -58,7 +58,8 @@ pub fn events(stdout: impl Read, heard: &Sender<Heard>) {
 fn quote(line: &[u8]) -> String {
     let head = String::from_utf8_lossy(&line[..line.len().min(4 * QUOTE)]);
     let head = head.trim_end_matches(['\n', '\r']);
-    let short: String = head.chars().take(QUOTE).flat_map(char::escape_debug).collect();
+    let plain = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
+    let short: String = head.chars().take(QUOTE).map(plain).collect();
     if head.chars().count() > QUOTE { format!("`{short}...`") } else { format!("`{short}`") }
 }
 
@@ -105,7 +106,8 @@ mod tests {
 
     #[test]
     fn garbage_is_quoted_short_and_ends_it() {
-        let heard = hear(b"{\"event\":\"loaded\",\"load_ns\":5}\nhello \x1b[31m\xff\n{\"event\":\"loaded\",\"load_ns\":5}\n");
+        let heard =
+            hear(b"{\"event\":\"loaded\",\"load_ns\":5}\nhello \x1b[31m\xff\n{\"event\":\"loaded\",\"load_ns\":5}\n");
         let [Heard::Event(_), Heard::Garbage(message), Heard::End] = &heard[..] else { panic!("{heard:?}") };
         assert!(message.contains("`hello \\u{1b}[31m") && message.contains("no event"), "{message}");
         let long = [vec![b'x'; 5000], vec![b'\n']].concat();
@@ -125,7 +127,7 @@ mod tests {
     #[test]
     fn half_a_line_is_told() {
         let [Heard::Half(message), _] = &hear(b"{\"event\":\"loa")[..] else { panic!() };
-        assert!(message.starts_with("half a line: `{\"event\\\""), "{message}");
+        assert!(message.starts_with("half a line: `{\"event\""), "{message}");
     }
 
     #[test]

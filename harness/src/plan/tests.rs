@@ -1,7 +1,12 @@
 use super::*;
 
 fn host() -> Host {
-    Host { cpus: 2, available_bytes: 22_900_000_000, isas: vec!["scalar".into(), "avx2".into()], files: BTreeMap::new() }
+    Host {
+        cpus: 2,
+        available_bytes: 22_900_000_000,
+        isas: vec!["scalar".into(), "avx2".into()],
+        files: BTreeMap::new(),
+    }
 }
 
 fn plan(suite: &str, filter: &Filter, host: &Host) -> Result<Plan> {
@@ -113,7 +118,11 @@ fn bigger_takes_longer() {
     let catalogue = Catalogue::embedded().unwrap();
     let ns = |model: &str, cell: &str, threads| {
         let spec = catalogue.model(model).unwrap();
-        let cell = Cell { threads, workload: cell.parse().unwrap(), ..reference_cell(spec, &catalogue.engines[1], KvCache::F16, 1) };
+        let cell = Cell {
+            threads,
+            workload: cell.parse().unwrap(),
+            ..reference_cell(spec, &catalogue.engines[1], KvCache::F16, 1)
+        };
         predict::cell_ns(spec, WeightFormat::F16, &cell, std::time::Duration::from_secs(1))
     };
     assert!(ns("7b", "pp512", 1) > 5 * ns("700m", "pp512", 1));
