@@ -15,7 +15,8 @@ fn main() {
     println!("cargo::rustc-env=BUILD_OPT_LEVEL={}", env("OPT_LEVEL"));
     // Cargo tells build scripts `debug` or `release` only; the folder under `target` carries the profile's own name.
     let out = env("OUT_DIR");
-    let profile = std::path::Path::new(&out).ancestors().nth(3).and_then(|p| p.file_name()).map(|p| p.to_string_lossy());
+    let profile =
+        std::path::Path::new(&out).ancestors().nth(3).and_then(|p| p.file_name()).map(|p| p.to_string_lossy());
     let profile = match profile.as_deref() {
         Some("debug") | None => "dev".to_owned(),
         Some(name) => name.to_owned(),

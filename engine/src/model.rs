@@ -211,3 +211,6 @@ fn check_norm(name: &str, norm: Option<&[f32]>, width: Option<usize>) -> Result<
 fn mismatch(name: &str, expected: &str, found: &str) -> Error {
     Error::Tensor { name: name.to_owned(), expected: expected.to_owned(), found: found.to_owned() }
 }
+
+#[cfg(test)]
+mod tests;

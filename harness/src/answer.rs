@@ -40,12 +40,18 @@ fn of(logits: &[f32]) -> Result<Answer> {
     });
     let picks = self::tokens(0, logits.len(), SAMPLE.min(logits.len()));
     let sample = picks.into_iter().map(|i| (i, logits[i as usize].to_bits())).collect();
-    Ok(Answer { digest: hasher.finalize().to_hex().to_string(), argmax: argmax(logits), vocab: logits.len() as u32, sample })
+    Ok(Answer {
+        digest: hasher.finalize().to_hex().to_string(),
+        argmax: argmax(logits),
+        vocab: logits.len() as u32,
+        sample,
+    })
 }
 
 /// Index of the largest logit, the lowest of equals.
 pub fn argmax(logits: &[f32]) -> u32 {
-    let best = logits.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, &l)| if l > best.1 { (i, l) } else { best });
+    let best =
+        logits.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, &l)| if l > best.1 { (i, l) } else { best });
     best.0 as u32
 }
 

@@ -59,7 +59,10 @@ pub fn resolve(name: &str, data: Option<&Path>) -> Result<Named> {
         ModelSpec::File(file) => {
             let found = find(file, data).ok_or_else(|| Error::Read {
                 path: PathBuf::from(&file.file),
-                source: std::io::Error::new(std::io::ErrorKind::NotFound, format!("not on this machine; run {}", file.fetch)),
+                source: std::io::Error::new(
+                    std::io::ErrorKind::NotFound,
+                    format!("not on this machine; run {}", file.fetch),
+                ),
             })?;
             Ok(Named::Spec(ModelSpec::File(file.clone()), Some(found)))
         }

@@ -5,7 +5,8 @@ pub mod pipes;
 pub mod process;
 
 use crate::error::Error;
-use crate::plan::{self, Host, PAIR_BOUND_PPB, predict};
+use crate::local::PAIR_BOUND_PPB;
+use crate::plan::{self, Host, predict};
 use crate::progress::Progress;
 use crate::protocol::{Answer, Mode, Reference, Request};
 use crate::store::{KeptAnswer, Store};

@@ -31,6 +31,9 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
         if cause.is::<reports::Error>() {
             return 65;
         }
+        if let Some(code) = crate::local::exit_code(cause) {
+            return code;
+        }
     }
     1
 }

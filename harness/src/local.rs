@@ -2,13 +2,32 @@
 
 use anyhow::{Context as _, Result, bail};
 use engine::formats::gguf::GgufFile;
-use engine::{Isa, Kernels};
 use engine::model::{self, Architecture, Config, Format, KvType, Model, RopeStyle, Session, SessionOptions};
 use engine::synthetic::{self, HeadType, SyntheticSpec};
 use engine::threads::Pool;
+use engine::{Isa, Kernels};
 use std::path::Path;
 use suites::cell::KvCache;
 use suites::model::{Activation, Family, ModelSpec, Shape, WeightFormat};
+
+/// How far apart the logits of the two engines of a pair may be (relative root mean square, parts per 10⁹): they hold
+/// the same weights, but one rounds activations to int8.
+pub const PAIR_BOUND_PPB: u64 = (synthetic::PAIR_BOUND * 1e9) as u64;
+
+/// Exit code after an error of the engine: 65 for a file that can't be used, 64 for a request that can't be met.
+pub fn exit_code(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
+    if cause.is::<engine::formats::FormatError>() || cause.is::<engine::tokenizer::TokenizerError>() {
+        return Some(65);
+    }
+    Some(match cause.downcast_ref::<engine::Error>()? {
+        engine::Error::UnknownIsa { .. }
+        | engine::Error::IsaUnavailable { .. }
+        | engine::Error::Token { .. }
+        | engine::Error::EmptyPrompt
+        | engine::Error::ContextFull { .. } => 64,
+        _ => 65,
+    })
+}
 
 /// A model in memory with everything needed to run it.
 pub struct Opened {
@@ -84,7 +103,13 @@ pub fn spec(shape: &Shape) -> SyntheticSpec {
 ///
 /// # Errors
 /// Whatever the file or the engine refuses, naming file and key.
-pub fn open(spec: &ModelSpec, path: Option<&Path>, weights: WeightFormat, isa: Option<&str>, threads: u32) -> Result<Opened> {
+pub fn open(
+    spec: &ModelSpec,
+    path: Option<&Path>,
+    weights: WeightFormat,
+    isa: Option<&str>,
+    threads: u32,
+) -> Result<Opened> {
     let kernels = kernels(isa)?;
     let pool = Pool::new(threads as usize, true)?;
     let model = match (spec, path) {
@@ -101,7 +126,7 @@ pub fn open(spec: &ModelSpec, path: Option<&Path>, weights: WeightFormat, isa: O
 /// Whatever is wrong with the file, naming it.
 pub fn load(path: &Path, weights: WeightFormat) -> Result<Model> {
     let file = GgufFile::open(path)?;
-    anyhow::Ok(todo_load(&file, weights)?).with_context(|| format!("loading {}", path.display()))
+    model::load_gguf(&file, format(weights)).with_context(|| format!("loading {}", path.display()))
 }
 
 impl Opened {
@@ -114,4 +139,3 @@ impl Opened {
         Ok(Session::new(&self.model, &self.pool, self.kernels, options)?)
     }
 }
-pub(crate) fn todo_load(_: &GgufFile, _: WeightFormat) -> Result<Model> { bail!("no loader") }

@@ -128,6 +128,9 @@ fn virtualisation() -> Option<String> {
 /// The hottest sensor, in thousandths of a degree Celsius.
 fn temperature() -> Option<i64> {
     let components = sysinfo::Components::new_with_refreshed_list().ok()?;
-    let hottest = components.iter().filter_map(sysinfo::Component::temperature).fold(None, |a: Option<f32>, t| Some(a.map_or(t, |a| a.max(t))));
+    let hottest = components
+        .iter()
+        .filter_map(sysinfo::Component::temperature)
+        .fold(None, |a: Option<f32>, t| Some(a.map_or(t, |a| a.max(t))));
     hottest.filter(|t| t.is_finite()).map(|t| (f64::from(t) * 1000.0).round() as i64)
 }

@@ -15,9 +15,6 @@ use suites::record::SCHEMA;
 use suites::run::{Plan, PlannedCell, Step};
 use suites::{Catalogue, Cell, Suite};
 
-/// How far apart the logits of the two engines of a pair may be (relative root mean square, parts per 10⁹): they hold
-/// the same weights, but one rounds activations to int8.
-pub const PAIR_BOUND_PPB: u64 = 150_000_000;
 /// Share of available memory a worker may take, in percent.
 const MEMORY_PERCENT: u64 = 90;
 

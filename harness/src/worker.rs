@@ -60,7 +60,8 @@ fn run(request: &Request) -> Result<Event, Failed> {
     let start = Instant::now();
     let cell = &request.cell;
     let path = request.model_path.as_deref();
-    let opened = local::open(&request.model, path, request.format, cell.isa.as_deref(), cell.threads).map_err(at("load"))?;
+    let opened =
+        local::open(&request.model, path, request.format, cell.isa.as_deref(), cell.threads).map_err(at("load"))?;
     let load_ns = nanos(start);
     emit(&Event::Loaded { load_ns }).map_err(at("protocol"))?;
     let vocab = opened.model.config().vocab;
@@ -90,11 +91,16 @@ fn run(request: &Request) -> Result<Event, Failed> {
 fn explain(check: &Check) -> String {
     let failed = check.comparisons.iter().filter(|c| !c.pass).map(|c| {
         let found = c.relative_rms_ppb.map_or("not comparable".to_owned(), |d| format!("{:.6}", d as f64 / 1e9));
-        let bound = if c.bound_ppb == 0 { "0, bit for bit".to_owned() } else { format!("{:.6}", c.bound_ppb as f64 / 1e9) };
+        let bound =
+            if c.bound_ppb == 0 { "0, bit for bit".to_owned() } else { format!("{:.6}", c.bound_ppb as f64 / 1e9) };
         format!("against {}: relative rms distance {found}, bound {bound}", c.against)
     });
     let list: Vec<String> = failed.collect();
-    if list.is_empty() { "nothing to hold the answer against".to_owned() } else { format!("wrong answer {}", list.join("; ")) }
+    if list.is_empty() {
+        "nothing to hold the answer against".to_owned()
+    } else {
+        format!("wrong answer {}", list.join("; "))
+    }
 }
 
 /// What the windows gave.
@@ -206,7 +212,14 @@ fn nanos(start: Instant) -> u64 {
     start.elapsed().as_nanos() as u64
 }
 
-fn finish(request: &Request, opened: &Opened, kv_bytes: u64, load_ns: u64, check: Check, measured: Measured) -> Measurement {
+fn finish(
+    request: &Request,
+    opened: &Opened,
+    kv_bytes: u64,
+    load_ns: u64,
+    check: Check,
+    measured: Measured,
+) -> Measurement {
     let memory = procfs::own_memory();
     let footprint = opened.model.footprint();
     Measurement {

@@ -153,7 +153,8 @@ mod tests {
     #[test]
     fn errors_name_the_field() {
         assert!(sound().validate().is_ok());
-        let faults: [(&str, fn(&mut Config)); 8] = [
+        type Fault = (&'static str, fn(&mut Config));
+        let faults: [Fault; 8] = [
             ("hidden", |c| c.hidden = 0),
             ("vocab", |c| c.vocab = usize::MAX),
             ("kv_heads", |c| c.kv_heads = 3),

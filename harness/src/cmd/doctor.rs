@@ -41,9 +41,17 @@ pub fn run(args: &Args) -> Result<u8> {
     let caches: Vec<String> = machine.caches.iter().map(|(n, b)| format!("{n} {} KiB", b / 1024)).collect();
     println!("caches       {}", if caches.is_empty() { unknown() } else { caches.join(", ") });
     let gigabytes = |bytes: u64| bytes as f64 / 1e9;
-    println!("memory       {:.1} GB, {:.1} GB available", gigabytes(machine.memory_bytes), gigabytes(machine.available_bytes));
+    println!(
+        "memory       {:.1} GB, {:.1} GB available",
+        gigabytes(machine.memory_bytes),
+        gigabytes(machine.available_bytes)
+    );
     for b in &machine.bandwidth {
-        println!("DRAM read    {:.1} GB/s at {} thread(s), measured just now", gigabytes(b.bytes_per_second), b.threads);
+        println!(
+            "DRAM read    {:.1} GB/s at {} thread(s), measured just now",
+            gigabytes(b.bytes_per_second),
+            b.threads
+        );
     }
     println!("kernel       {}", machine.kernel);
     println!("hypervisor   {}", machine.virtualisation.clone().unwrap_or_else(|| "none seen".to_owned()));

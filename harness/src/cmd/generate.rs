@@ -69,7 +69,7 @@ pub fn run(args: &Args) -> Result<u8> {
     let mut session = opened.session(context, local::kv(args.talk.kv))?;
     let sampling = Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p, seed: args.seed };
     let stops = tokenizer.as_ref().map(|t| t.stops().to_vec()).unwrap_or_default();
-    let generation = generate(&mut session, &prompt, args.max_tokens, &stops, &sampling, |_| {})?;
+    let generation = generate(&mut session, &prompt, args.max_tokens, &stops, sampling, |_| {})?;
     let text = tokenizer.as_ref().map(|t| t.decode(&generation.tokens)).transpose()?;
     if !args.json {
         match text {

@@ -16,6 +16,7 @@ use suites::model::ModelSpec;
 pub enum Args {
     /// Make a synthetic model in memory: seconds, bytes, and the digest of its answer
     Synth {
+        /// Which model, which engine, how it runs
         #[command(flatten)]
         talk: Talk,
     },

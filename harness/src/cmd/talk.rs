@@ -68,7 +68,7 @@ impl Talk {
         let kernels = local::kernels(isa)?;
         let file = GgufFile::open(&path)?;
         let tokenizer = Tokenizer::from_gguf(&file).with_context(|| path.display().to_string());
-        let model = local::todo_load(&file, format)?;
+        let model = engine::model::load_gguf(&file, local::format(format))?;
         let pool = engine::threads::Pool::new(threads as usize, true)?;
         // Token ids alone need no tokenizer; a broken one is told to whoever asks for text.
         let tokenizer = match tokenizer {

@@ -76,7 +76,11 @@ fn advise_huge(block: &mut [u64]) {
     if skip < bytes {
         // SAFETY: the range lies inside `block`, begins at a page and is only advised, which changes no contents.
         let _ = unsafe {
-            rustix::mm::madvise(pointer.wrapping_add(skip).cast(), (bytes - skip) / page * page, rustix::mm::Advice::LinuxHugepage)
+            rustix::mm::madvise(
+                pointer.wrapping_add(skip).cast(),
+                (bytes - skip) / page * page,
+                rustix::mm::Advice::LinuxHugepage,
+            )
         };
     }
 }

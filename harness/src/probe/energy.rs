@@ -75,8 +75,9 @@ impl EnergyMeter {
             let mut domains = Vec::new();
             let mut total_uj = 0;
             for ((zone, &b), &a) in source.zones.iter().zip(before).zip(after) {
-                let energy_uj = difference(b, a, zone.range_uj)
-                    .ok_or_else(|| format!("{}: counter fell from {b} to {a} uJ and its range is unknown", zone.domain))?;
+                let energy_uj = difference(b, a, zone.range_uj).ok_or_else(|| {
+                    format!("{}: counter fell from {b} to {a} uJ and its range is unknown", zone.domain)
+                })?;
                 total_uj += if zone.counted { energy_uj } else { 0 };
                 domains.push(DomainEnergy { domain: zone.domain.clone(), energy_uj });
             }
