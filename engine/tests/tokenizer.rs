@@ -264,6 +264,19 @@ fn stories_agrees_with_its_own_json() {
     assert!(ours.adds_bos());
 }
 
+#[test]
+fn long_runs_of_one_character_come_back_whole() {
+    let files = ["smollm2-135m-instruct-q4_1.gguf", "stories260K.f32.gguf"];
+    for path in files.iter().filter_map(|file| data(file)) {
+        let tokenizer = Tokenizer::from_gguf(&GgufFile::open(&path).unwrap()).unwrap();
+        for unit in [" ", "a", "\n", "7", "é", "!"] {
+            let text = unit.repeat(200_000) + "end";
+            let ids = tokenizer.encode(&text, false).unwrap();
+            assert!(tokenizer.decode(&ids).unwrap() == text, "{unit:?} in {}", path.display());
+        }
+    }
+}
+
 /// A vocabulary of bytes and a few merges.
 fn tiny(model: &str) -> Writer {
     let mut writer = Writer::default();
