@@ -111,7 +111,9 @@ impl Oracle {
                 let (q, k) = (part(q, head), part(&k[t], kv_head));
                 q.iter().zip(k).map(|(q, k)| q * k).sum::<f64>() / (dim as f64).sqrt()
             };
-            let weights: Vec<f64> = (0..seen).map(|t| score(t).exp()).collect();
+            let scores: Vec<f64> = (0..seen).map(score).collect();
+            let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
             let total: f64 = weights.iter().sum();
             for d in 0..dim {
                 answer.push((0..seen).map(|t| weights[t] / total * v[t][kv_head * dim + d]).sum());
@@ -129,7 +131,7 @@ fn row(linear: &Linear, row: usize) -> Vec<f64> {
 
 /// The largest weight: the scale of a ternary matrix written out.
 fn largest(linear: &Linear) -> f32 {
-    row(linear, 0).iter().fold(0.0, |largest, w| largest.max(w.abs())) as f32
+    row(linear, 0).iter().fold(0.0f64, |largest, w| largest.max(w.abs())) as f32
 }
 
 fn int8(x: &[f64]) -> Vec<f64> {
