@@ -33,7 +33,7 @@ pub struct Rendered {
 /// rendering left there. A plot with nothing to show is not written.
 ///
 /// # Errors
-/// What [`load`] refuses, and files that can't be written.
+/// What [`load`](fn@load) refuses, and files that can't be written.
 pub fn render(run_dir: &Path) -> Result<Rendered, Error> {
     let data = load(run_dir)?;
     let analysis = Analysis::new(&data);

@@ -25,7 +25,7 @@ pub struct Cli {
 /// Commands.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Run a suite and write results/<run>/
+    /// Run a suite and write `results/<run>/`
     Suite(suite::Args),
     /// Show the cells of a suite, predicted time and memory, what is N/A and why
     Plan(plan::Args),
