@@ -1,6 +1,8 @@
 //! Quantising activations to int8, by ISA.
 
-use super::isa::{Isa, Kernels};
+#[cfg(target_arch = "x86_64")]
+use super::isa::Isa;
+use super::isa::Kernels;
 use super::reference;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{avx2, avx512};

@@ -2,9 +2,11 @@
 
 use half::f16;
 
-use super::isa::{Isa, Kernels};
+#[cfg(target_arch = "x86_64")]
+use super::isa::Isa;
+use super::isa::Kernels;
 use super::reference;
-use super::tile::{self, TILE, TILES_BYTES};
+use super::tile::{self, Accumulators, TILE, TILES_BYTES};
 #[cfg(target_arch = "x86_64")]
 use super::x86::{avx2, avx512};
 use crate::input::Input;
@@ -32,12 +34,12 @@ pub(crate) fn gemv(kernels: Kernels, matrix: &F16Matrix, x: &[f32], first: usize
 /// `y = W x` of all tokens for the rows of `out`, whose first is a multiple of [`PANEL`].
 pub(crate) fn gemm(kernels: Kernels, matrix: &F16Matrix, input: &Input, mut out: Strip<'_, f32>) {
     let (cols, first, rows) = (matrix.cols(), out.columns().start, out.columns().len());
-    if kernels.isa() == Isa::Scalar {
+    let Some(micro) = micro(kernels) else {
         for (t, x) in input.f32().chunks_exact(cols).enumerate() {
             gemv(kernels, matrix, x, first, out.row(t));
         }
         return;
-    }
+    };
     let panels = panels(matrix, first, rows);
     for start in (0..cols).step_by(PASS) {
         let pass = PASS.min(cols - start);
@@ -52,17 +54,24 @@ pub(crate) fn gemm(kernels: Kernels, matrix: &F16Matrix, input: &Input, mut out:
             });
             let pair = &pair[..cell.panels];
             let tile = &input.tiles()[(cell.tile * cols + start) * TILE..][..pass * TILE];
-            match kernels.isa() {
-                // SAFETY: `kernels` proves the features.
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => unsafe { avx512::f16::micro(pair, tile, cell.tokens, &mut sums) },
-                // SAFETY: as above.
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 => unsafe { avx2::f16::micro(pair, tile, cell.tokens, &mut sums) },
-                _ => unreachable!("the scalar path has returned; {} panels, {} values", pair.len(), tile.len()),
-            }
+            // SAFETY: `micro` was chosen by `kernels`, which proves its features.
+            unsafe { micro(pair, tile, cell.tokens, &mut sums) };
             tile::store(&mut out, cell, &sums);
         });
+    }
+}
+
+/// Adds the products of one or two panels and the first tokens of a tile to the sums.
+type Micro = unsafe fn(panels: &[&[f16]], tile: &[f32], tokens: usize, sums: &mut Accumulators<f32>);
+
+/// The prefill kernel of a path; the scalar one goes token by token and has none.
+fn micro(kernels: Kernels) -> Option<Micro> {
+    match kernels.isa() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => Some(avx512::f16::micro),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => Some(avx2::f16::micro),
+        _ => None,
     }
 }
 

@@ -1,6 +1,8 @@
 //! 8-bit weights times int8 activations, both in blocks of 32, by ISA.
 
-use super::isa::{Isa, Kernels};
+#[cfg(target_arch = "x86_64")]
+use super::isa::Isa;
+use super::isa::Kernels;
 use super::reference;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{avx2, avx512};

@@ -1,8 +1,10 @@
 //! Ternary weights times int8 activations, by ISA.
 
-use super::isa::{Isa, Kernels};
+#[cfg(target_arch = "x86_64")]
+use super::isa::Isa;
+use super::isa::Kernels;
 use super::reference;
-use super::tile::{self, TILE, TILES_BYTES};
+use super::tile::{self, Accumulators, TILE, TILES_BYTES};
 #[cfg(target_arch = "x86_64")]
 use super::x86::{avx2, avx512};
 use crate::input::Int8;
@@ -35,12 +37,12 @@ pub(crate) fn gemv(kernels: Kernels, matrix: &TernaryMatrix, input: &Int8, first
 /// `y = W x` of all tokens for the rows of `out`, whose first is a multiple of [`PANEL`].
 pub(crate) fn gemm(kernels: Kernels, matrix: &TernaryMatrix, input: &Int8, mut out: Strip<'_, f32>) {
     let panels = panels(matrix, out.columns().start, out.columns().len());
-    if kernels.isa() == Isa::Scalar {
+    let Some(micro) = micro(kernels) else {
         for t in 0..out.rows() {
             reference::ternary(panels, matrix.scale(), input.token(t), input.scales[t], out.row(t));
         }
         return;
-    }
+    };
     let (panel_bytes, tile_len) = (TernaryMatrix::panel_bytes(matrix.cols()), input.tile_len());
     let together = TILES_BYTES / (tile_len * size_of::<i32>());
     let mut sums = [[0; 2 * PANEL]; TILE];
@@ -49,15 +51,8 @@ pub(crate) fn gemm(kernels: Kernels, matrix: &TernaryMatrix, input: &Int8, mut o
             if p < cell.panels { &panels[(cell.panel + p) * panel_bytes..][..panel_bytes] } else { &[] }
         });
         let (pair, tile) = (&pair[..cell.panels], &input.tiles()[cell.tile * tile_len..][..tile_len]);
-        match kernels.isa() {
-            // SAFETY: `kernels` proves the features.
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => unsafe { avx512::ternary::micro(pair, tile, cell.tokens, &mut sums) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { avx2::ternary::micro(pair, tile, cell.tokens, &mut sums) },
-            _ => unreachable!("the scalar path has returned; {} panels, {} words", pair.len(), tile.len()),
-        }
+        // SAFETY: `micro` was chosen by `kernels`, which proves its features.
+        unsafe { micro(pair, tile, cell.tokens, &mut sums) };
         for (t, sums) in sums[..cell.tokens].iter().enumerate() {
             let token = input.scales[cell.token + t];
             let out = &mut out.row(cell.token + t)[cell.row..][..cell.rows];
@@ -66,6 +61,20 @@ pub(crate) fn gemm(kernels: Kernels, matrix: &TernaryMatrix, input: &Int8, mut o
             }
         }
     });
+}
+
+/// Writes the sums of one or two panels and the first tokens of a tile.
+type Micro = unsafe fn(panels: &[&[u8]], tile: &[i32], tokens: usize, sums: &mut Accumulators<i32>);
+
+/// The prefill kernel of a path; the scalar one goes token by token and has none.
+fn micro(kernels: Kernels) -> Option<Micro> {
+    match kernels.isa() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => Some(avx512::ternary::micro),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => Some(avx2::ternary::micro),
+        _ => None,
+    }
 }
 
 /// The panels of `rows` rows from `first`.
