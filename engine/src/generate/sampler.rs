@@ -149,7 +149,8 @@ mod tests {
 
     #[test]
     fn parameters_out_of_range_are_named() {
-        for (temperature, top_p, field) in [(-1.0, 1.0, "temperature"), (f32::NAN, 1.0, "temperature"), (1.0, 0.0, "top_p"), (1.0, 1.5, "top_p")]
+        for (temperature, top_p, field) in
+            [(-1.0, 1.0, "temperature"), (f32::NAN, 1.0, "temperature"), (1.0, 0.0, "top_p"), (1.0, 1.5, "top_p")]
         {
             let error = Sampler::new(Sampling { temperature, top_k: 0, top_p, seed: 0 }).unwrap_err();
             assert!(error.to_string().contains(field), "{error}");

@@ -176,7 +176,8 @@ impl KvCache {
     /// [`Error::Size`] if it cannot fit any address space.
     pub(super) fn new(config: &Config, context: usize, kind: KvType) -> Result<KvCache> {
         let heads = config.layers.checked_mul(config.kv_heads);
-        let values = heads.and_then(|n| n.checked_mul(config.head_dim + LANES)).and_then(|n| n.checked_mul(context + LANES));
+        let values =
+            heads.and_then(|n| n.checked_mul(config.head_dim + LANES)).and_then(|n| n.checked_mul(context + LANES));
         if values.is_none_or(|n| n > isize::MAX as usize / 16) {
             let expected = "a key/value cache that fits the address space".into();
             return Err(Error::Size { what: "context", expected, found: context });

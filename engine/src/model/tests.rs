@@ -64,7 +64,14 @@ fn tokens(count: usize, vocab: usize) -> Vec<u32> {
 }
 
 /// Logits after every token, the sequence divided into calls of the lengths given (the last takes the rest).
-fn logits(model: &Model, kernels: Kernels, threads: usize, options: SessionOptions, ids: &[u32], calls: &[usize]) -> Vec<f32> {
+fn logits(
+    model: &Model,
+    kernels: Kernels,
+    threads: usize,
+    options: SessionOptions,
+    ids: &[u32],
+    calls: &[usize],
+) -> Vec<f32> {
     let pool = Pool::new(threads, false).unwrap();
     let mut session = Session::new(model, &pool, kernels, options).unwrap();
     let (mut all, mut rest) = (Vec::new(), ids);
@@ -104,7 +111,10 @@ fn every_isa_thread_count_and_division_gives_the_same_bits() {
                 for threads in [1, 2, 3] {
                     let same = |options, calls: &[usize]| {
                         let found = logits(&model, kernels, threads, options, &ids, calls);
-                        assert!(bits(&found) == bits(&truth), "{isa} {threads} threads {format:?} {calls:?} {config:?}");
+                        assert!(
+                            bits(&found) == bits(&truth),
+                            "{isa} {threads} threads {format:?} {calls:?} {config:?}"
+                        );
                     };
                     same(options, &[]);
                     same(options, &[1; 71]);
@@ -191,8 +201,14 @@ fn logits_agree_with_the_oracle() {
             println!("{format:?} {:?} hidden {}: {error:.2e}", config.arch, config.hidden);
             assert!(error < tolerance, "{format:?} {config:?}: {error}");
 
-            let faults =
-                [Fault::InverseScale, Fault::OtherActivation, Fault::OtherRope, Fault::MaskOffByOne, Fault::MissingSubNorms, Fault::WrongGroup];
+            let faults = [
+                Fault::InverseScale,
+                Fault::OtherActivation,
+                Fault::OtherRope,
+                Fault::MaskOffByOne,
+                Fault::MissingSubNorms,
+                Fault::WrongGroup,
+            ];
             for fault in faults {
                 let silent = match fault {
                     Fault::MissingSubNorms => !config.sub_norms,

@@ -63,7 +63,10 @@ fn pairs_agree_and_logits_are_spread() {
                 worst = worst.max(rms(ternary.iter().zip(half).map(|(t, h)| t - h)) / spread);
             }
             let whole = rms(ternary.iter().zip(&half).map(|(t, h)| t - h)) / rms(half.iter().copied());
-            println!("{:?} {}x{}x{} seed {seed}: whole {whole:.4} worst {worst:.4}", config.arch, config.hidden, config.ffn, config.layers);
+            println!(
+                "{:?} {}x{}x{} seed {seed}: whole {whole:.4} worst {worst:.4}",
+                config.arch, config.hidden, config.ffn, config.layers
+            );
             assert!(worst < PAIR_BOUND, "{worst} {config:?}");
             // Equal logits would mean that int8 activations were not used at all.
             assert!(worst > 1e-4, "{worst} {config:?}");

@@ -57,10 +57,7 @@ impl Oracle {
             }
         }
         let head = Oracle { quantise: false, fault: Fault::None };
-        residual
-            .iter()
-            .flat_map(|x| head.linear(model.head(), &self.norm(config, x, model.output_norm())))
-            .collect()
+        residual.iter().flat_map(|x| head.linear(model.head(), &self.norm(config, x, model.output_norm()))).collect()
     }
 
     fn linear(self, linear: &Linear, x: &[f64]) -> Vec<f64> {
