@@ -4,7 +4,7 @@ use crate::input::Input;
 use crate::kernels::isa::Kernels;
 use crate::kernels::{f16, q8, ternary};
 use crate::quant::{F16Matrix, PANEL, Q8Matrix, TernaryMatrix};
-use crate::threads::Team;
+use crate::threads::{Strip, Team};
 
 /// A linear layer without bias, `y = W x`, `W [rows x cols]`.
 ///
@@ -73,30 +73,39 @@ impl Linear {
     /// # Panics
     /// If `input` has other columns or was not prepared for this linear, or `out` has another length.
     pub fn forward(&self, team: &Team<'_>, kernels: Kernels, input: &Input, out: &mut [f32]) {
-        let (rows, tokens) = (self.rows(), input.tokens());
-        assert_eq!(input.cols(), self.cols(), "columns of a linear layer and of its input");
-        assert_eq!(out.len(), tokens * rows, "outputs: {tokens} tokens x {rows} rows");
+        Linear::forward_each(team, kernels, input, &mut [(self, out)]);
+    }
+
+    /// As [`Linear::forward`] for several linears that read the same input, in one fork and join.
+    ///
+    /// # Panics
+    /// As [`Linear::forward`].
+    pub fn forward_each(team: &Team<'_>, kernels: Kernels, input: &Input, outputs: &mut [(&Linear, &mut [f32])]) {
+        let tokens = input.tokens();
+        let mut matrices = Vec::with_capacity(outputs.len());
+        let mut linears = Vec::with_capacity(outputs.len());
+        for (linear, out) in outputs {
+            let rows = linear.rows();
+            assert_eq!(input.cols(), linear.cols(), "columns of a linear layer and of its input");
+            assert_eq!(out.len(), tokens * rows, "outputs: {tokens} tokens x {rows} rows");
+            matrices.push((&mut **out, rows));
+            linears.push(*linear);
+        }
+        team.split_rows_each(&mut matrices, PANEL, |index, out| linears[index].forward_strip(kernels, input, out));
+    }
+
+    /// The outputs of one strip of rows.
+    fn forward_strip(&self, kernels: Kernels, input: &Input, mut out: Strip<'_, f32>) {
+        let (first, tokens) = (out.columns().start, out.rows());
         match self {
             Linear::Ternary(matrix) if tokens == 1 => {
-                let input = input.int8();
-                team.split(out, PANEL, |first, out| ternary::gemv(kernels, matrix, input, first, out));
+                ternary::gemv(kernels, matrix, input.int8(), first, out.row(0));
             }
-            Linear::Ternary(matrix) => {
-                let input = input.int8();
-                team.split_rows(out, rows, PANEL, |out| ternary::gemm(kernels, matrix, input, out));
-            }
-            Linear::F16(matrix) if tokens == 1 => {
-                team.split(out, PANEL, |first, out| f16::gemv(kernels, matrix, input.f32(), first, out));
-            }
-            Linear::F16(matrix) => {
-                team.split_rows(out, rows, PANEL, |out| f16::gemm(kernels, matrix, input, out));
-            }
+            Linear::Ternary(matrix) => ternary::gemm(kernels, matrix, input.int8(), out),
+            Linear::F16(matrix) if tokens == 1 => f16::gemv(kernels, matrix, input.f32(), first, out.row(0)),
+            Linear::F16(matrix) => f16::gemm(kernels, matrix, input, out),
             Linear::Q8(matrix) => {
-                let input = input.q8();
-                team.split_rows(out, rows, PANEL, |mut out| {
-                    let first = out.columns().start;
-                    (0..tokens).for_each(|t| q8::gemv(kernels, matrix, input, t, first, out.row(t)));
-                });
+                (0..tokens).for_each(|t| q8::gemv(kernels, matrix, input.q8(), t, first, out.row(t)));
             }
         }
     }

@@ -279,3 +279,6 @@ pub(super) fn softmax_weights<L: Lanes>(l: L, scores: &mut [f32]) -> f32 {
     }
     1.0 / l.sum(sum)
 }
+
+#[cfg(test)]
+mod tests;

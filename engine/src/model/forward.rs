@@ -163,12 +163,10 @@ impl Forward<'_> {
     }
 }
 
-/// Several linear layers of one input.
+/// Several linear layers of one input, in one fork and join.
 fn linears(team: &Team<'_>, kernels: Kernels, input: &mut Input, outputs: &mut [(&Linear, &mut [f32])]) {
     for (linear, _) in outputs.iter() {
         input.prepare(team, kernels, linear);
     }
-    for (linear, out) in outputs {
-        linear.forward(team, kernels, input, out);
-    }
+    Linear::forward_each(team, kernels, input, outputs);
 }

@@ -83,20 +83,39 @@ impl Team<'_> {
     /// # Panics
     /// If `unit` is 0 or `data` is not a whole number of rows, and with the panic of `f`.
     pub fn split_rows<T: Send>(&self, data: &mut [T], width: usize, unit: usize, f: impl Fn(Strip<'_, T>) + Sync) {
+        self.split_rows_each(&mut [(data, width)], unit, |_, strip| f(strip));
+    }
+
+    /// As [`Team::split_rows`] for several matrices (each with its width) in one fork and join: calls `f` with the
+    /// number of a matrix and the worker's strip of it, in the order of the matrices.
+    ///
+    /// # Panics
+    /// If `unit` is 0 or a matrix is not a whole number of rows, and with the panic of `f`.
+    pub fn split_rows_each<T: Send>(
+        &self,
+        matrices: &mut [(&mut [T], usize)],
+        unit: usize,
+        f: impl Fn(usize, Strip<'_, T>) + Sync,
+    ) {
         assert!(unit > 0, "unit must be positive");
-        if data.is_empty() {
+        let parts = |(data, width): &mut (&mut [T], usize)| {
+            let rows = if data.is_empty() { 0 } else { data.len() / (*width).max(1) };
+            assert!(data.len() == rows * *width, "{} elements in rows of {width}", data.len());
+            (Base(data.as_mut_ptr()), rows, *width)
+        };
+        let matrices: Vec<_> = matrices.iter_mut().map(parts).collect();
+        if matrices.iter().all(|(_, rows, _)| *rows == 0) {
             return;
         }
-        assert!(width > 0 && data.len().is_multiple_of(width), "{} elements in rows of {width}", data.len());
-        let rows = data.len() / width;
-        let (units, threads) = (width.div_ceil(unit), self.threads());
-        let base = Base(data.as_mut_ptr());
+        let threads = self.threads();
         self.run(&|worker| {
-            let units = part(units, threads, worker);
-            // The parts of different workers are disjoint and below `width`: what `Strip::row` relies on.
-            let columns = (units.start * unit).min(width)..(units.end * unit).min(width);
-            if !columns.is_empty() {
-                f(Strip { base: base.get(), rows, width, columns, data: PhantomData });
+            for (index, (base, rows, width)) in matrices.iter().enumerate() {
+                let units = part(width.div_ceil(unit), threads, worker);
+                // The parts of different workers are disjoint and below `width`: what `Strip::row` relies on.
+                let columns = (units.start * unit).min(*width)..(units.end * unit).min(*width);
+                if *rows > 0 && !columns.is_empty() {
+                    f(index, Strip { base: base.get(), rows: *rows, width: *width, columns, data: PhantomData });
+                }
             }
         });
     }
