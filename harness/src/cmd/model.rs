@@ -4,7 +4,7 @@ use crate::answer;
 use crate::cmd::talk::Talk;
 use crate::data::{self, Named};
 use crate::local;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use engine::formats::gguf::GgufFile;
 use serde_json::json;
 use std::path::PathBuf;
@@ -67,7 +67,7 @@ fn inspect(name: &str, data: Option<&std::path::Path>, as_json: bool) -> Result<
         Named::Spec(ModelSpec::Synthetic(shape), _) => json!({
             "model": name, "synthetic": shape, "linear_params": shape.linear_params(),
         }),
-        Named::Spec(_, None) => unreachable_file(name),
+        Named::Spec(_, None) => bail!("model `{name}` has no file"),
         Named::Spec(_, Some(path)) | Named::Path(path) => {
             let file = GgufFile::open(&path)?;
             let tensors: Vec<_> = file
@@ -86,8 +86,4 @@ fn inspect(name: &str, data: Option<&std::path::Path>, as_json: bool) -> Result<
         false => println!("{object:#}"),
     }
     Ok(0)
-}
-
-fn unreachable_file(name: &str) -> serde_json::Value {
-    json!({ "model": name, "path": null })
 }
