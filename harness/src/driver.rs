@@ -7,6 +7,7 @@ pub mod process;
 use crate::error::Error;
 use crate::local::PAIR_BOUND_PPB;
 use crate::plan::{self, Host, predict};
+use crate::probe::bandwidth;
 use crate::progress::Progress;
 use crate::protocol::{Answer, Mode, Reference, Request};
 use crate::store::{KeptAnswer, Store};
@@ -20,7 +21,7 @@ use suites::cell::KvCache;
 use suites::model::{EngineSpec, ModelSpec};
 use suites::record::{Check, Failure, Measurement, NotApplicable, Outcome, Record, SCHEMA};
 use suites::run::{Plan, PlannedCell, Step};
-use suites::{Catalogue, Cell, Suite};
+use suites::{Catalogue, Cell, Phase, Suite};
 
 /// Model, engine and KV-cache type: what a reference answer depends on.
 type Key = (String, String, KvCache);
@@ -43,6 +44,8 @@ pub struct Driver<'a> {
     pub run: String,
     /// Build profile of this program.
     pub profile: String,
+    /// Whether each request is kept in the run folder, so that its worker can be run by hand.
+    pub keep_requests: bool,
     /// No cell is begun that would end later than this after the start.
     pub budget: Option<Duration>,
     /// Reference answers, by what they depend on.
@@ -76,6 +79,7 @@ impl<'a> Driver<'a> {
             interrupt: Interrupt::default(),
             run: suite.name.clone(),
             profile: String::new(),
+            keep_requests: false,
             budget: None,
             answers: BTreeMap::new(),
             answering: Duration::ZERO,
@@ -179,8 +183,19 @@ impl<'a> Driver<'a> {
             }
         }
         let request = self.request(&cell.cell, model, engine, cell.predicted_bytes, Mode::Measure, references);
-        Ok(match process::run(&self.command, &request, self.suite.timeout, &self.interrupt)? {
-            Ended::Measured(measurement) => verified(measurement, &request.references),
+        if self.keep_requests {
+            store.request(&request)?;
+        }
+        // The machine's limit drifts: the share of it is taken of what it was just before, not an hour ago.
+        let limit = match cell.cell.workload.phase {
+            Phase::Decode => bandwidth::measure(cell.cell.threads as usize),
+            Phase::Prefill => None,
+        };
+        Ok(match process::run(&self.command, &request, self.timeout(cell.predicted_ns), &self.interrupt)? {
+            Ended::Measured(mut measurement) => {
+                measurement.interference.bandwidth_before = limit.map(|b| b.bytes_per_second);
+                verified(measurement, &request.references)
+            }
             Ended::Failed(failure) => Outcome::Failed(failure),
             Ended::Answered(_) => unasked(),
         })
@@ -207,10 +222,11 @@ impl<'a> Driver<'a> {
             return Ok(known.clone());
         }
         let cell = plan::reference_cell(model, engine, kv, self.host.cpus);
-        let bytes = model.predict_bytes(&cell, engine.format);
+        let bytes = model.predict_bytes(&cell, engine.format) + self.host.mapped_bytes(model);
         let request = self.request(&cell, model, engine, bytes, Mode::Answer, Vec::new());
         let begun = Instant::now();
-        let ended = process::run(&self.command, &request, self.suite.timeout, &self.interrupt)?;
+        let timeout = self.timeout(predict::reference_ns(model, self.host.cpus));
+        let ended = process::run(&self.command, &request, timeout, &self.interrupt)?;
         self.answering += begun.elapsed();
         let answer = match ended {
             Ended::Answered(answer) => {
@@ -227,6 +243,11 @@ impl<'a> Driver<'a> {
         };
         self.answers.insert(key, answer.clone());
         Ok(answer)
+    }
+
+    /// The suite's timeout, or what a large model needs even on a machine slower than predicted.
+    fn timeout(&self, predicted_ns: u64) -> Duration {
+        self.suite.timeout.max(Duration::from_nanos(predicted_ns.saturating_mul(3)))
     }
 
     fn request(

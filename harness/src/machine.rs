@@ -24,9 +24,9 @@ pub fn cpus() -> u32 {
     bandwidth::allowed_cpus().len() as u32
 }
 
-/// Memory that can be taken without swapping, in bytes; 0 means nothing is known to be free.
-pub fn available_bytes() -> u64 {
-    procfs::available_bytes().unwrap_or(0)
+/// Memory that can be taken without swapping, in bytes.
+pub fn available_bytes() -> Option<u64> {
+    procfs::available_bytes()
 }
 
 /// Thread counts in powers of two up to `cpus`, and `cpus` itself.
@@ -38,7 +38,7 @@ fn thread_counts(cpus: u32) -> Vec<u32> {
 pub fn describe(measure_bandwidth: bool) -> Machine {
     let cpus = cpus();
     let bandwidth: Vec<Bandwidth> = match measure_bandwidth {
-        true => thread_counts(cpus).into_iter().map(|n| bandwidth::measure(n as usize)).collect(),
+        true => thread_counts(cpus).into_iter().filter_map(|n| bandwidth::measure(n as usize)).collect(),
         false => Vec::new(),
     };
     let mut system = sysinfo::System::new().ok();
@@ -53,7 +53,7 @@ pub fn describe(measure_bandwidth: bool) -> Machine {
         cores: sysinfo::System::physical_core_count().ok().map(|n| n as u32),
         isa: crate::local::isas(),
         caches: caches(),
-        memory_bytes: system.as_ref().map_or(0, sysinfo::System::total_memory),
+        memory_bytes: system.as_ref().map(sysinfo::System::total_memory).filter(|&bytes| bytes > 0),
         available_bytes: available_bytes(),
         bandwidth,
         kernel: sysinfo::System::kernel_long_version().unwrap_or_else(|_| "unknown".to_owned()),

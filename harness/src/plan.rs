@@ -38,8 +38,8 @@ pub struct Filter {
 pub struct Host {
     /// CPUs the program may use.
     pub cpus: u32,
-    /// Memory that may be taken.
-    pub available_bytes: u64,
+    /// Memory that may be taken; `None` where the system does not tell, and then nothing is refused for its size.
+    pub available_bytes: Option<u64>,
     /// Instruction-set paths that run here.
     pub isas: Vec<String>,
     /// File models found, by model name: the path, or why the file can't be used.
@@ -56,9 +56,15 @@ impl Host {
         }
     }
 
+    /// Size of the model's file: it is mapped while its weights are packed, and mapped pages count as resident.
+    pub fn mapped_bytes(&self, model: &ModelSpec) -> u64 {
+        let path = self.path(model).ok().flatten();
+        path.and_then(|path| std::fs::metadata(path).ok()).map_or(0, |file| file.len())
+    }
+
     /// Whether a worker that needs `bytes` may be started.
     pub fn fits(&self, bytes: u64) -> bool {
-        bytes <= self.available_bytes / 100 * MEMORY_PERCENT
+        self.available_bytes.is_none_or(|available| bytes <= available / 100 * MEMORY_PERCENT)
     }
 }
 
@@ -110,7 +116,7 @@ pub fn resolve<'a>(suite: &'a Suite, catalogue: &'a Catalogue, cell: &Cell) -> R
 
 fn planned(suite: &Suite, catalogue: &Catalogue, host: &Host, cell: Cell, blocks: u32) -> Result<PlannedCell> {
     let (model, engine) = resolve(suite, catalogue, &cell)?;
-    let predicted_bytes = model.predict_bytes(&cell, engine.format);
+    let predicted_bytes = model.predict_bytes(&cell, engine.format) + host.mapped_bytes(model);
     Ok(PlannedCell {
         blocks,
         predicted_bytes,
@@ -139,17 +145,19 @@ fn not_applicable(host: &Host, cell: &Cell, model: &ModelSpec, format: WeightFor
         return Some(format!("a context of {context} tokens, the model allows {most}"));
     }
     let gigabytes = |bytes: u64| bytes as f64 / 1e9;
-    (!host.fits(bytes))
-        .then(|| format!("needs {:.1} GB, {:.1} GB available", gigabytes(bytes), gigabytes(host.available_bytes)))
+    let available = host.available_bytes.filter(|_| !host.fits(bytes))?;
+    Some(format!("needs {:.1} GB, {:.1} GB available", gigabytes(bytes), gigabytes(available)))
 }
 
-/// Seeded random blocks: block `b` holds every cell that has more than `b` blocks once, shuffled anew.
+/// Seeded random blocks: each holds a cell once, shuffled anew. Cells with fewer blocks than others run in the last ones:
+/// they are the long ones, and a budget that runs out, or Ctrl-C, then costs fewer replicates of the others.
 fn order(cells: &[PlannedCell], seed: u64) -> Vec<Step> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut steps = Vec::new();
-    for block in 0..cells.iter().map(|c| c.blocks).max().unwrap_or(0) {
+    let blocks = cells.iter().map(|c| c.blocks).max().unwrap_or(0);
+    for block in 0..blocks {
         let start = steps.len();
-        let runs = |c: &PlannedCell| c.na.is_none() && c.blocks > block;
+        let runs = |c: &PlannedCell| c.na.is_none() && block + c.blocks >= blocks;
         steps.extend((0..cells.len()).filter(|&i| runs(&cells[i])).map(|i| Step { block, cell: i as u32 }));
         steps[start..].shuffle(&mut rng);
     }

@@ -1,7 +1,7 @@
 //! The run folder: `run.json`, `plan.json`, `records.jsonl`, `answers.jsonl`.
 
 use crate::error::Error;
-use crate::protocol::Answer;
+use crate::protocol::{Answer, Request};
 use anyhow::{Context as _, Result, bail};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -109,6 +109,16 @@ impl Store {
     /// Writing fails.
     pub fn record(&mut self, record: &Record) -> Result<()> {
         append(&mut self.records, record).with_context(|| self.folder.join("records.jsonl").display().to_string())
+    }
+
+    /// Keeps the request of a cell in `requests.jsonl`: a line of it on the stdin of `harness worker` repeats the cell.
+    ///
+    /// # Errors
+    /// Writing fails.
+    pub fn request(&mut self, request: &Request) -> Result<()> {
+        let path = self.folder.join("requests.jsonl");
+        let open = OpenOptions::new().create(true).append(true).open(&path).map_err(Into::into);
+        open.and_then(|mut file| append(&mut file, request)).with_context(|| path.display().to_string())
     }
 
     /// Keeps a reference answer for a resumed run.

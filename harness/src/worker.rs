@@ -33,6 +33,7 @@ fn at(stage: &'static str) -> impl Fn(anyhow::Error) -> Failed {
 /// # Errors
 /// Only if stdin or stdout fail.
 pub fn main() -> Result<u8> {
+    end_with_the_driver();
     emit(&Event::Started { pid: std::process::id(), profile: machine::build().profile })?;
     let mut text = String::new();
     std::io::stdin().take(MAX_REQUEST).read_to_string(&mut text).context("reading the request")?;
@@ -43,6 +44,15 @@ pub fn main() -> Result<u8> {
             emit(&Event::Failed { stage: stage.to_owned(), message: format!("{error:#}"), check })?;
             Ok(1)
         }
+    }
+}
+
+/// Has the system kill this process when the driver is gone, however it went (SIGKILL, out of memory): a worker that
+/// outlived it would spoil the next run's figures.
+fn end_with_the_driver() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)) {
+        eprintln!("this worker may outlive its driver: {error}");
     }
 }
 
@@ -181,6 +191,7 @@ impl Bench<'_, '_> {
                 steal_ns: since(procfs::steal_ns(), steal),
                 involuntary_switches: since(procfs::involuntary_switches(), switches),
                 load_milli,
+                bandwidth_before: None,
             },
         })
     }

@@ -221,3 +221,48 @@ fn machine_output_parses() {
     let list: serde_json::Value = serde_json::from_slice(&list.stdout).unwrap();
     assert!(["suites", "models", "engines"].iter().all(|key| list[key].as_array().is_some_and(|a| !a.is_empty())));
 }
+
+/// Process ids whose parent is `parent`.
+#[cfg(target_os = "linux")]
+fn children(parent: u32) -> Vec<String> {
+    let stat = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let of = |pid: &String| {
+        let stat = stat(pid);
+        let mut after_name = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+        let (state, found) = (after_name.next(), after_name.next());
+        state != Some("Z") && found == Some(parent.to_string().as_str())
+    };
+    let names = std::fs::read_dir("/proc").unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.bytes().all(|b| b.is_ascii_digit())).filter(of).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_worker_does_not_outlive_a_killed_driver() {
+    let bench = Bench::new("ok");
+    let long = SUITE.replace("tiny-260k", "125m").replace("1ms", "120s").replace("3s", "200s");
+    std::fs::write(bench.path("own.toml"), long).unwrap();
+    let mut driver = bench.command(&["suite", "./own.toml", "--out", "out"]);
+    let mut driver = driver.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let wait = std::time::Duration::from_millis(20);
+    let workers = std::iter::repeat_with(|| {
+        std::thread::sleep(wait);
+        children(driver.id())
+    })
+    .take(1500)
+    .find(|workers| !workers.is_empty())
+    .expect("a worker is started");
+    // Long enough for the worker to be past its first instructions.
+    std::thread::sleep(wait * 10);
+    driver.kill().unwrap();
+    driver.wait().unwrap();
+    let gone = |pid: &String| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.map_or(true, |stat| stat.contains(") Z "))
+    };
+    let ended = (0..250).any(|_| {
+        std::thread::sleep(wait);
+        workers.iter().all(gone)
+    });
+    assert!(ended, "worker {workers:?} runs on without its driver");
+}

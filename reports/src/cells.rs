@@ -233,10 +233,11 @@ fn metrics(cell: &Cell, processes: &[&Measurement], bandwidth: &[Bandwidth], boo
     c.add("kv_bytes", "bytes", Kind::Measured, "", |m| Some(m.footprint.kv_bytes as f64));
     c.add("read_per_token_bytes", "bytes", Kind::Derived, "", |m| Some(m.footprint.read_per_token_bytes as f64));
     if cell.workload.phase == Phase::Decode {
-        let measured = bandwidth.iter().find(|b| b.threads == cell.threads && b.bytes_per_second > 0);
+        let at_start = bandwidth.iter().find(|b| b.threads == cell.threads).map(|b| b.bytes_per_second);
+        let limit = |m: &Measurement| m.interference.bandwidth_before.or(at_start).filter(|&b| b > 0);
         let reason = format!("read bandwidth was not measured at {} threads", cell.threads);
         c.add("bandwidth_share", "ratio", Kind::Derived, &reason, |m| {
-            Some(tokens_per_second(m)? * m.footprint.read_per_token_bytes as f64 / measured?.bytes_per_second as f64)
+            Some(tokens_per_second(m)? * m.footprint.read_per_token_bytes as f64 / limit(m)? as f64)
         });
     }
     energy(&mut c);

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use suites::record::{Record, SCHEMA};
+use suites::record::{OLDEST_SCHEMA, Record, SCHEMA};
 use suites::run::{Plan, Run};
 
 /// A run as recorded.
@@ -64,12 +64,13 @@ fn parse<T: DeserializeOwned>(
     schema_of: impl Fn(&T) -> u32,
 ) -> Result<T, Error> {
     let wrong = |found: u64| Error::Schema { path: path.to_owned(), line, found, want: SCHEMA };
+    let known = |schema: u32| (OLDEST_SCHEMA..=SCHEMA).contains(&schema);
     match serde_json::from_slice::<T>(bytes) {
-        Ok(value) if schema_of(&value) == SCHEMA => Ok(value),
+        Ok(value) if known(schema_of(&value)) => Ok(value),
         Ok(value) => Err(wrong(u64::from(schema_of(&value)))),
         // Another version may well have other keys: then the version is what to report.
         Err(error) => match serde_json::from_slice::<Version>(bytes) {
-            Ok(version) if version.schema != u64::from(SCHEMA) => Err(wrong(version.schema)),
+            Ok(version) if !u32::try_from(version.schema).is_ok_and(known) => Err(wrong(version.schema)),
             _ => {
                 let line = line + error.line().saturating_sub(1);
                 Err(Error::Parse { path: path.to_owned(), line, message: error.to_string() })

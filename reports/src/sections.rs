@@ -18,8 +18,8 @@ pub(crate) const HOW_TO_READ: &str = "\
   processes the interval is the observed range or close to it. `[n=1]` has no interval: one process can't give one.
 - **Speed-up** is candidate over baseline, divided block by block, so that drift of the machine cancels; the interval
   is bootstrapped over blocks.
-- **Share of bandwidth** is tokens/s × weight bytes read per token / read bandwidth measured on this machine with as
-  many threads. The KV cache is not counted in those bytes. Near 100 % the memory is the limit; over 100 % means that
+- **Share of bandwidth** is tokens/s × weight bytes read per token / read bandwidth measured with as many threads
+  just before the process was started (at the start of the run in records of schema 1). The KV cache is not counted in those bytes. Near 100 % the memory is the limit; over 100 % means that
   part of the weights stays in cache.
 - **N/A** was not attempted, **FAILED** was and did not hold; the footnotes say why. A cell with one wrong answer is
   failed, however fast.
@@ -63,6 +63,7 @@ pub(crate) fn header(data: &RunData, analysis: &Analysis) -> String {
         .collect();
     let caches: Vec<String> =
         machine.caches.iter().map(|(name, size)| format!("{name} {}", bytes(*size as f64))).collect();
+    let size = |b: Option<u64>| b.map_or_else(unknown, |b| bytes(b as f64));
     let milli = |value: f64, unit: &str| format!("{}{unit}", short(value / 1000.0));
     let list = |items: Vec<String>| if items.is_empty() { "unknown".to_owned() } else { items.join(", ") };
     let facts: Vec<(&str, String)> = vec![
@@ -70,10 +71,7 @@ pub(crate) fn header(data: &RunData, analysis: &Analysis) -> String {
         ("CPUs / cores", format!("{} / {}", machine.cpus, machine.cores.map_or_else(unknown, |c| c.to_string()))),
         ("instruction sets", list(machine.isa.clone())),
         ("caches", list(caches)),
-        (
-            "memory",
-            format!("{}, {} available", bytes(machine.memory_bytes as f64), bytes(machine.available_bytes as f64)),
-        ),
+        ("memory", format!("{}, {} available", size(machine.memory_bytes), size(machine.available_bytes))),
         ("read bandwidth", if bandwidth.is_empty() { "not measured".to_owned() } else { bandwidth.join(", ") }),
         ("kernel", machine.kernel.clone()),
         ("virtualisation", machine.virtualisation.clone().unwrap_or_else(|| "none seen".to_owned())),

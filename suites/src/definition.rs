@@ -108,7 +108,7 @@ pub struct Suite {
     pub seed: u64,
     /// Time after which no new cell is begun, unless the command line says otherwise.
     pub budget: Option<Duration>,
-    /// Time after which a worker is killed.
+    /// Time after which a worker is killed, or thrice what was predicted for it, whichever is longer.
     pub timeout: Duration,
     /// A window is repeated inside the process until this much time is measured.
     pub min_window: Duration,

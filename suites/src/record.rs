@@ -7,8 +7,10 @@ use crate::cell::Cell;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Version of [`Record`], [`crate::run::Run`] and [`crate::run::Plan`]; readers refuse any other.
-pub const SCHEMA: u32 = 1;
+/// Version of [`Record`], [`crate::run::Run`] and [`crate::run::Plan`] as written.
+pub const SCHEMA: u32 = 2;
+/// Oldest version that readers take: what later ones added is optional in it. Any other is refused.
+pub const OLDEST_SCHEMA: u32 = 1;
 
 /// One execution of one cell, in one worker process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -251,6 +253,10 @@ pub struct Interference {
     pub involuntary_switches: Option<u64>,
     /// Load average over one minute at the start, in thousandths.
     pub load_milli: Option<u64>,
+    /// DRAM read bandwidth in bytes per second with as many threads, measured just before the worker was started.
+    /// `None` for prefill, which it does not limit, and in records of schema 1.
+    #[serde(default)]
+    pub bandwidth_before: Option<u64>,
 }
 
 impl Record {

@@ -81,10 +81,10 @@ pub struct Machine {
     /// Cache sizes as the CPU reports them, `L1d`, `L2`, `L3`, in bytes (of one instance).
     pub caches: Vec<(String, u64)>,
     /// Installed memory in bytes.
-    pub memory_bytes: u64,
+    pub memory_bytes: Option<u64>,
     /// Memory available at the start in bytes, cgroup limits considered.
-    pub available_bytes: u64,
-    /// Measured DRAM read bandwidth.
+    pub available_bytes: Option<u64>,
+    /// DRAM read bandwidth measured at the start; a thread count that could not be measured is left out.
     pub bandwidth: Vec<Bandwidth>,
     /// Operating system and kernel.
     pub kernel: String,

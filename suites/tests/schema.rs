@@ -70,7 +70,12 @@ fn measurement() -> Measurement {
                 pass: true,
             }],
         },
-        interference: Interference { steal_ns: None, involuntary_switches: Some(0), load_milli: Some(10) },
+        interference: Interference {
+            steal_ns: None,
+            involuntary_switches: Some(0),
+            load_milli: Some(10),
+            bandwidth_before: None,
+        },
     }
 }
 

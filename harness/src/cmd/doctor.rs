@@ -41,11 +41,8 @@ pub fn run(args: &Args) -> Result<u8> {
     let caches: Vec<String> = machine.caches.iter().map(|(n, b)| format!("{n} {} KiB", b / 1024)).collect();
     println!("caches       {}", if caches.is_empty() { unknown() } else { caches.join(", ") });
     let gigabytes = |bytes: u64| bytes as f64 / 1e9;
-    println!(
-        "memory       {:.1} GB, {:.1} GB available",
-        gigabytes(machine.memory_bytes),
-        gigabytes(machine.available_bytes)
-    );
+    let size = |bytes: Option<u64>| bytes.map_or_else(unknown, |b| format!("{:.1} GB", gigabytes(b)));
+    println!("memory       {}, {} available", size(machine.memory_bytes), size(machine.available_bytes));
     for b in &machine.bandwidth {
         println!(
             "DRAM read    {:.1} GB/s at {} thread(s), measured just now",

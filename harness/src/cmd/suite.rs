@@ -42,6 +42,9 @@ pub struct Args {
     /// Look for energy counters below this folder instead of /sys
     #[arg(long)]
     sysfs_root: Option<PathBuf>,
+    /// Keep each cell's request in requests.jsonl: a line of it on the stdin of `harness worker` repeats that cell
+    #[arg(long)]
+    keep_requests: bool,
     /// Program that runs a cell, instead of this one (for tests)
     #[arg(long, hide = true)]
     worker: Option<PathBuf>,
@@ -98,6 +101,7 @@ pub fn run(args: &Args) -> Result<u8> {
     driver.sysfs_root.clone_from(&args.sysfs_root);
     driver.run.clone_from(&prepared.run.name);
     driver.profile.clone_from(&prepared.run.build.profile);
+    driver.keep_requests = args.keep_requests;
     driver.budget = args.budget.or(suite.budget);
     driver.interrupt.install()?;
     execute(&mut driver, prepared)

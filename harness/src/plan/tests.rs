@@ -3,7 +3,7 @@ use super::*;
 fn host() -> Host {
     Host {
         cpus: 2,
-        available_bytes: 22_900_000_000,
+        available_bytes: Some(22_900_000_000),
         isas: vec!["scalar".into(), "avx2".into()],
         files: BTreeMap::new(),
     }

@@ -15,8 +15,8 @@ struct Zone {
     domain: String,
     /// Counts towards the total: a package, never its children, never psys beside packages.
     counted: bool,
-    /// The counter wraps after this value.
-    range_uj: u64,
+    /// The counter wraps after this value; `None` where it can't be read.
+    range_uj: Option<u64>,
     key: Key,
 }
 
@@ -91,11 +91,10 @@ impl EnergyMeter {
 }
 
 /// Microjoules from `before` to `after` on a counter that wraps at `range`; `None` if it fell and the range is unknown.
-fn difference(before: u64, after: u64, range: u64) -> Option<u64> {
+fn difference(before: u64, after: u64, range: Option<u64>) -> Option<u64> {
     match after.checked_sub(before) {
         Some(difference) => Some(difference),
-        None if range >= before => Some(range - before + after),
-        None => None,
+        None => Some(range?.checked_sub(before)? + after),
     }
 }
 
@@ -111,12 +110,12 @@ impl Source {
             let readable = |error: powercap::ReadError| unreadable(&folder.join("energy_uj"), &error);
             socket.energy().map_err(readable)?;
             let package = name.starts_with("package");
-            let range_uj = socket.max_energy_range().unwrap_or(0);
+            let range_uj = socket.max_energy_range().ok();
             zones.push(Zone { domain: name.clone(), counted: package, range_uj, key: Key::Socket(id) });
             for (&sub, domain) in &socket.domains {
                 let sub_name = domain.name().map_err(|e| format!("{}: {e:?}", folder.display()))?;
                 domain.energy().map_err(readable)?;
-                let range_uj = domain.max_energy_range().unwrap_or(0);
+                let range_uj = domain.max_energy_range().ok();
                 let domain = format!("{name}/{}", sub_name.trim());
                 zones.push(Zone { domain, counted: false, range_uj, key: Key::Domain(id, sub) });
             }
@@ -202,9 +201,9 @@ mod tests {
 
     #[test]
     fn a_wrap_is_undone_at_the_zones_own_range() {
-        assert_eq!(difference(9_000, 500, 10_000), Some(1_500));
-        assert_eq!(difference(9_000, 500, 0), None);
-        assert_eq!(difference(5, 5, 0), Some(0));
+        assert_eq!(difference(9_000, 500, Some(10_000)), Some(1_500));
+        assert_eq!(difference(9_000, 500, None), None);
+        assert_eq!(difference(5, 5, None), Some(0));
     }
 
     #[test]
