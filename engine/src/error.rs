@@ -96,6 +96,9 @@ pub enum Error {
         /// The shape found.
         found: String,
     },
+    /// Logits that no token can be chosen from.
+    #[error("the model's logits are not finite: its weights overflow f32, or its norms divide by 0")]
+    NotFinite,
     /// A prompt without tokens.
     #[error("the prompt is empty: expected at least one token")]
     EmptyPrompt,

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 pub use sampler::{Sampler, Sampling, greedy};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Session;
 
 /// Why generation ended.
@@ -37,7 +37,7 @@ pub struct Generation {
 /// Appends `prompt` to the session and generates up to `max_tokens` tokens, calling `on_token` with each.
 ///
 /// # Errors
-/// Those of [`Session::prefill`], and sampling parameters out of range.
+/// Those of [`Session::prefill`], sampling parameters out of range, and [`Error::NotFinite`].
 pub fn generate(
     session: &mut Session<'_>,
     prompt: &[u32],
@@ -48,7 +48,7 @@ pub fn generate(
 ) -> Result<Generation> {
     let mut sampler = Sampler::new(sampling)?;
     let start = Instant::now();
-    let mut token = sampler.sample(session.prefill(prompt)?);
+    let mut token = choose(&mut sampler, session.prefill(prompt)?)?;
     let ttft_ns = nanoseconds(start);
     let (mut tokens, mut decode_ns) = (Vec::new(), Vec::new());
     let stop = loop {
@@ -67,10 +67,15 @@ pub fn generate(
             break StopReason::ContextFull;
         }
         let start = Instant::now();
-        token = sampler.sample(session.decode(token)?);
+        token = choose(&mut sampler, session.decode(token)?)?;
         decode_ns.push(nanoseconds(start));
     };
     Ok(Generation { tokens, stop, ttft_ns, decode_ns })
+}
+
+/// A token of `logits`, if they are numbers.
+fn choose(sampler: &mut Sampler, logits: &[f32]) -> Result<u32> {
+    if logits.iter().all(|logit| logit.is_finite()) { Ok(sampler.sample(logits)) } else { Err(Error::NotFinite) }
 }
 
 /// Nanoseconds since `start`; a u64 holds 584 years of them.

@@ -233,7 +233,7 @@ fn shapes_are_held_against_the_metadata() {
 
 #[test]
 fn metadata_that_makes_no_model_is_named() {
-    let cases: [(&str, Option<Meta>, &[&str]); 16] = [
+    let cases: [(&str, Option<Meta>, &[&str]); 18] = [
         ("general.architecture", Some("mamba".into()), &["llama", "mamba"]),
         ("general.architecture", Some(Meta::U32(1)), &["string"]),
         ("llama.embedding_length", None, &["missing"]),
@@ -246,6 +246,8 @@ fn metadata_that_makes_no_model_is_named() {
         ("llama.rope.dimension_count", Some(Meta::U32(2)), &["length of a head", "found 2"]),
         ("llama.rope.freq_base", Some(Meta::F32(f32::NAN)), &["NaN"]),
         ("llama.rope.scaling.type", Some("yarn".into()), &["none", "yarn"]),
+        ("llama.rope.scaling.factor", Some(Meta::F32(4.0)), &["not scaled", "found 4"]),
+        ("llama.rope.scale_linear", Some(Meta::F32(2.0)), &["not scaled", "found 2"]),
         ("llama.expert_count", Some(Meta::U32(8)), &["found 8"]),
         ("llama.attention.layer_norm_rms_epsilon", Some(Meta::F32(-1.0)), &["found -1"]),
         ("llama.context_length", Some(Meta::U32(0)), &["found 0"]),

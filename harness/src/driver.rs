@@ -188,7 +188,7 @@ impl<'a> Driver<'a> {
         }
         // The machine's limit drifts: the share of it is taken of what it was just before, not an hour ago.
         let limit = match cell.cell.workload.phase {
-            Phase::Decode => bandwidth::measure(cell.cell.threads as usize),
+            Phase::Decode => bandwidth::measure(cell.cell.threads as usize, bandwidth::QUICK),
             Phase::Prefill => None,
         };
         Ok(match process::run(&self.command, &request, self.timeout(cell.predicted_ns), &self.interrupt)? {

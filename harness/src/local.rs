@@ -1,5 +1,7 @@
 //! Opens the project's own engine. The only module that names `engine`, besides the commands that talk to a model.
 
+use crate::error::Error;
+use crate::machine;
 use anyhow::{Context as _, Result, bail};
 use engine::formats::gguf::GgufFile;
 use engine::model::{self, Architecture, Config, Format, KvType, Model, RopeStyle, Session, SessionOptions};
@@ -24,7 +26,11 @@ pub fn exit_code(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         | engine::Error::IsaUnavailable { .. }
         | engine::Error::Token { .. }
         | engine::Error::EmptyPrompt
-        | engine::Error::ContextFull { .. } => 64,
+        | engine::Error::ContextFull { .. }
+        // A file's own configuration is told by its key, as a format error: this one was asked for.
+        | engine::Error::Config { .. }
+        | engine::Error::Threads { .. }
+        | engine::Error::Size { what: "context (positions)", .. } => 64,
         _ => 65,
     })
 }
@@ -113,7 +119,10 @@ pub fn open(
     let kernels = kernels(isa)?;
     let pool = Pool::new(threads as usize, true)?;
     let model = match (spec, path) {
-        (ModelSpec::Synthetic(shape), _) => synthetic::build(&self::spec(shape), format(weights))?,
+        (ModelSpec::Synthetic(shape), _) => {
+            room(&format!("model `{}`", shape.name), spec.weight_bytes(weights))?;
+            synthetic::build(&self::spec(shape), format(weights))?
+        }
         (ModelSpec::File(_), Some(path)) => load(path, weights)?,
         (ModelSpec::File(file), None) => bail!("model `{}`: no file given; {}", file.name, file.fetch),
     };
@@ -125,8 +134,29 @@ pub fn open(
 /// # Errors
 /// Whatever is wrong with the file, naming it.
 pub fn load(path: &Path, weights: WeightFormat) -> Result<Model> {
-    let file = GgufFile::open(path)?;
-    model::load_gguf(&file, format(weights)).with_context(|| format!("loading {}", path.display()))
+    load_file(&GgufFile::open(path)?, weights)
+}
+
+/// Loads an open GGUF file, if its weights fit this machine's memory.
+///
+/// # Errors
+/// Whatever is wrong with the file, naming it.
+pub fn load_file(file: &GgufFile, weights: WeightFormat) -> Result<Model> {
+    let path = file.path().display();
+    let matrices = file.tensors().iter().filter(|t| t.dims().len() > 1);
+    let packed = matrices.map(|t| (t.rows().next_multiple_of(16) as u64).saturating_mul(2 * t.cols() as u64));
+    room(&path.to_string(), packed.fold(0, u64::saturating_add))?;
+    model::load_gguf(file, format(weights)).with_context(|| format!("loading {path}"))
+}
+
+/// Refuses what would drive the machine out of memory, where the system tells how much there is.
+fn room(what: &str, bytes: u64) -> Result<()> {
+    let Some(available) = machine::available_bytes().filter(|&available| bytes > available / 100 * 90) else {
+        return Ok(());
+    };
+    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+    let needs = format!("needs {:.1} GB, {:.1} GB available", gigabytes(bytes), gigabytes(available));
+    bail!(Error::Usage(format!("{what}: {needs}")))
 }
 
 impl Opened {
@@ -135,6 +165,10 @@ impl Opened {
     /// # Errors
     /// A context longer than the model allows.
     pub fn session(&self, context: usize, kv: KvType) -> Result<Session<'_>> {
+        let bytes = Session::predict_bytes(&self.model, self.pool.threads(), context, kv);
+        if context <= self.model.config().context {
+            room(&format!("a context of {context} tokens"), bytes)?;
+        }
         let options = SessionOptions { context, kv, max_batch: suites::model::MAX_BATCH as usize };
         Ok(Session::new(&self.model, &self.pool, self.kernels, options)?)
     }

@@ -1,8 +1,10 @@
 //! Provenance: the machine a run is made on and how the program was built.
 
 use crate::probe::{bandwidth, energy::EnergyMeter, procfs};
+use std::collections::BTreeSet;
 use std::fs;
-use suites::run::{Bandwidth, Build, Machine};
+use std::path::Path;
+use suites::run::{Bandwidth, Build, Machine, Topology};
 
 /// How this program was built.
 pub fn build() -> Build {
@@ -38,7 +40,10 @@ fn thread_counts(cpus: u32) -> Vec<u32> {
 pub fn describe(measure_bandwidth: bool) -> Machine {
     let cpus = cpus();
     let bandwidth: Vec<Bandwidth> = match measure_bandwidth {
-        true => thread_counts(cpus).into_iter().filter_map(|n| bandwidth::measure(n as usize)).collect(),
+        true => thread_counts(cpus)
+            .into_iter()
+            .filter_map(|n| bandwidth::measure(n as usize, bandwidth::THOROUGH))
+            .collect(),
         false => Vec::new(),
     };
     let mut system = sysinfo::System::new().ok();
@@ -51,6 +56,7 @@ pub fn describe(measure_bandwidth: bool) -> Machine {
         cpu: brand.filter(|b| !b.is_empty()).unwrap_or_else(|| "unknown".to_owned()),
         cpus,
         cores: sysinfo::System::physical_core_count().ok().map(|n| n as u32),
+        topology: Some(topology(Path::new("/sys/devices/system"))),
         isa: crate::local::isas(),
         caches: caches(),
         memory_bytes: system.as_ref().map(sysinfo::System::total_memory).filter(|&bytes| bytes > 0),
@@ -94,6 +100,32 @@ fn read(path: &str) -> Option<String> {
     fs::read_to_string(path).ok().map(|t| t.trim().to_owned()).filter(|t| !t.is_empty())
 }
 
+/// Sockets, NUMA nodes and threads a core, from `cpu/cpu*/topology` and `node/node*` below `root`.
+fn topology(root: &Path) -> Topology {
+    let numbered = |folder: &str, prefix: &str| {
+        let entries = fs::read_dir(root.join(folder)).into_iter().flatten().flatten();
+        let is_one = |name: &String| {
+            name.strip_prefix(prefix).is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        };
+        entries.filter_map(|e| e.file_name().into_string().ok()).filter(is_one).collect::<Vec<_>>()
+    };
+    let cpus = numbered("cpu", "cpu");
+    let of = |cpu: &String, file: &str| {
+        let text = fs::read_to_string(root.join("cpu").join(cpu).join("topology").join(file)).ok()?;
+        Some(text.trim().to_owned()).filter(|t| !t.is_empty())
+    };
+    let count = |found: usize| u32::try_from(found).ok().filter(|&n| n > 0);
+    let sockets: BTreeSet<String> = cpus.iter().filter_map(|cpu| of(cpu, "physical_package_id")).collect();
+    // A mask in hexadecimal words: its bits are the threads of one core.
+    let siblings = cpus.first().and_then(|cpu| of(cpu, "thread_siblings"));
+    let bits = siblings.map(|mask| mask.chars().filter_map(|c| c.to_digit(16)).map(u32::count_ones).sum::<u32>());
+    Topology {
+        sockets: count(sockets.len()),
+        numa_nodes: count(numbered("node", "node").len()),
+        threads_per_core: bits.filter(|&n| n > 0),
+    }
+}
+
 fn turbo() -> Option<bool> {
     let boost = read("/sys/devices/system/cpu/cpufreq/boost").map(|t| t == "1");
     boost.or_else(|| read("/sys/devices/system/cpu/intel_pstate/no_turbo").map(|t| t == "0"))
@@ -133,4 +165,27 @@ fn temperature() -> Option<i64> {
         .filter_map(sysinfo::Component::temperature)
         .fold(None, |a: Option<f32>, t| Some(a.map_or(t, |a| a.max(t))));
     hottest.filter(|t| t.is_finite()).map(|t| (f64::from(t) * 1000.0).round() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topology_is_counted_or_unknown() {
+        let root = tempfile::tempdir().unwrap();
+        let none = Topology { sockets: None, numa_nodes: None, threads_per_core: None };
+        assert_eq!(topology(root.path()), none);
+        for cpu in 0..8 {
+            let folder = root.path().join(format!("cpu/cpu{cpu}/topology"));
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("physical_package_id"), format!("{}\n", cpu / 4)).unwrap();
+            fs::write(folder.join("thread_siblings"), format!("00000000,000000{:02x}\n", 3 << (cpu / 2 * 2))).unwrap();
+        }
+        for other in ["cpu/cpufreq", "cpu/cpuidle", "node/node0", "node/node1", "node/power"] {
+            fs::create_dir_all(root.path().join(other)).unwrap();
+        }
+        let found = Topology { sockets: Some(2), numa_nodes: Some(2), threads_per_core: Some(2) };
+        assert_eq!(topology(root.path()), found);
+    }
 }

@@ -29,7 +29,7 @@ pub struct Filter {
     pub threads: Option<Vec<u32>>,
     /// Most blocks of any cell.
     pub blocks: Option<u32>,
-    /// Keep cells whose index leaves the remainder `.0` (from 0) divided by `.1`.
+    /// Keep the cells of every `.1`-th model, thread count and workload, from the `.0`-th (from 0) on; all their engines.
     pub shard: Option<(u32, u32)>,
 }
 
@@ -48,7 +48,7 @@ pub struct Host {
 
 impl Host {
     /// Where the file of `model` is, or why there is none to use. `Ok(None)` for a model that needs no file.
-    fn path(&self, model: &ModelSpec) -> Result<Option<PathBuf>, String> {
+    pub(crate) fn path(&self, model: &ModelSpec) -> Result<Option<PathBuf>, String> {
         let ModelSpec::File(file) = model else { return Ok(None) };
         match self.files.get(&file.name) {
             Some(found) => found.clone().map(Some),
@@ -77,11 +77,15 @@ pub fn make(suite: &Suite, catalogue: &Catalogue, filter: &Filter, host: &Host) 
     let present = |model: &ModelSpec| host.path(model).is_ok();
     let keep = |names: &Option<Vec<String>>, name: &String| names.as_ref().is_none_or(|n| n.contains(name));
     let mut cells = Vec::new();
-    for (index, (cell, blocks)) in suite.cells(host.cpus, present).into_iter().enumerate() {
+    let mut places = BTreeMap::new();
+    for (cell, blocks) in suite.cells(host.cpus, present) {
+        // Engines side by side stay together: their ratio is formed within a run.
+        let next = places.len() as u32;
+        let place = *places.entry(Cell { engine: String::new(), ..cell.clone() }).or_insert(next);
         let kept = keep(&filter.engines, &cell.engine)
             && keep(&filter.models, &cell.model)
             && filter.threads.as_ref().is_none_or(|t| t.contains(&cell.threads))
-            && filter.shard.is_none_or(|(i, n)| index as u32 % n == i);
+            && filter.shard.is_none_or(|(i, n)| place % n == i);
         if kept {
             cells.push(planned(suite, catalogue, host, cell, blocks.min(filter.blocks.unwrap_or(u32::MAX)))?);
         }
@@ -140,7 +144,8 @@ fn not_applicable(host: &Host, cell: &Cell, model: &ModelSpec, format: WeightFor
     if let Some(isa) = cell.isa.as_ref().filter(|isa| !host.isas.contains(isa)) {
         return Some(format!("no {isa} on this CPU (it has {})", host.isas.join(", ")));
     }
-    let context = cell.workload.context();
+    // A worker always opens room for its check of a batch.
+    let context = cell.workload.context().max(crate::answer::BATCH_TOKENS as u32);
     if let Some(most) = model.context().filter(|&most| context > most) {
         return Some(format!("a context of {context} tokens, the model allows {most}"));
     }
@@ -149,15 +154,14 @@ fn not_applicable(host: &Host, cell: &Cell, model: &ModelSpec, format: WeightFor
     Some(format!("needs {:.1} GB, {:.1} GB available", gigabytes(bytes), gigabytes(available)))
 }
 
-/// Seeded random blocks: each holds a cell once, shuffled anew. Cells with fewer blocks than others run in the last ones:
-/// they are the long ones, and a budget that runs out, or Ctrl-C, then costs fewer replicates of the others.
+/// Seeded random blocks: block `b` holds every cell that has more than `b` blocks once, shuffled anew. A budget that runs
+/// out, or Ctrl-C, then costs replicates before it costs cells.
 fn order(cells: &[PlannedCell], seed: u64) -> Vec<Step> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut steps = Vec::new();
-    let blocks = cells.iter().map(|c| c.blocks).max().unwrap_or(0);
-    for block in 0..blocks {
+    for block in 0..cells.iter().map(|c| c.blocks).max().unwrap_or(0) {
         let start = steps.len();
-        let runs = |c: &PlannedCell| c.na.is_none() && block + c.blocks >= blocks;
+        let runs = |c: &PlannedCell| c.na.is_none() && c.blocks > block;
         steps.extend((0..cells.len()).filter(|&i| runs(&cells[i])).map(|i| Step { block, cell: i as u32 }));
         steps[start..].shuffle(&mut rng);
     }

@@ -1,7 +1,7 @@
 //! Progress on stderr. It is drawn between cells only: nothing of this process runs while a worker measures.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 /// A bar on a terminal, lines elsewhere.
@@ -52,7 +52,9 @@ impl Progress {
         if self.terminal {
             self.bar.println(line);
         } else {
-            eprintln!("[{}/{}] {line}, {} left", self.position, self.predicted_ns.len(), short(self.left()));
+            let (position, steps, left) = (self.position, self.predicted_ns.len(), short(self.left()));
+            // Nobody reading is no reason to stop measuring.
+            let _ = writeln!(std::io::stderr(), "[{position}/{steps}] {line}, {left} left");
         }
         self.bar.set_position(self.position as u64);
     }

@@ -12,6 +12,9 @@ use suites::cell::KvCache;
 use suites::record::{Record, SCHEMA};
 use suites::run::{Plan, Run};
 
+/// The suite's text in a run folder.
+pub const SUITE_FILE: &str = "suite.toml";
+
 /// A reference answer as kept for `--resume`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,14 +58,15 @@ impl Store {
     /// # Errors
     /// It exists, or can't be made.
     pub fn create(out: &Path, name: &str) -> Result<Store> {
-        fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+        let unusable = |folder: &Path, error| Error::Usage(format!("--out: {}: {error}", folder.display()));
+        fs::create_dir_all(out).map_err(|error| unusable(out, error))?;
         let folder = out.join(name);
         if let Err(error) = fs::create_dir(&folder) {
             if error.kind() == std::io::ErrorKind::AlreadyExists {
                 let message = format!("{} exists: give another --name, or --resume it", folder.display());
                 bail!(Error::Usage(message));
             }
-            return Err(error).with_context(|| folder.display().to_string());
+            bail!(unusable(&folder, error));
         }
         Store::append_to(folder)
     }
@@ -101,6 +105,15 @@ impl Store {
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Keeps the suite that the run is made of, so that it can be gone on with.
+    ///
+    /// # Errors
+    /// Writing fails.
+    pub fn keep_suite(&self, text: &str) -> Result<()> {
+        let path = self.folder.join(SUITE_FILE);
+        fs::write(&path, text).with_context(|| path.display().to_string())
     }
 
     /// Appends a record and waits until it is on the disk.

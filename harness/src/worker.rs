@@ -28,12 +28,14 @@ fn at(stage: &'static str) -> impl Fn(anyhow::Error) -> Failed {
     move |error| Failed { stage, error, check: None }
 }
 
-/// Runs the request on stdin. The outcome, failures included, is told by events; the exit code is 1 after a failure.
+/// Runs the request on stdin; with `parent`, no longer than that process lives. The outcome, failures included, is told by events; the exit code is 1 after a failure.
 ///
 /// # Errors
 /// Only if stdin or stdout fail.
-pub fn main() -> Result<u8> {
-    end_with_the_driver();
+pub fn main(parent: Option<i32>) -> Result<u8> {
+    if let Some(parent) = parent {
+        end_with(parent)?;
+    }
     emit(&Event::Started { pid: std::process::id(), profile: machine::build().profile })?;
     let mut text = String::new();
     std::io::stdin().take(MAX_REQUEST).read_to_string(&mut text).context("reading the request")?;
@@ -49,11 +51,18 @@ pub fn main() -> Result<u8> {
 
 /// Has the system kill this process when the driver is gone, however it went (SIGKILL, out of memory): a worker that
 /// outlived it would spoil the next run's figures.
-fn end_with_the_driver() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)) {
-        eprintln!("this worker may outlive its driver: {error}");
-    }
+#[cfg(target_os = "linux")]
+fn end_with(parent: i32) -> Result<()> {
+    use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+    set_parent_process_death_signal(Some(Signal::KILL)).context("asking to end with the driver")?;
+    // It may have gone before the system was asked.
+    anyhow::ensure!(getppid().map(Pid::as_raw_pid) == Some(parent), "the driver {parent} is gone");
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn end_with(_parent: i32) -> Result<()> {
+    Ok(())
 }
 
 fn emit(event: &Event) -> Result<()> {

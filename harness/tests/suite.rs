@@ -8,7 +8,7 @@ const SUITE: &str = r#"name = "own"
 about = "a test"
 blocks = 2
 seed = 9
-timeout = "3s"
+timeout = "60s"
 min_window = "1ms"
 [[group]]
 models = ["tiny-260k"]
@@ -98,6 +98,9 @@ fn whatever_a_worker_does_is_a_failed_row() {
     ];
     for (kind, stage, part) in cases {
         let bench = Bench::new(kind);
+        if kind == "hang" {
+            std::fs::write(bench.path("own.toml"), SUITE.replace("60s", "3s")).unwrap();
+        }
         let output = bench.suite(&["--name", "run", "--blocks", "1"]);
         assert_eq!(output.status.code(), Some(1), "{kind}: {}", stderr(&output));
         let records = bench.records("run");
@@ -130,7 +133,6 @@ fn ctrl_c_keeps_what_is_done_and_resume_goes_on() {
     std::fs::write(bench.path("slow.sh"), script).unwrap();
     std::fs::set_permissions(bench.path("slow.sh"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     std::fs::write(bench.path("hang-at"), "5").unwrap();
-    std::fs::write(bench.path("own.toml"), SUITE.replace("3s", "50s")).unwrap();
     let arguments = ["suite", "./own.toml", "--worker", "./slow.sh", "--out", "out", "--name", "run"];
     let mut child = bench.command(&arguments).stdout(std::process::Stdio::null()).spawn().unwrap();
     let begun = std::time::Instant::now();
@@ -155,6 +157,19 @@ fn ctrl_c_keeps_what_is_done_and_resume_goes_on() {
     let mut orders: Vec<u32> = records.iter().map(|r| r.order).collect();
     orders.sort_unstable();
     assert_eq!(orders, [0, 1, 2, 3], "every step once");
+    // The run knows its own suite.
+    std::fs::remove_file(bench.path("own.toml")).unwrap();
+    let output = bench.harness(&["suite", "--resume", "run", "--out", "out", "--worker", "./worker.sh"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    // Another machine goes on with nothing.
+    let run = std::fs::read_to_string(bench.path("out/run/run.json")).unwrap();
+    let mut moved: serde_json::Value = serde_json::from_str(&run).unwrap();
+    moved["machine"]["cpu"] = "another".into();
+    std::fs::write(bench.path("out/run/run.json"), moved.to_string()).unwrap();
+    let output = bench.harness(&["suite", "--resume", "run", "--out", "out", "--worker", "./worker.sh"]);
+    assert_eq!(output.status.code(), Some(65), "{}", stderr(&output));
+    assert!(stderr(&output).contains("another machine"), "{}", stderr(&output));
+    std::fs::write(bench.path("out/run/run.json"), run).unwrap();
     // Another suite under the same run is refused.
     std::fs::write(bench.path("own.toml"), SUITE.replace("seed = 9", "seed = 8")).unwrap();
     let output = bench.suite(&["--resume", "run"]);
@@ -192,7 +207,7 @@ fn wrong_names_and_files_have_their_exit_codes() {
     let bench = Bench::new("ok");
     let bad = SUITE.replace("tiny-260k", "tiny-260");
     std::fs::write(bench.path("bad.toml"), bad).unwrap();
-    let cases: [(&[&str], i32, &str); 8] = [
+    let cases: [(&[&str], i32, &str); 18] = [
         (&["suite", "x86-quik"], 64, "did you mean `x86-quick`"),
         (&["suite", "x86-quick", "--engines", "ternry"], 64, "did you mean `ternary`"),
         (&["plan", "x86-quick", "--models", "125n"], 64, "did you mean `125m`"),
@@ -201,12 +216,49 @@ fn wrong_names_and_files_have_their_exit_codes() {
         (&["plan", "./bad.toml"], 65, "bad.toml:8"),
         (&["plan", "./nothing.toml"], 65, "nothing.toml"),
         (&["report", "nothing"], 65, "run.json"),
+        (&["suite", "smoke", "--out", "own.toml"], 64, "own.toml"),
+        (&["generate", "--model", "tiny-260k", "--tokens", "1", "--threads", "0"], 64, "1 to 4096"),
+        (&["generate", "--model", "tiny-260k", "--tokens", "1,x"], 64, "`x`"),
+        (&["generate", "--model", "tiny-260k"], 64, "--prompt or --tokens"),
+        (&["generate", "--model", "tiny-260k", "--prompt", "hi"], 64, "no tokenizer"),
+        (&["generate", "--model", "tiny-260k", "--tokens", "1", "--temperature=-1"], 64, "temperature"),
+        (&["generate", "--model", "tiny-260k", "--tokens", "1", "--context", "513"], 64, "512"),
+        (&["generate", "--model", "tiny-260k", "--tokens", "512"], 64, "vocabulary"),
+        (&["logits", "--model", "tiny-260k", "--tokens", ""], 64, "--tokens"),
+        (&["model", "synth", "--model", "100b", "--engine", "f16"], 64, "available"),
     ];
     for (arguments, code, part) in cases {
         let output = bench.harness(arguments);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
         assert!(stderr(&output).contains(part), "{arguments:?}: {}", stderr(&output));
         assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_shard_keeps_pairs_together() {
+    let bench = Bench::new("ok");
+    let cells = |shard: &str| -> Vec<suites::Cell> {
+        let plan = bench.harness(&["plan", "x86-quick", "--format", "json", "--shard", shard]);
+        let plan: suites::run::Plan = serde_json::from_slice(&plan.stdout).unwrap();
+        plan.cells.into_iter().map(|c| c.cell).collect()
+    };
+    let whole = cells("1/1");
+    let shards = [cells("1/3"), cells("2/3"), cells("3/3")];
+    assert_eq!(shards.iter().map(Vec::len).sum::<usize>(), whole.len());
+    for cell in shards.iter().flatten().filter(|c| c.engine == "ternary") {
+        let pair = suites::Cell { engine: "f16".to_owned(), ..cell.clone() };
+        assert!(shards.iter().any(|shard| shard.contains(cell) && shard.contains(&pair)), "{}", cell.id());
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_crash() {
+    let bench = Bench::new("ok");
+    for line in ["list --format json", "logits --model tiny-260k --tokens 1,2,3 --all"] {
+        let shell = format!("{} {line} | head -c 1; exit ${{PIPESTATUS[0]}}", env!("CARGO_BIN_EXE_harness"));
+        let output = Command::new("bash").args(["-c", &shell]).current_dir(bench.folder.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{line}: {}", stderr(&output));
     }
 }
 
@@ -240,7 +292,7 @@ fn children(parent: u32) -> Vec<String> {
 #[test]
 fn a_worker_does_not_outlive_a_killed_driver() {
     let bench = Bench::new("ok");
-    let long = SUITE.replace("tiny-260k", "125m").replace("1ms", "120s").replace("3s", "200s");
+    let long = SUITE.replace("tiny-260k", "125m").replace("60s", "200s").replace("1ms", "120s");
     std::fs::write(bench.path("own.toml"), long).unwrap();
     let mut driver = bench.command(&["suite", "./own.toml", "--out", "out"]);
     let mut driver = driver.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();

@@ -149,7 +149,12 @@ fn judge(planned: Option<&PlannedCell>, records: &[&Record]) -> (Status, Option<
         return (Status::Failed, Some(text));
     }
     match (measured, failures.first()) {
-        (1.., None) => (Status::Ok, None),
+        (1.., None) => {
+            let planned = planned.map_or(0, |p| p.blocks as usize);
+            let why = || na.unwrap_or_else(|| "the run ended before their turn".to_owned());
+            let missing = planned.checked_sub(measured).filter(|&missing| missing > 0);
+            (Status::Ok, missing.map(|missing| format!("{missing} of {planned} processes not run: {}", why())))
+        }
         (1.., Some(first)) => {
             (Status::Ok, Some(format!("{} of {} processes failed: {first}", failures.len(), failures.len() + measured)))
         }

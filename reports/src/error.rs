@@ -25,7 +25,7 @@ pub enum Error {
         message: String,
     },
     /// A file was written by another version of the schema.
-    #[error("{path}:{line}: schema version {found}, this program reads version {want}")]
+    #[error("{path}:{line}: schema version {found}, this program reads versions {oldest} to {want}")]
     Schema {
         /// The file.
         path: PathBuf,
@@ -34,6 +34,8 @@ pub enum Error {
         /// The version found.
         found: u64,
         /// The version read.
+        oldest: u32,
+        /// The newest version this program reads.
         want: u32,
     },
     /// A part of the report could not be written.

@@ -63,7 +63,7 @@ fn parse<T: DeserializeOwned>(
     line: usize,
     schema_of: impl Fn(&T) -> u32,
 ) -> Result<T, Error> {
-    let wrong = |found: u64| Error::Schema { path: path.to_owned(), line, found, want: SCHEMA };
+    let wrong = |found: u64| Error::Schema { path: path.to_owned(), line, found, oldest: OLDEST_SCHEMA, want: SCHEMA };
     let known = |schema: u32| (OLDEST_SCHEMA..=SCHEMA).contains(&schema);
     match serde_json::from_slice::<T>(bytes) {
         Ok(value) if known(schema_of(&value)) => Ok(value),

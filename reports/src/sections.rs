@@ -7,6 +7,7 @@ use crate::text::{bytes, code, escape, markdown_table, short};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use suites::record::{Check, Outcome};
+use suites::run::Topology;
 
 /// What every report ends with.
 pub(crate) const HOW_TO_READ: &str = "\
@@ -69,6 +70,7 @@ pub(crate) fn header(data: &RunData, analysis: &Analysis) -> String {
     let facts: Vec<(&str, String)> = vec![
         ("CPU", machine.cpu.clone()),
         ("CPUs / cores", format!("{} / {}", machine.cpus, machine.cores.map_or_else(unknown, |c| c.to_string()))),
+        ("topology", machine.topology.as_ref().map_or_else(unknown, topology)),
         ("instruction sets", list(machine.isa.clone())),
         ("caches", list(caches)),
         ("memory", format!("{}, {} available", size(machine.memory_bytes), size(machine.available_bytes))),
@@ -99,6 +101,16 @@ pub(crate) fn header(data: &RunData, analysis: &Analysis) -> String {
     let rows: Vec<Vec<String>> = facts.into_iter().map(|(name, value)| vec![name.to_owned(), escape(&value)]).collect();
     let _ = writeln!(out, "{}", markdown_table(&["machine and build".to_owned(), String::new()], &rows, 2));
     out
+}
+
+fn topology(topology: &Topology) -> String {
+    let parts = [
+        (topology.sockets, "sockets"),
+        (topology.numa_nodes, "NUMA nodes"),
+        (topology.threads_per_core, "threads a core"),
+    ];
+    let text = |(count, what): (Option<u32>, &str)| count.map_or(format!("{what} unknown"), |n| format!("{n} {what}"));
+    parts.map(text).join(", ")
 }
 
 /// What a reader must know first: the run's own warnings, what the build and the files show, without repeats.
@@ -201,7 +213,7 @@ pub(crate) fn missing(analysis: &Analysis) -> String {
     let mut out = "## Failures and cells without figures\n\n".to_owned();
     for (status, reason, ids) in &by_reason {
         let what = match status {
-            Status::Ok => "measured, with failed processes",
+            Status::Ok => "measured, not by every process",
             Status::Failed => "FAILED",
             Status::Na => "N/A",
         };

@@ -210,9 +210,9 @@ fn torn_and_foreign_files() {
     let error = reports::load(dir.path()).unwrap_err();
     assert!(matches!(error, Error::Parse { line: 2, .. }) && error.to_string().contains("records.jsonl:2:"), "{error}");
 
-    std::fs::write(&path, "{\"schema\":2,\"new\":true}\n").unwrap();
+    std::fs::write(&path, "{\"schema\":3,\"new\":true}\n").unwrap();
     let error = reports::load(dir.path()).unwrap_err();
-    assert!(matches!(error, Error::Schema { line: 1, found: 2, .. }), "{error}");
+    assert!(matches!(error, Error::Schema { line: 1, found: 3, .. }), "{error}");
 
     std::fs::remove_file(dir.path().join("run.json")).unwrap();
     assert!(reports::load(dir.path()).unwrap_err().to_string().contains("run.json"));

@@ -120,7 +120,7 @@ pub struct Suite {
     pub text: String,
 }
 
-/// Most blocks, groups' cells and so on that a suite may ask for.
+/// Most cells that a suite may ask for.
 const MAX_CELLS: usize = 100_000;
 
 impl Suite {
@@ -145,10 +145,22 @@ impl Suite {
         let mut groups = Vec::new();
         for group in wire.group {
             let limit = group.blocks.map_or(Ok(blocks), |b| range("group.blocks", b))?;
-            groups.push(context.group(group, limit.min(blocks))?);
+            if limit > blocks {
+                return Err(context.value("group.blocks", &format!("at most the suite's {blocks}"), limit));
+            }
+            groups.push(context.group(group, limit)?);
         }
         if groups.is_empty() {
             return Err(context.value("group", "at least one", "none"));
+        }
+        context.fits(&groups)?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if wire.name.is_empty() || wire.name.starts_with(['.', '-']) || !wire.name.chars().all(plain) {
+            return Err(context.value(
+                "name",
+                "letters, digits, `-`, `_` and `.`, as runs are named by it",
+                &wire.name,
+            ));
         }
         Ok(Suite {
             name: wire.name,
@@ -176,8 +188,11 @@ impl Suite {
         let mut cells = Vec::new();
         for group in &self.groups {
             let missing = |name: &String| self.model(name).is_some_and(|m| !present(m));
-            let stand_in = !group.fallback.is_empty() && group.models.iter().any(missing);
-            let models = if stand_in { &group.fallback } else { &group.models };
+            let mut models: Vec<&String> =
+                group.models.iter().filter(|name| group.fallback.is_empty() || !missing(name)).collect();
+            if models.len() < group.models.len() {
+                models.extend(&group.fallback);
+            }
             for model in models {
                 for &threads in &group.threads.on(cpus) {
                     for engine in &group.engines {
@@ -190,7 +205,7 @@ impl Suite {
                                 kv: group.kv,
                                 isa: group.isa.clone(),
                             };
-                            if seen.insert(cell.clone()) && cells.len() < MAX_CELLS {
+                            if seen.insert(cell.clone()) {
                                 cells.push((cell, group.blocks));
                             }
                         }
@@ -211,6 +226,21 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// Refuses more cells than any machine could run.
+    fn fits(&self, groups: &[Group]) -> Result<(), Error> {
+        let threads = |group: &Group| match &group.threads {
+            Threads::Counts(counts) => counts.len(),
+            Threads::PowersOfTwo => 14,
+        };
+        let models = |group: &Group| group.models.len() + group.fallback.len();
+        let cells = |group: &Group| threads(group) * models(group) * group.engines.len() * group.workloads.len();
+        let asked: usize = groups.iter().map(cells).sum();
+        if asked > MAX_CELLS {
+            return Err(self.value("group", &format!("at most {MAX_CELLS} cells in all"), asked));
+        }
+        Ok(())
+    }
+
     fn group(&self, wire: WireGroup, blocks: u32) -> Result<Group, Error> {
         let model_names = || self.models.iter().map(ModelSpec::name);
         let models = self.names("model", &wire.models, model_names)?;

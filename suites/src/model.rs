@@ -104,6 +104,9 @@ pub struct ModelFile {
     pub fetch: String,
     /// Size of the dequantised f16 weights in bytes, for planning.
     pub f16_bytes: u64,
+    /// Longest context the file allows, in tokens, for planning.
+    #[serde(default)]
+    pub context: Option<u32>,
     /// KV-cache elements (keys and values of all layers) per position, for planning.
     pub kv_per_position: u64,
     /// What it is and where it comes from.
@@ -239,7 +242,7 @@ impl ModelSpec {
     pub fn context(&self) -> Option<u32> {
         match self {
             ModelSpec::Synthetic(shape) => Some(shape.context),
-            ModelSpec::File(_) => None,
+            ModelSpec::File(file) => file.context,
         }
     }
 

@@ -76,6 +76,9 @@ pub struct Machine {
     pub cpus: u32,
     /// Physical cores.
     pub cores: Option<u32>,
+    /// Sockets, NUMA nodes and threads a core of the whole machine; `None` in runs of schema 1.
+    #[serde(default)]
+    pub topology: Option<Topology>,
     /// Instruction-set paths the engine can use here.
     pub isa: Vec<String>,
     /// Cache sizes as the CPU reports them, `L1d`, `L2`, `L3`, in bytes (of one instance).
@@ -102,13 +105,25 @@ pub struct Machine {
     pub energy: String,
 }
 
+/// How the machine's CPUs are grouped. `None` where the system does not tell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Topology {
+    /// CPU packages.
+    pub sockets: Option<u32>,
+    /// NUMA nodes.
+    pub numa_nodes: Option<u32>,
+    /// Hardware threads of one core.
+    pub threads_per_core: Option<u32>,
+}
+
 /// Read bandwidth at a thread count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Bandwidth {
     /// Threads reading, each pinned.
     pub threads: u32,
-    /// Bytes per second, the best of several passes.
+    /// Bytes per second: of several access patterns the best, of its passes the median.
     pub bytes_per_second: u64,
 }
 

@@ -46,6 +46,21 @@ fn a_missing_file_model_gives_way_to_the_fallback() {
     };
     assert!(names(true).contains(&"smollm2-135m".to_owned()));
     assert!(!names(false).contains(&"smollm2-135m".to_owned()) && names(false).contains(&"tiny-260k".to_owned()));
+    // The others of its group stay.
+    let text = GOOD.replace("[\"125m\"]", "[\"125m\", \"smollm2-135m\"]\nfallback = [\"tiny-260k\"]");
+    let suite = Suite::parse(&text, "my.toml", &catalogue()).unwrap();
+    let models: std::collections::BTreeSet<String> =
+        suite.cells(2, |m| matches!(m, ModelSpec::Synthetic(_))).into_iter().map(|(c, _)| c.model).collect();
+    assert_eq!(models.into_iter().collect::<Vec<_>>(), ["125m", "tiny-260k"]);
+}
+
+#[test]
+fn absurdly_many_cells_are_refused() {
+    let counts: Vec<String> = (1..=4096).map(|n| n.to_string()).collect();
+    let models = "[\"125m\", \"350m\", \"700m\", \"1b\", \"1.5b\", \"2.5b\", \"3.8b\"]";
+    let text = GOOD.replace("[1, 2]", &format!("[{}]", counts.join(", "))).replace("[\"125m\"]", models);
+    let message = Suite::parse(&text, "my.toml", &catalogue()).unwrap_err().to_string();
+    assert!(message.contains("at most 100000 cells") && message.contains("114688"), "{message}");
 }
 
 /// Linear parameter counts as derived in arXiv 2410.16144's appendix A.
@@ -96,6 +111,9 @@ fn wrong_names_get_the_line_and_the_nearest() {
         ("[1, 2]", "[0]", ["threads", "1 to 4096"]),
         ("[1, 2]", "\"all\"", ["threads", "powers-of-two"]),
         ("blocks = 2", "blocks = 0", ["blocks", "1 to 1000"]),
+        ("[1, 2]", "[1, 2]\nblocks = 3", ["group.blocks", "at most the suite's 2"]),
+        ("name = \"t\"", "name = \"../t\"", ["name", "../t"]),
+        ("name = \"t\"", "name = \"\"", ["name", "letters"]),
         ("[1, 2]", "[1, 2]\nisa = \"avx3\"", ["my.toml:12", "did you mean `avx2`"]),
     ];
     for (from, to, wanted) in cases {

@@ -1,6 +1,6 @@
 //! Model files: untrusted bytes in, checked metadata and tensors out.
 
-mod error;
+pub(crate) mod error;
 pub mod gguf;
 
 pub use error::FormatError;

@@ -21,7 +21,8 @@ pub(crate) const SCORE_UNIT: usize = 8 * LANES;
 
 /// A number type of the key/value cache.
 pub(crate) trait Element: Copy + Default + Send + Sync + 'static {
-    /// Nearest value of this type, ties to even.
+    /// Nearest finite value of this type, ties to even; NaN stays NaN. An infinite key would make every score of its head
+    /// useless.
     fn from_f32(x: f32) -> Self;
     /// Sixteen consecutive values, widened exactly.
     fn load<L: Lanes>(l: L, from: &[Self; LANES]) -> L::V;
@@ -30,7 +31,7 @@ pub(crate) trait Element: Copy + Default + Send + Sync + 'static {
 impl Element for f16 {
     #[inline(always)]
     fn from_f32(x: f32) -> f16 {
-        f16::from_f32(x)
+        f16::from_f32(x.clamp(-65504.0, 65504.0))
     }
     #[inline(always)]
     fn load<L: Lanes>(l: L, from: &[f16; LANES]) -> L::V {

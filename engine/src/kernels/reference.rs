@@ -24,7 +24,9 @@ fn to_int8(v: f32) -> i8 {
 /// See [`super::activations::quantise_token`].
 #[inline(always)]
 pub(crate) fn quantise_token(x: &[f32], out: &mut [i8]) -> TokenScale {
-    let s = 127.0 / absmax(x).max(1e-5);
+    let largest = absmax(x);
+    // Not `max`, which would drop a NaN: outputs of activations that are no numbers are none.
+    let s = 127.0 / if largest < 1e-5 { 1e-5 } else { largest };
     for (out, v) in out.iter_mut().zip(x) {
         *out = to_int8(v * s);
     }

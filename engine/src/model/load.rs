@@ -10,6 +10,7 @@ use half::f16;
 
 use super::{Activation, Architecture, Config, Format, Layer, Model, RopeStyle};
 use crate::error::{Error, Result};
+use crate::formats::error::shown;
 use crate::formats::gguf::{Shape, TensorInfo};
 use crate::formats::{FormatError, GgufFile};
 use crate::linear::Linear;
@@ -59,7 +60,7 @@ fn read_config(file: &GgufFile) -> Result<Config> {
     let arch = file.str(ARCHITECTURE)?;
     if arch != "llama" {
         let expected = format!("a known architecture ({KNOWN})");
-        return Err(file.wrong_key(ARCHITECTURE, expected, format!("{arch:?}")).into());
+        return Err(file.wrong_key(ARCHITECTURE, expected, shown(arch)).into());
     }
     let count = |key: &str| {
         let key = format!("llama.{key}");
@@ -156,7 +157,17 @@ fn refuse_unsupported(file: &GgufFile) -> Result<()> {
     const SCALING: &str = "llama.rope.scaling.type";
     match file.opt_str(SCALING)? {
         None | Some("none") => {}
-        Some(other) => return Err(file.wrong_key(SCALING, "none (RoPE is not scaled)", format!("{other:?}")).into()),
+        Some(other) => return Err(file.wrong_key(SCALING, "none (RoPE is not scaled)", shown(other)).into()),
+    }
+    // Without a type llama.cpp takes these for linear scaling.
+    if file.opt_str(SCALING)?.is_none() {
+        for key in ["llama.rope.scaling.factor", "llama.rope.scale_linear"] {
+            match file.opt_f32(key)? {
+                None => {}
+                Some(factor) if factor == 0.0 || factor == 1.0 => {}
+                Some(other) => return Err(file.wrong_key(key, "1 (RoPE is not scaled)", other.to_string()).into()),
+            }
+        }
     }
     for key in ["llama.expert_count", "llama.attention.sliding_window"] {
         match file.opt_u32(key)? {

@@ -19,13 +19,14 @@ impl Rope {
         let pairs = config.head_dim / 2;
         let frequency = |i: usize| config.rope_theta.powf(-2.0 * i as f64 / config.head_dim as f64);
         let frequencies: Vec<f64> = (0..pairs).map(frequency).collect();
-        let angles = || (0..context).flat_map(|p| frequencies.iter().map(move |f| p as f64 * f));
-        Rope {
-            style: config.rope,
-            pairs,
-            cos: angles().map(|a| a.cos() as f32).collect(),
-            sin: angles().map(|a| a.sin() as f32).collect(),
-        }
+        let table = |f: fn(f64) -> f64| {
+            let mut table = Vec::with_capacity(context * pairs);
+            for position in 0..context {
+                table.extend(frequencies.iter().map(|frequency| f(position as f64 * frequency) as f32));
+            }
+            table
+        };
+        Rope { style: config.rope, pairs, cos: table(f64::cos), sin: table(f64::sin) }
     }
 
     /// Turns all heads of one token (`x` is whole heads) to `position`.

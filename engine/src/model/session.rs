@@ -57,13 +57,15 @@ impl<'a> Session<'a> {
         if max_batch == 0 {
             return Err(Error::Size { what: "max_batch (tokens)", expected: "at least 1".into(), found: 0 });
         }
+        // First, as it checks the size.
+        let cache = KvCache::new(config, context, kv)?;
         Ok(Session {
             model,
             pool,
             kernels,
             options,
             rope: Rope::new(config, context),
-            cache: KvCache::new(config, context, kv)?,
+            cache,
             buffers: Buffers::new(config, max_batch.min(context), context, pool.threads()),
             position: 0,
             logits: vec![0.0; config.vocab],
@@ -83,6 +85,14 @@ impl<'a> Session<'a> {
     /// Positions that fit the cache.
     pub fn context(&self) -> usize {
         self.options.context
+    }
+
+    /// Bytes a session of these options takes beside the model, about: cache, rotary table and attention scores.
+    pub fn predict_bytes(model: &Model, threads: usize, context: usize, kv: KvType) -> u64 {
+        let config = model.config();
+        let table = (context as u64).saturating_mul(4 * config.head_dim as u64);
+        let scores = (context as u64).saturating_mul(16 * threads as u64);
+        kv.predict_bytes(config, context).saturating_add(table).saturating_add(scores)
     }
 
     /// Bytes of the cache when it is full.

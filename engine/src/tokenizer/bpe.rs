@@ -9,9 +9,13 @@ use super::bytes::{ByteMap, Pieces};
 use super::pre::Pre;
 use super::vocab::{TokenKind, Vocab};
 use crate::formats::FormatError;
+use crate::formats::error::shown;
 
 const MERGES: &str = "tokenizer.ggml.merges";
 const PRE: &str = "tokenizer.ggml.pre";
+/// Bytes of all control tokens together, far above any vocabulary's: the automaton that finds them takes a hundred times
+/// as much.
+const MOST_LITERAL: usize = 1 << 20;
 const TOKENS: &str = "tokenizer.ggml.tokens";
 
 /// The pre-tokenizer that the file names. Without a name: LLaMA 3's when its first control token is
@@ -22,7 +26,7 @@ pub(super) fn pre_of(vocab: &Vocab<'_>) -> Result<Pre, FormatError> {
         None if vocab.tokens.contains(&"<|begin_of_text|>") => "llama-bpe",
         None => "default",
     };
-    Pre::named(name).ok_or_else(|| vocab.file.wrong_key(PRE, Pre::KNOWN, format!("{name:?}")))
+    Pre::named(name).ok_or_else(|| vocab.file.wrong_key(PRE, Pre::KNOWN, shown(name)))
 }
 
 /// The encoder: vocabulary, merges, splits and literal tokens.
@@ -32,6 +36,11 @@ pub(super) fn encoder(vocab: &Vocab<'_>, pre: Pre) -> Result<Tokenizer, FormatEr
     let wrong = |e: tokenizers::Error| vocab.file.wrong_key(TOKENS, "a BPE vocabulary", e.to_string());
     let model =
         BPE::builder().vocab_and_merges(owned(&ids), merges).ignore_merges(pre.ignore_merges).build().map_err(wrong)?;
+    let bytes: usize = vocab.iter().filter(|(_, _, kind)| kind.is_literal()).map(|(_, text, _)| text.len()).sum();
+    if bytes > MOST_LITERAL {
+        let expected = format!("control tokens of at most {MOST_LITERAL} bytes together");
+        return Err(vocab.file.wrong_key(TOKENS, expected, format!("{bytes} bytes")));
+    }
     let mut tokenizer = Tokenizer::new(model);
     tokenizer.with_pre_tokenizer(Some(pre.build().map_err(wrong)?));
     let literal = vocab
@@ -66,14 +75,14 @@ fn read_merges(vocab: &Vocab<'_>, ids: &HashMap<&str, u32>) -> Result<Vec<(Strin
         let first = line.chars().next().map_or(0, char::len_utf8);
         let space = line[first..].find(' ').map(|at| first + at);
         let Some((left, right)) = space.map(|at| (&line[..at], &line[at + 1..])) else {
-            let found = format!("{line:?} (merge {rank})");
+            let found = format!("{} (merge {rank})", shown(line));
             return Err(vocab.file.wrong_key(MERGES, "pairs parted by a space", found));
         };
         whole.clear();
         whole.push_str(left);
         whole.push_str(right);
         if let Some(part) = [left, right, &whole].into_iter().find(|&p| !ids.contains_key(p)) {
-            let found = format!("{part:?} in {line:?} (merge {rank})");
+            let found = format!("{} in {} (merge {rank})", shown(part), shown(line));
             return Err(vocab.file.wrong_key(MERGES, "parts and results that are tokens", found));
         }
         merges.push((left.to_owned(), right.to_owned()));

@@ -16,6 +16,7 @@ mod vocab;
 
 use std::path::Path;
 
+use crate::formats::error::shown;
 use crate::formats::gguf::GgufFile;
 use bytes::Pieces;
 pub use error::TokenizerError;
@@ -58,8 +59,7 @@ impl Tokenizer {
         const MODEL: &str = "tokenizer.ggml.model";
         let model = file.str(MODEL)?;
         if !matches!(model, "gpt2" | "llama") {
-            let found = format!("{model:?}");
-            return Err(file.wrong_key(MODEL, "gpt2 or llama", found).into());
+            return Err(file.wrong_key(MODEL, "gpt2 or llama", shown(model)).into());
         }
         let is_spm = model == "llama";
         let vocab = Vocab::read(file)?;
@@ -142,6 +142,30 @@ impl Tokenizer {
             ids.extend(self.eos);
         }
         Ok(ids)
+    }
+
+    /// The ids of a text to be continued: BOS where the file wants it, never EOS.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tokenizer::encode`].
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        let mut ids: Vec<u32> = self.bos.filter(|_| self.adds_bos).into_iter().collect();
+        ids.extend(self.encode(text, false)?);
+        Ok(ids)
+    }
+
+    /// The text that `ids` add to a text before them: as [`Tokenizer::decode`], the space that begins it kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tokenizer::decode`].
+    pub fn decode_continuation(&self, ids: &[u32]) -> Result<String, TokenizerError> {
+        let mut bytes = Vec::new();
+        for &id in ids {
+            bytes.extend_from_slice(self.piece(id)?);
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// The text of `ids` as a whole: control tokens are left out, bytes that make no UTF-8 become

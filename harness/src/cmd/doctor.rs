@@ -1,9 +1,11 @@
 //! `doctor`: what this machine can measure, what it can't, and the command that mends it.
 
+use super::say;
 use crate::machine;
-use crate::probe::{counters::Counters, energy::EnergyMeter};
+use crate::probe::{counters::Counters, energy::EnergyMeter, procfs};
 use anyhow::Result;
 use std::path::PathBuf;
+use suites::run::{Build, Machine};
 
 /// Arguments of `doctor`.
 #[derive(clap::Args)]
@@ -22,7 +24,7 @@ pub struct Args {
 /// Only if stdout fails.
 pub fn run(args: &Args) -> Result<u8> {
     let meter = EnergyMeter::open(args.sysfs_root.as_deref());
-    let mut machine = machine::describe(true);
+    let (mut machine, steal) = procfs::steal_share(|| machine::describe(true));
     machine.energy = meter.describe();
     let build = machine::build();
     let warnings = machine::warnings(&machine, &build);
@@ -30,36 +32,46 @@ pub fn run(args: &Args) -> Result<u8> {
     if args.json {
         let object = serde_json::json!({
             "machine": machine, "build": build, "warnings": warnings, "counters": counters,
-            "energy_available": meter.available(),
+            "energy_available": meter.available(), "steal_share": steal,
         });
-        println!("{object}");
+        say(object)?;
         return Ok(if meter.available() { 0 } else { 2 });
     }
-    let unknown = || "unknown".to_owned();
-    println!("CPU          {}, {} CPUs usable", machine.cpu, machine.cpus);
-    println!("ISA paths    {}", machine.isa.join(", "));
-    let caches: Vec<String> = machine.caches.iter().map(|(n, b)| format!("{n} {} KiB", b / 1024)).collect();
-    println!("caches       {}", if caches.is_empty() { unknown() } else { caches.join(", ") });
-    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
-    let size = |bytes: Option<u64>| bytes.map_or_else(unknown, |b| format!("{:.1} GB", gigabytes(b)));
-    println!("memory       {}, {} available", size(machine.memory_bytes), size(machine.available_bytes));
-    for b in &machine.bandwidth {
-        println!(
-            "DRAM read    {:.1} GB/s at {} thread(s), measured just now",
-            gigabytes(b.bytes_per_second),
-            b.threads
-        );
-    }
-    println!("kernel       {}", machine.kernel);
-    println!("hypervisor   {}", machine.virtualisation.clone().unwrap_or_else(|| "none seen".to_owned()));
-    println!("governor     {}", machine.governor.clone().unwrap_or_else(|| "not readable (no cpufreq)".to_owned()));
-    println!("build        {} profile, opt-level {}, {}", build.profile, build.opt_level, build.rustc);
-    println!("energy       {}", machine.energy);
+    say(report(&machine, &build, steal))?;
     for counter in counters {
-        println!("counter      {}: {}", counter.name, counter.unavailable.unwrap_or_else(|| "available".to_owned()));
+        let state = counter.unavailable.unwrap_or_else(|| "available".to_owned());
+        say(format_args!("counter      {}: {state}", counter.name))?;
     }
     for warning in warnings {
-        println!("warning      {warning}");
+        say(format_args!("warning      {warning}"))?;
     }
     Ok(if meter.available() { 0 } else { 2 })
+}
+
+/// What was found, a line each; unknown is said, never 0.
+fn report(machine: &Machine, build: &Build, steal: Option<f64>) -> String {
+    let unknown = || "unknown".to_owned();
+    let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
+    let size = |bytes: Option<u64>| bytes.map_or_else(unknown, gigabytes);
+    let caches: Vec<String> = machine.caches.iter().map(|(n, b)| format!("{n} {} KiB", b / 1024)).collect();
+    let steal = steal.map_or_else(unknown, |s| format!("{:.1} % of CPU time went to other guests just now", s * 100.0));
+    let mut lines = vec![
+        format!("CPU          {}, {} CPUs usable", machine.cpu, machine.cpus),
+        format!("ISA paths    {}", machine.isa.join(", ")),
+        format!("caches       {}", if caches.is_empty() { unknown() } else { caches.join(", ") }),
+        format!("memory       {}, {} available", size(machine.memory_bytes), size(machine.available_bytes)),
+    ];
+    lines.extend(machine.bandwidth.iter().map(|b| {
+        format!("DRAM read    {}/s at {} thread(s), measured just now", gigabytes(b.bytes_per_second), b.threads)
+    }));
+    let governor = machine.governor.clone().unwrap_or_else(|| "not readable (no cpufreq)".to_owned());
+    lines.extend([
+        format!("kernel       {}", machine.kernel),
+        format!("hypervisor   {}", machine.virtualisation.clone().unwrap_or_else(|| "none seen".to_owned())),
+        format!("governor     {governor}"),
+        format!("steal        {steal}"),
+        format!("build        {} profile, opt-level {}, {}", build.profile, build.opt_level, build.rustc),
+        format!("energy       {}", machine.energy),
+    ]);
+    lines.join("\n")
 }

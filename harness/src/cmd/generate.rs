@@ -1,6 +1,8 @@
 //! `generate`: continue a prompt with either engine.
 
+use super::say;
 use super::talk::{Talk, parse_tokens};
+use crate::error::Error;
 use crate::local;
 use anyhow::{Result, bail};
 use engine::generate::{Sampling, StopReason, generate};
@@ -58,23 +60,32 @@ struct Output<'a> {
 /// # Errors
 /// Whatever is wrong with model, prompt or options.
 pub fn run(args: &Args) -> Result<u8> {
+    let tokens = args.tokens.as_deref().map(parse_tokens).transpose()?;
+    if tokens.is_none() && args.prompt.is_none() {
+        bail!(Error::Usage("give --prompt or --tokens".to_owned()));
+    }
     let (opened, tokenizer) = args.talk.open()?;
-    let prompt = match (&args.prompt, &args.tokens, &tokenizer) {
-        (_, Some(tokens), _) => parse_tokens(tokens).map_err(|e| anyhow::anyhow!("--tokens: {e}"))?,
-        (Some(text), None, Some(tokenizer)) => tokenizer.encode(text, true)?,
-        (Some(_), None, None) => bail!("model `{}` has no tokenizer: give --tokens", args.talk.model),
-        (None, None, _) => bail!("give --prompt or --tokens"),
+    let (prompt, tokenizer) = match (tokens, &args.prompt, tokenizer) {
+        (None, Some(text), tokenizer) => {
+            let tokenizer = tokenizer?;
+            (tokenizer.encode_prompt(text)?, Some(tokenizer))
+        }
+        (tokens, _, tokenizer) => (tokens.unwrap_or_default(), tokenizer.ok()),
     };
-    let context = args.context.unwrap_or((prompt.len() + args.max_tokens).min(opened.model.config().context));
+    if prompt.is_empty() {
+        bail!(engine::Error::EmptyPrompt);
+    }
+    let most = opened.model.config().context;
+    let context = args.context.unwrap_or_else(|| prompt.len().saturating_add(args.max_tokens).min(most));
     let mut session = opened.session(context, local::kv(args.talk.kv))?;
     let sampling = Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p, seed: args.seed };
     let stops = tokenizer.as_ref().map(|t| t.stops().to_vec()).unwrap_or_default();
     let generation = generate(&mut session, &prompt, args.max_tokens, &stops, sampling, |_| {})?;
-    let text = tokenizer.as_ref().map(|t| t.decode(&generation.tokens)).transpose()?;
+    let text = tokenizer.as_ref().map(|t| t.decode_continuation(&generation.tokens)).transpose()?;
     if !args.json {
         match text {
-            Some(text) => println!("{text}"),
-            None => println!("{:?}", generation.tokens),
+            Some(text) => say(text)?,
+            None => say(format_args!("{:?}", generation.tokens))?,
         }
         return Ok(0);
     }
@@ -93,6 +104,6 @@ pub fn run(args: &Args) -> Result<u8> {
         ttft_ns: generation.ttft_ns,
         decode_ns: &generation.decode_ns,
     };
-    println!("{}", serde_json::to_string(&output)?);
+    say(serde_json::to_string(&output)?)?;
     Ok(0)
 }

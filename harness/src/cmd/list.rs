@@ -1,5 +1,6 @@
 //! `list`: what the program comes with.
 
+use super::say;
 use anyhow::Result;
 use serde_json::{Value, json};
 use suites::Catalogue;
@@ -52,14 +53,14 @@ pub fn run(args: &Args) -> Result<u8> {
             What::Engines => ("engines", engines(&catalogue)),
         };
         if args.format == Format::Table {
-            println!("{title}");
+            say(title)?;
             let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
-            rows.iter().for_each(|(name, about, _)| println!("  {name:width$}  {about}"));
+            rows.iter().try_for_each(|(name, about, _)| say(format_args!("  {name:width$}  {about}")))?;
         }
         object.insert(title.to_owned(), rows.into_iter().map(|(.., value)| value).collect());
     }
     if args.format == Format::Json {
-        println!("{}", serde_json::to_string_pretty(&object)?);
+        say(serde_json::to_string_pretty(&object)?)?;
     }
     Ok(0)
 }

@@ -12,6 +12,8 @@ pub mod suite;
 pub mod talk;
 
 use anyhow::Result;
+use std::fmt::Display;
+use std::io::Write as _;
 
 /// Measures the project's ternary and fp16 engines side by side.
 #[derive(clap::Parser)]
@@ -44,7 +46,19 @@ pub enum Command {
     Model(model::Args),
     /// Run one cell: a request on stdin, events on stdout (what `suite` starts for each cell)
     #[command(hide = true)]
-    Worker,
+    Worker {
+        /// End when this process, which started it, does
+        #[arg(long)]
+        parent: Option<i32>,
+    },
+}
+
+/// Prints a line on stdout. A reader that has gone away (`| head`) is no error: what else the command does is still done.
+pub(crate) fn say(text: impl Display) -> Result<()> {
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        done => Ok(done?),
+    }
 }
 
 /// Runs a command; the result is the exit code.
@@ -61,6 +75,6 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Generate(args) => generate::run(args),
         Command::Logits(args) => logits::run(args),
         Command::Model(args) => model::run(args),
-        Command::Worker => crate::worker::main(),
+        Command::Worker { parent } => crate::worker::main(*parent),
     }
 }

@@ -1,5 +1,6 @@
 //! `model synth` and `model inspect`: make a model in memory, look into one.
 
+use super::say;
 use crate::answer;
 use crate::cmd::talk::Talk;
 use crate::data::{self, Named};
@@ -58,7 +59,7 @@ fn synth(talk: &Talk) -> Result<u8> {
         "peak_rss_bytes": crate::probe::procfs::own_memory().peak,
         "digest": found.digest,
     });
-    println!("{output}");
+    say(output)?;
     Ok(0)
 }
 
@@ -76,14 +77,14 @@ fn inspect(name: &str, data: Option<&std::path::Path>, as_json: bool) -> Result<
                 .map(|t| json!({"name": t.name(), "type": t.kind().name(), "dims": t.dims(), "bytes": t.bytes().len()}))
                 .collect();
             json!({
-                "model": name, "path": path, "sha256": data::sha256(&path)?, "version": file.version(),
+                "model": name, "path": path.display().to_string(), "sha256": data::sha256(&path)?, "version": file.version(),
                 "architecture": file.str("general.architecture")?, "tensors": tensors,
             })
         }
     };
     match as_json {
-        true => println!("{object}"),
-        false => println!("{object:#}"),
+        true => say(object)?,
+        false => say(format_args!("{object:#}"))?,
     }
     Ok(0)
 }

@@ -1,5 +1,6 @@
 //! `plan`: the cells of a suite on this machine, and what they will take.
 
+use super::say;
 use super::select::{self, Select};
 use crate::{machine, plan, progress};
 use anyhow::Result;
@@ -41,15 +42,15 @@ pub fn run(args: &Args) -> Result<u8> {
     let host = args.select.host(&suite, machine::describe(false).isa)?;
     let plan = plan::make(&suite, &catalogue, &args.select.filter(), &host)?;
     match args.format {
-        Format::Table => print!("{}", table(&suite, &plan)),
-        Format::Json => println!("{}", serde_json::to_string_pretty(&plan)?),
-        Format::Csv => print!("{}", csv(&plan)),
+        Format::Table => say(table(&suite, &plan, suite.budget).trim_end())?,
+        Format::Json => say(serde_json::to_string_pretty(&plan)?)?,
+        Format::Csv => say(csv(&plan).trim_end())?,
     }
     Ok(0)
 }
 
-/// The plan as a table.
-pub fn table(suite: &Suite, plan: &Plan) -> String {
+/// The plan as a table, to be run within `budget`.
+pub fn table(suite: &Suite, plan: &Plan, budget: Option<Duration>) -> String {
     let width = plan.cells.iter().map(|c| c.cell.id().len()).max().unwrap_or(0).max(4);
     let mut text = format!("{}: {}\n\n{:width$}  blocks  memory  time\n", suite.name, suite.about, "cell");
     for c in &plan.cells {
@@ -59,7 +60,7 @@ pub fn table(suite: &Suite, plan: &Plan) -> String {
     }
     let na = plan.cells.iter().filter(|c| c.na.is_some()).count();
     let total: u64 = plan.steps.iter().map(|s| plan.cells[s.cell as usize].predicted_ns).sum();
-    let budget = suite.budget.map_or(String::new(), |b| format!(", budget {}", progress::short(b)));
+    let budget = budget.map_or(String::new(), |b| format!(", budget {}", progress::short(b)));
     let _ = writeln!(
         text,
         "\n{} cells, {na} of them N/A; {} steps, at most about {}{budget} (reference answers not counted)",

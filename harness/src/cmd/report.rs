@@ -1,5 +1,6 @@
 //! `report`: render a recorded run again.
 
+use super::say;
 use anyhow::Result;
 use std::path::PathBuf;
 
@@ -21,7 +22,7 @@ pub fn run(args: &Args) -> Result<u8> {
     let folder = if args.run.is_dir() { args.run.clone() } else { args.out.join(&args.run) };
     let data = reports::load(&folder)?;
     reports::render(&folder)?;
-    println!("{}", reports::table(&data));
-    println!("{}", folder.join("report.md").display());
+    say(reports::table(&data))?;
+    say(folder.join("report.md").display())?;
     Ok(0)
 }

@@ -24,7 +24,7 @@ pub struct Select {
     /// At most this many blocks (processes a cell)
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub blocks: Option<u32>,
-    /// Only the i-th of n shares of the cells, written i/n
+    /// Only the i-th of n shares of the cells, written i/n; engines of one model, thread count and workload stay together
     #[arg(long, value_parser = parse_shard)]
     pub shard: Option<(u32, u32)>,
     /// Folder with fetched models [default: data, here or in the checkout]
@@ -78,6 +78,9 @@ impl Select {
                 )),
                 Err(error) => Err(format!("{error:#}")),
             };
+            if let Err(reason) = &usable {
+                eprintln!("{}: {reason}", file.name);
+            }
             files.insert(file.name.clone(), usable);
         }
         Ok(Host { cpus: machine::cpus(), available_bytes: machine::available_bytes(), isas, files })

@@ -1,10 +1,13 @@
 //! `suite`: run a suite and write `results/<run>/`.
 
+use super::say;
 use super::select::{self, Select};
 use crate::driver::process::WorkerCommand;
 use crate::driver::{Driver, Summary, now};
 use crate::error::Error;
 use crate::plan::{self, Host};
+use crate::probe::energy::EnergyMeter;
+use crate::store::SUITE_FILE;
 use crate::store::{Earlier, Store};
 use crate::{machine, progress};
 use anyhow::{Result, bail};
@@ -81,19 +84,24 @@ pub fn run(args: &Args) -> Result<u8> {
     let resumed = folder.as_deref().map(Store::resume).transpose()?;
     let name = match (&args.suite, &resumed) {
         (Some(name), _) => name.clone(),
-        (None, Some((_, earlier))) => earlier.run.suite.clone(),
+        (None, Some((store, earlier))) => {
+            // A suite of the user's own was kept with its run.
+            let kept = store.folder().join(SUITE_FILE);
+            if kept.is_file() { kept.display().to_string() } else { earlier.run.suite.clone() }
+        }
         (None, None) => bail!(Error::Usage("name a suite".to_owned())),
     };
     let suite = select::suite(&name, &catalogue)?;
-    let description = machine::describe(!args.dry_run);
+    let mut description = machine::describe(!args.dry_run);
+    description.energy = EnergyMeter::open(args.sysfs_root.as_deref()).describe();
     let host = args.select.host(&suite, description.isa.clone())?;
     if args.dry_run {
         let plan = plan::make(&suite, &catalogue, &args.select.filter(), &host)?;
-        print!("{}", super::plan::table(&suite, &plan));
+        say(super::plan::table(&suite, &plan, args.budget.or(suite.budget)).trim_end())?;
         return Ok(0);
     }
     let prepared = match resumed {
-        Some((store, earlier)) => resume(&suite, store, earlier)?,
+        Some((store, earlier)) => resume(&suite, &catalogue, &host, &description, (store, earlier))?,
         None => begin(args, &suite, &catalogue, &host, description)?,
     };
     let worker = args.worker.as_ref().map(|program| WorkerCommand(vec![program.into()]));
@@ -123,7 +131,7 @@ fn begin(
         name: name.clone(),
         suite: suite.name.clone(),
         suite_digest: digest(suite.text.as_bytes()),
-        command: std::env::args().collect(),
+        command: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
         seed: plan.seed,
         started: now(),
         finished: None,
@@ -133,6 +141,7 @@ fn begin(
         models: models(suite, &plan)?,
     };
     let store = Store::create(&args.out, &name)?;
+    store.keep_suite(&suite.text)?;
     store.write_plan(&plan)?;
     store.write_run(&run)?;
     let predicted: u64 = plan.steps.iter().map(|s| plan.cells[s.cell as usize].predicted_ns).sum();
@@ -146,7 +155,14 @@ fn begin(
     Ok(Prepared { store, run, plan, earlier: None })
 }
 
-fn resume(suite: &Suite, store: Store, earlier: Earlier) -> Result<Prepared> {
+/// Goes on with a run, if suite, models and machine are still those it was begun with.
+fn resume(
+    suite: &Suite,
+    catalogue: &Catalogue,
+    host: &Host,
+    machine: &suites::run::Machine,
+    (store, mut earlier): (Store, Earlier),
+) -> Result<Prepared> {
     let (mut run, plan) = (earlier.run.clone(), earlier.plan.clone());
     let folder = store.folder().display();
     let found = digest(suite.text.as_bytes());
@@ -163,7 +179,20 @@ fn resume(suite: &Suite, store: Store, earlier: Earlier) -> Result<Prepared> {
     if let Some(step) = plan.steps.iter().find(|s| s.cell as usize >= plan.cells.len()) {
         bail!(Error::Input(format!("{folder}/plan.json: a step names cell {} of {}", step.cell, plan.cells.len())));
     }
+    let identity = |m: &suites::run::Machine| (m.cpu.clone(), m.cpus, m.isa.clone());
+    if identity(&run.machine) != identity(machine) {
+        let was = format!("{} with {} CPUs ({})", run.machine.cpu, run.machine.cpus, run.machine.isa.join(", "));
+        bail!(Error::Input(format!("{folder}: begun on another machine, {was}: start a new run")));
+    }
+    for cell in plan.cells.iter().filter(|c| c.na.is_none()) {
+        let (model, _) = plan::resolve(suite, catalogue, &cell.cell)?;
+        if let Err(reason) = host.path(model) {
+            bail!(Error::Input(format!("{folder}: model `{}`: {reason} (or give --data again)", model.name())));
+        }
+    }
     if run.build != machine::build() {
+        // Another program may answer differently, and rightly so.
+        earlier.answers.clear();
         run.warnings.push(format!("resumed at {} with another build of the program", now()));
     }
     if earlier.torn {
@@ -182,9 +211,9 @@ fn execute(driver: &mut Driver<'_>, prepared: Prepared) -> Result<u8> {
     run.finished = (!summary.interrupted).then(now);
     store.write_run(&run)?;
     let data = reports::load(store.folder())?;
-    println!("{}", reports::table(&data));
     reports::render(store.folder())?;
-    println!("{}", store.folder().join("report.md").display());
+    say(reports::table(&data))?;
+    say(store.folder().join("report.md").display())?;
     let Summary { ok, failed, na, interrupted } = summary;
     eprintln!("{ok} measured, {failed} failed, {na} not applicable or not begun");
     if interrupted {

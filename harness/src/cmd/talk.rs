@@ -1,8 +1,9 @@
 //! What `generate` and `logits` share: which model, which engine, how it runs.
 
 use crate::data::{self, Named};
+use crate::error::Error;
 use crate::local::{self, Opened};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use engine::formats::gguf::GgufFile;
 use engine::tokenizer::Tokenizer;
 use std::path::PathBuf;
@@ -50,34 +51,30 @@ impl Talk {
         Ok(Catalogue::embedded()?.engine(&self.engine)?.format)
     }
 
-    /// Opens model, threads and kernels, and the tokenizer where the model has one. The file is opened once.
+    /// Opens model, threads and kernels, and the tokenizer or why there is none: token ids alone need none, so a broken one
+    /// is told to whoever asks for text. The file is opened once.
     ///
     /// # Errors
     /// Whatever is wrong with names, file or CPU.
-    pub fn open(&self) -> Result<(Opened, Option<Tokenizer>)> {
+    pub fn open(&self) -> Result<(Opened, Result<Tokenizer>)> {
         let format = self.format()?;
         let threads = self.threads.unwrap_or_else(crate::machine::cpus);
         if !(1..=4096).contains(&threads) {
-            bail!("--threads: expected 1 to 4096, found {threads}");
+            bail!(Error::Usage(format!("--threads: expected 1 to 4096, found {threads}")));
         }
         let isa = self.isa.as_deref();
         let path = match data::resolve(&self.model, self.data.as_deref())? {
-            Named::Spec(spec, None) => return Ok((local::open(&spec, None, format, isa, threads)?, None)),
+            Named::Spec(spec, None) => {
+                let none = Error::Usage(format!("model `{}` has no tokenizer: give --tokens", self.model));
+                return Ok((local::open(&spec, None, format, isa, threads)?, Err(none.into())));
+            }
             Named::Spec(_, Some(path)) | Named::Path(path) => path,
         };
         let kernels = local::kernels(isa)?;
         let file = GgufFile::open(&path)?;
-        let tokenizer = Tokenizer::from_gguf(&file).with_context(|| path.display().to_string());
-        let model = engine::model::load_gguf(&file, local::format(format))?;
+        let tokenizer = Tokenizer::from_gguf(&file).map_err(anyhow::Error::from);
+        let model = local::load_file(&file, format)?;
         let pool = engine::threads::Pool::new(threads as usize, true)?;
-        // Token ids alone need no tokenizer; a broken one is told to whoever asks for text.
-        let tokenizer = match tokenizer {
-            Ok(tokenizer) => Some(tokenizer),
-            Err(error) => {
-                eprintln!("no tokenizer: {error:#}");
-                None
-            }
-        };
         Ok((Opened { model, pool, kernels }, tokenizer))
     }
 }
@@ -86,7 +83,7 @@ impl Talk {
 ///
 /// # Errors
 /// Anything that is no number.
-pub fn parse_tokens(text: &str) -> Result<Vec<u32>, String> {
-    let one = |t: &str| t.trim().parse::<u32>().map_err(|_| format!("expected token ids such as 1,2,3, found `{t}`"));
-    text.split(',').map(one).collect()
+pub fn parse_tokens(text: &str) -> Result<Vec<u32>, Error> {
+    let bad = |t: &str| Error::Usage(format!("--tokens: expected token ids such as 1,2,3, found `{t}`"));
+    text.split(',').map(|t| t.trim().parse::<u32>().map_err(|_| bad(t))).collect()
 }

@@ -1,7 +1,10 @@
-//! Ctrl-C: the worker in flight is killed at once, the driver then finds out by itself.
+//! Ctrl-C, SIGTERM and, unless `nohup` is at work, SIGHUP: the worker in flight is killed at once, the driver then finds out
+//! by itself.
 
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process_group};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,13 +16,16 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// Installs the handler (once a process).
+    /// Listens for the signals, in a thread of its own.
     ///
     /// # Errors
-    /// A handler is installed already.
+    /// The system refuses.
     pub fn install(&self) -> Result<()> {
+        let wanted: &[i32] = if ignores_hangup() { &[SIGINT, SIGTERM] } else { &[SIGINT, SIGTERM, SIGHUP] };
+        let mut signals = Signals::new(wanted).context("installing the Ctrl-C handler")?;
         let own = self.clone();
-        ctrlc::set_handler(move || own.request()).context("installing the Ctrl-C handler")
+        std::thread::spawn(move || signals.forever().for_each(|_| own.request()));
+        Ok(())
     }
 
     /// What the handler does.
@@ -62,4 +68,11 @@ impl Interrupt {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Pid>> {
         self.worker.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether this process was started with SIGHUP ignored, as `nohup` does: a handler would undo that.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (SIGHUP - 1) & 1 == 1)
 }

@@ -22,12 +22,19 @@ const GRACE: Duration = Duration::from_secs(5);
 pub struct WorkerCommand(pub Vec<OsString>);
 
 impl WorkerCommand {
-    /// This very program, as `worker`.
+    /// This very program, as `worker`: where the system allows, the file that runs even if a build replaces it meanwhile.
     ///
     /// # Errors
     /// The program's own path can't be found.
     pub fn own() -> Result<WorkerCommand> {
-        Ok(WorkerCommand(vec![std::env::current_exe()?.into_os_string(), "worker".into()]))
+        let running = std::path::Path::new("/proc/self/exe");
+        let program = if running.exists() { running.to_owned() } else { std::env::current_exe()? };
+        Ok(WorkerCommand(vec![
+            program.into_os_string(),
+            "worker".into(),
+            "--parent".into(),
+            std::process::id().to_string().into(),
+        ]))
     }
 }
 

@@ -114,7 +114,8 @@ impl Source {
             zones.push(Zone { domain: name.clone(), counted: package, range_uj, key: Key::Socket(id) });
             for (&sub, domain) in &socket.domains {
                 let sub_name = domain.name().map_err(|e| format!("{}: {e:?}", folder.display()))?;
-                domain.energy().map_err(readable)?;
+                let file = folder.join(format!("intel-rapl:{id:x}:{sub:x}")).join("energy_uj");
+                domain.energy().map_err(|error| unreadable(&file, &error))?;
                 let range_uj = domain.max_energy_range().ok();
                 let domain = format!("{name}/{}", sub_name.trim());
                 zones.push(Zone { domain, counted: false, range_uj, key: Key::Domain(id, sub) });
@@ -149,9 +150,11 @@ fn zone_name(folder: &Path) -> Result<String, String> {
     Ok(name.trim().to_owned())
 }
 
-/// `energy_uj` is readable by root alone since CVE-2020-8694: says so, with the command that grants it.
+/// `energy_uj` is readable by root alone since CVE-2020-8694: says so, with the command that grants all zones at once.
 fn unreadable(path: &Path, error: &powercap::ReadError) -> String {
-    format!("{} can't be read ({error:?}); as root: chmod a+r {}", path.display(), path.display())
+    let below = path.ancestors().find(|folder| folder.ends_with("intel-rapl")).unwrap_or(path);
+    let grant = format!("find -L {} -maxdepth 3 -name energy_uj -exec chmod a+r {{}} +", below.display());
+    format!("{} can't be read ({error:?}); as root: {grant}", path.display())
 }
 
 #[cfg(test)]

@@ -37,6 +37,27 @@ pub fn steal_ns() -> Option<u64> {
     (per_second > 0).then(|| ticks * (1_000_000_000 / per_second))
 }
 
+/// Share of all CPU time that the hypervisor gave to others while `work` ran; `None` where it can't be read, or where
+/// `work` was too short for the kernel's clock ticks.
+pub fn steal_share<T>(work: impl FnOnce() -> T) -> (T, Option<f64>) {
+    let read = || cpu_ticks(&fs::read_to_string("/proc/stat").unwrap_or_default());
+    let before = read();
+    let result = work();
+    let share = || {
+        let ((all_before, steal_before), (all, steal)) = (before?, read()?);
+        let all = all.checked_sub(all_before).filter(|&ticks| ticks > 0)?;
+        Some(steal.saturating_sub(steal_before) as f64 / all as f64)
+    };
+    (result, share())
+}
+
+/// Clock ticks of all CPUs since boot: in all states together, and stolen. Guest time is part of user time already.
+fn cpu_ticks(stat: &str) -> Option<(u64, u64)> {
+    let line = stat.lines().find_map(|l| l.strip_prefix("cpu "))?;
+    let ticks: Vec<u64> = line.split_whitespace().map_while(|t| t.parse().ok()).take(8).collect();
+    Some((ticks.iter().sum(), *ticks.get(7)?))
+}
+
 /// Involuntary context switches of all threads of this process.
 pub fn involuntary_switches() -> Option<u64> {
     let mut sum = 0;
@@ -59,13 +80,35 @@ pub fn load_milli() -> Option<u64> {
 pub fn available_bytes() -> Option<u64> {
     let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
     let available = status_bytes(&meminfo, "MemAvailable")?;
-    Some(cgroup_left(Path::new("/sys/fs/cgroup")).map_or(available, |left| left.min(available)))
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    Some(cgroup_left(Path::new("/sys/fs/cgroup"), &own).map_or(available, |left| left.min(available)))
 }
 
-/// `memory.max` less `memory.current` of a cgroup v2, if it has a limit.
-fn cgroup_left(root: &Path) -> Option<u64> {
-    let read = |name: &str| fs::read_to_string(root.join(name)).ok()?.trim().parse::<u64>().ok();
-    Some(read("memory.max")?.saturating_sub(read("memory.current")?))
+/// What the memory cgroups of this process leave, `own` being its `/proc/self/cgroup`: the least over the group and its
+/// ancestors of limit less usage, page cache that can be dropped not counted as used. Versions 2 and 1; `None` without a
+/// limit.
+fn cgroup_left(root: &Path, own: &str) -> Option<u64> {
+    let mut least: Option<u64> = None;
+    for line in own.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
+        let (base, limit, used, cache) = match controllers {
+            "" => (root.to_owned(), "memory.max", "memory.current", "inactive_file "),
+            list if list.split(',').any(|c| c == "memory") => {
+                (root.join("memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file ")
+            }
+            _ => continue,
+        };
+        for folder in base.join(path.trim_start_matches('/')).ancestors().take_while(|f| f.starts_with(&base)) {
+            let number = |name: &str| fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
+            let (Some(most), Some(now)) = (number(limit), number(used)) else { continue };
+            let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+            let cached = stat.lines().find_map(|l| l.strip_prefix(cache)?.trim().parse::<u64>().ok()).unwrap_or(0);
+            let free = most.saturating_sub(now.saturating_sub(cached));
+            least = Some(least.map_or(free, |least| least.min(free)));
+        }
+    }
+    least
 }
 
 #[cfg(test)]
@@ -79,6 +122,34 @@ mod tests {
         for name in ["RssAnon", "RssFile", "VmPeak", "VmHW"] {
             assert_eq!(status_bytes(text, name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn the_tightest_cgroup_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |folder: &str, files: [(&str, &str); 3]| {
+            let folder = root.path().join(folder);
+            fs::create_dir_all(&folder).unwrap();
+            files.iter().for_each(|(name, text)| fs::write(folder.join(name), text).unwrap());
+        };
+        let v2 = |max, now, stat| [("memory.max", max), ("memory.current", now), ("memory.stat", stat)];
+        write("a/b", v2("max\n", "50\n", "anon 1\n"));
+        assert_eq!(cgroup_left(root.path(), "0::/a/b\n"), None);
+        write("a", v2("1000\n", "700\n", "anon 500\ninactive_file 200\n"));
+        assert_eq!(cgroup_left(root.path(), "0::/a/b\n"), Some(500));
+        assert_eq!(cgroup_left(root.path(), "0::/\n"), None);
+        let v1 = [("memory.limit_in_bytes", "900"), ("memory.usage_in_bytes", "600"), ("memory.stat", "cache 5\n")];
+        write("memory/x", v1);
+        assert_eq!(cgroup_left(root.path(), "5:cpu,cpuacct:/x\n4:memory:/x\n0::/a\n"), Some(300));
+        assert_eq!(cgroup_left(root.path(), "garbage"), None);
+    }
+
+    #[test]
+    fn ticks_are_summed_without_guests() {
+        let stat = "cpu  10 1 5 80 2 0 1 4 9 9\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        assert_eq!(cpu_ticks(stat), Some((103, 4)));
+        assert_eq!(cpu_ticks("cpu  10 1 5\n"), None);
+        assert_eq!(cpu_ticks(""), None);
     }
 
     #[cfg(target_os = "linux")]

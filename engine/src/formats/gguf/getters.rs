@@ -144,8 +144,8 @@ impl GgufFile {
         let Some(array) = self.opt_array(key, of)? else {
             return Ok(None);
         };
-        // The file was seen to hold this many elements of at least one byte each.
-        let mut elements = Vec::with_capacity(array.len());
+        // Grows as elements of the right type come: a count of bytes must not reserve room for as many strings.
+        let mut elements = Vec::new();
         let mut wrong = None;
         array.read(key, |value| match one(&value) {
             Some(element) => elements.push(element),
