@@ -8,6 +8,7 @@ pub(crate) mod buffer;
 pub mod f16;
 pub mod q8;
 pub mod ternary;
+pub mod trits;
 
 pub use f16::F16Matrix;
 pub use q8::Q8Matrix;

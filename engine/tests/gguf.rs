@@ -212,15 +212,15 @@ fn types_that_are_not_read_are_named() {
     let mut writer = small();
     writer.tensor("first").kind = 99;
     refused(&writer, &["type of tensor first", "Q6_K", "unknown type id 99"]);
-    writer.tensor("first").kind = 36;
-    refused(&writer, &["tensor first", "I2_S", "IQ4_NL_4_4"]);
+    writer.tensor("first").kind = 39;
+    refused(&writer, &["tensor first", "TL2", "MXFP4"]);
 
     let mut writer = small();
-    writer.raw("ternary", &[256], 35, vec![0; 66]);
+    writer.raw("other", &[256], 10, vec![0; 84]);
     let file = open(writer.bytes()).unwrap();
-    let tensor = file.tensor("ternary").unwrap();
+    let tensor = file.tensor("other").unwrap();
     let message = file.row_to_f32(tensor, 0, &mut [0.0; 256]).unwrap_err().to_string();
-    says(message, &["tensor ternary", "F16", "found TQ2_0"]);
+    says(message, &["tensor other", "F16", "found Q2_K"]);
 }
 
 #[test]

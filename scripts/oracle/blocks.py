@@ -6,9 +6,9 @@ import numpy as np
 from gguf import GGMLQuantizationType as Type
 from gguf.quants import dequantize
 
-SHAPES = {Type.F16: (1, 2), Type.BF16: (1, 2), Type.Q8_0: (32, 34), Type.Q4_0: (32, 18), Type.Q4_1: (32, 20), Type.Q6_K: (256, 210)}
+SHAPES = {Type.F16: (1, 2), Type.BF16: (1, 2), Type.Q8_0: (32, 34), Type.Q4_0: (32, 18), Type.Q4_1: (32, 20), Type.Q6_K: (256, 210), Type.Q5_0: (32, 22), Type.Q4_K: (256, 144), Type.TQ1_0: (256, 54), Type.TQ2_0: (256, 66)}
 # Where the f16 scales lie in a block: random bits there would be NaN or infinite now and then.
-SCALES = {Type.Q8_0: [0], Type.Q4_0: [0], Type.Q4_1: [0, 2], Type.Q6_K: [208]}
+SCALES = {Type.Q8_0: [0], Type.Q4_0: [0], Type.Q4_1: [0, 2], Type.Q6_K: [208], Type.Q5_0: [0], Type.Q4_K: [0, 2], Type.TQ1_0: [52], Type.TQ2_0: [64]}
 
 
 def main() -> None:

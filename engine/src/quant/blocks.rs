@@ -3,6 +3,7 @@
 
 use half::{bf16, f16};
 
+use super::trits;
 use crate::formats::gguf::TensorType;
 
 const BLOCK: usize = 32;
@@ -25,8 +26,17 @@ pub fn dequantise(kind: TensorType, bytes: &[u8], out: &mut [f32]) -> bool {
         TensorType::Q8_0 => by_block::<34, BLOCK>(bytes, out, q8_0),
         TensorType::Q4_0 => by_block::<18, BLOCK>(bytes, out, q4_0),
         TensorType::Q4_1 => by_block::<20, BLOCK>(bytes, out, q4_1),
+        TensorType::Q5_0 => by_block::<22, BLOCK>(bytes, out, q5_0),
+        TensorType::Q4K => by_block::<144, SUPER_BLOCK>(bytes, out, q4_k),
         TensorType::Q6K => by_block::<210, SUPER_BLOCK>(bytes, out, q6_k),
-        TensorType::Other(_) => return false,
+        TensorType::Tq1_0 => {
+            by_block::<54, SUPER_BLOCK>(bytes, out, |b, out| ternary(trits::tq1_0(b), half_at(b, 52), out))
+        }
+        TensorType::Tq2_0 => {
+            by_block::<66, SUPER_BLOCK>(bytes, out, |b, out| ternary(trits::tq2_0(b), half_at(b, 64), out))
+        }
+        // I2_S has no blocks with a scale of their own: see `GgufFile::row_to_f32`.
+        TensorType::I2S | TensorType::Other(_) => return false,
     }
     true
 }
@@ -77,6 +87,42 @@ fn q4_1(bytes: &[u8; 20], out: &mut [f32; BLOCK]) {
     for (j, &pair) in bytes[4..].iter().enumerate() {
         out[j] = f32::from(pair & 15) * scale + least;
         out[j + 16] = f32::from(pair >> 4) * scale + least;
+    }
+}
+
+/// f16 d; u32 of fifth bits; nibbles as in Q4_0; d (q - 16).
+fn q5_0(bytes: &[u8; 22], out: &mut [f32; BLOCK]) {
+    let scale = half_at(bytes, 0);
+    let fifth = u32::from_le_bytes([bytes[2], bytes[3], bytes[4], bytes[5]]);
+    let value = |nibble: u8, at: usize| (f32::from(nibble | ((fifth >> at & 1) as u8) << 4) - 16.0) * scale;
+    for (j, &pair) in bytes[6..].iter().enumerate() {
+        out[j] = value(pair & 15, j);
+        out[j + 16] = value(pair >> 4, j + 16);
+    }
+}
+
+/// f16 d; f16 m; 12 bytes with eight 6-bit scales s and minima n; 128 bytes of nibbles: value 64 k + l has the low one
+/// of byte 32 k + l, value 64 k + 32 + l the high; d s q - m n, s and n those of the 32 values.
+fn q4_k(bytes: &[u8; 144], out: &mut [f32; SUPER_BLOCK]) {
+    let (scale, least) = (half_at(bytes, 0), half_at(bytes, 2));
+    let packed = &bytes[4..16];
+    for (group, out) in out.chunks_exact_mut(32).enumerate() {
+        let (s, n) = match group {
+            0..4 => (packed[group] & 63, packed[group + 4] & 63),
+            _ => {
+                (packed[group + 4] & 15 | packed[group - 4] >> 6 << 4, packed[group + 4] >> 4 | packed[group] >> 6 << 4)
+            }
+        };
+        let (step, offset) = (scale * f32::from(s), least * f32::from(n));
+        for (out, &pair) in out.iter_mut().zip(&bytes[16 + group / 2 * 32..]) {
+            *out = step * f32::from(pair >> (4 * (group % 2)) & 15) - offset;
+        }
+    }
+}
+
+fn ternary(trits: [i8; SUPER_BLOCK], scale: f32, out: &mut [f32; SUPER_BLOCK]) {
+    for (out, trit) in out.iter_mut().zip(trits) {
+        *out = f32::from(trit) * scale;
     }
 }
 

@@ -38,6 +38,19 @@ impl TernaryMatrix {
     /// # Errors
     /// Bad dimensions, a scale that is not finite, or a code 3.
     pub fn from_panels(rows: usize, cols: usize, scale: f32, fill: impl Fn(usize, &mut [u8]) + Sync) -> Result<Self> {
+        TernaryMatrix::try_from_panels(rows, cols, scale, |panel, bytes| {
+            fill(panel, bytes);
+            Ok(())
+        })
+    }
+
+    /// As [`TernaryMatrix::from_panels`] with a `fill` that can fail.
+    fn try_from_panels(
+        rows: usize,
+        cols: usize,
+        scale: f32,
+        fill: impl Fn(usize, &mut [u8]) -> Result<()> + Sync,
+    ) -> Result<Self> {
         let panel_bytes = TernaryMatrix::panel_bytes(cols);
         let len = checked_len(rows, cols, panel_bytes)?;
         if !scale.is_finite() {
@@ -45,7 +58,7 @@ impl TernaryMatrix {
         }
         let mut packed = Buffer::<u8>::zeroed(len)?;
         packed.par_chunks_exact_mut(panel_bytes).enumerate().try_for_each(|(panel, bytes)| {
-            fill(panel, bytes);
+            fill(panel, bytes)?;
             let live = (rows - panel * PANEL).min(PANEL);
             blank_padding(bytes, live, cols);
             refuse_code_3(panel, bytes)
@@ -63,19 +76,37 @@ impl TernaryMatrix {
         scale: f32,
         weight: impl Fn(usize, usize) -> i8 + Sync,
     ) -> Result<Self> {
-        let fill = |panel: usize, bytes: &mut [u8]| {
+        TernaryMatrix::from_rows(rows, cols, scale, |row, out| {
+            out.iter_mut().enumerate().for_each(|(col, out)| *out = weight(row, col));
+            Ok(())
+        })
+    }
+
+    /// Packs rows: `fill(row, weights)` writes the `cols` weights of a row, each -1, 0 or 1, in parallel; peak memory
+    /// stays near the packed size.
+    ///
+    /// # Errors
+    /// Bad dimensions, a scale that is not finite, the first error of `fill`, or another weight.
+    pub fn from_rows(
+        rows: usize,
+        cols: usize,
+        scale: f32,
+        fill: impl Fn(usize, &mut [i8]) -> Result<()> + Sync,
+    ) -> Result<Self> {
+        TernaryMatrix::try_from_panels(rows, cols, scale, |panel, bytes| {
             bytes.fill(ZEROS);
+            let mut weights = vec![0; cols];
             for r in 0..PANEL.min(rows - panel * PANEL) {
-                for col in 0..cols {
+                fill(panel * PANEL + r, &mut weights)?;
+                for (col, &weight) in weights.iter().enumerate() {
                     let (at, shift) = position(r, col);
-                    let weight = weight(panel * PANEL + r, col);
                     // A weight out of range becomes code 3, which is refused.
                     let code = if (-1..=1).contains(&weight) { (weight + 1) as u8 } else { 3 };
                     bytes[at] = bytes[at] & !(3 << shift) | code << shift;
                 }
             }
-        };
-        TernaryMatrix::from_panels(rows, cols, scale, fill)
+            Ok(())
+        })
     }
 
     /// Takes panels packed before (see [`TernaryMatrix::packed`]).

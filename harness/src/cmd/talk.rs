@@ -4,7 +4,7 @@ use crate::data::{self, Named};
 use crate::error::Error;
 use crate::local::{self, Opened};
 use anyhow::{Result, bail};
-use engine::formats::gguf::GgufFile;
+use engine::formats::gguf::{GgufFile, I2sLayout};
 use engine::tokenizer::Tokenizer;
 use std::path::PathBuf;
 use suites::Catalogue;
@@ -29,6 +29,9 @@ pub struct Talk {
     /// Element type of the KV cache
     #[arg(long, default_value = "f16", value_parser = parse_kv)]
     pub kv: KvCache,
+    /// How a file's I2_S tensors lie: x86 (blocks of 128), arm (blocks of 64) or rows4 (four rows a byte)
+    #[arg(long, default_value = "x86")]
+    pub layout: I2sLayout,
     /// Folder with fetched models (default: data)
     #[arg(long)]
     pub data: Option<PathBuf>,
@@ -71,7 +74,7 @@ impl Talk {
             Named::Spec(_, Some(path)) | Named::Path(path) => path,
         };
         let kernels = local::kernels(isa)?;
-        let file = GgufFile::open(&path)?;
+        let file = GgufFile::open(&path)?.with_i2s_layout(self.layout);
         let tokenizer = Tokenizer::from_gguf(&file).map_err(anyhow::Error::from);
         let model = local::load_file(&file, format)?;
         let pool = engine::threads::Pool::new(threads as usize, true)?;

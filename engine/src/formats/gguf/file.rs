@@ -9,6 +9,7 @@ use memmap2::Mmap;
 use super::cursor::{Cursor, Field};
 use super::metadata::{Array, Stored, Value, read_value};
 use super::tensor::{SMALLEST_ENTRY, TensorInfo, read_table};
+use super::ternary::I2sLayout;
 use super::types::TensorType;
 use crate::formats::FormatError;
 use crate::formats::error::shown;
@@ -43,6 +44,7 @@ pub struct GgufFile {
     metadata: BTreeMap<String, Stored>,
     tensors: Vec<TensorInfo>,
     by_name: HashMap<String, usize>,
+    i2s: I2sLayout,
 }
 
 impl std::fmt::Debug for GgufFile {
@@ -98,7 +100,20 @@ impl GgufFile {
         let alignment = read_alignment(path, &metadata)?;
         let file_len = bytes.as_slice().len() as u64;
         let (tensors, by_name) = read_table(&mut cursor, tensor_count, alignment, file_len)?;
-        Ok(Self { path: path.to_owned(), version, metadata, tensors, by_name, bytes })
+        let i2s = I2sLayout::default();
+        Ok(Self { path: path.to_owned(), version, metadata, tensors, by_name, bytes, i2s })
+    }
+
+    /// The same file, its I2_S tensors read in another layout than that of x86 builds.
+    #[must_use]
+    pub fn with_i2s_layout(self, i2s: I2sLayout) -> Self {
+        Self { i2s, ..self }
+    }
+
+    /// The layout that I2_S tensors are read in.
+    #[must_use]
+    pub fn i2s_layout(&self) -> I2sLayout {
+        self.i2s
     }
 
     /// The path that was opened.
@@ -171,6 +186,13 @@ impl GgufFile {
     /// known from `tensor`.
     pub fn row_to_f32(&self, tensor: &TensorInfo, row: usize, out: &mut [f32]) -> Result<(), FormatError> {
         assert!(row < tensor.rows() && out.len() == tensor.cols());
+        if tensor.kind() == TensorType::I2S {
+            let scale = self.ternary_scale(tensor)?;
+            let mut trits = vec![0; out.len()];
+            self.ternary_row(tensor, row, &mut trits)?;
+            out.iter_mut().zip(trits).for_each(|(out, trit)| *out = f32::from(trit) * scale);
+            return Ok(());
+        }
         let data = self.data(tensor);
         let row_bytes = data.len() / tensor.rows();
         let bytes = &data[row * row_bytes..(row + 1) * row_bytes];

@@ -12,10 +12,12 @@ mod file;
 mod getters;
 mod metadata;
 mod tensor;
+mod ternary;
 mod types;
 
 pub use file::GgufFile;
 pub use metadata::{Array, Value, ValueType};
 pub(crate) use tensor::Shape;
 pub use tensor::TensorInfo;
+pub use ternary::I2sLayout;
 pub use types::{OtherType, TensorType};

@@ -162,9 +162,7 @@ fn data_size(cursor: &Cursor<'_>, name: &str, dims: &[u64], kind: TensorType) ->
         return Err(cursor.wrong(field, expected, Shape(dims)));
     }
     let values = dims.iter().try_fold(1u64, |all, &dim| all.checked_mul(dim));
-    let size = values
-        .filter(|&n| usize::try_from(n).is_ok())
-        .and_then(|n| (n / kind.block_len()).checked_mul(kind.block_bytes()));
+    let size = values.filter(|&n| usize::try_from(n).is_ok()).and_then(|n| kind.data_bytes(n));
     size.ok_or_else(|| cursor.wrong(field, "a size that fits in 64 bits", Shape(dims)))
 }
 

@@ -16,10 +16,21 @@ pub enum TensorType {
     Q4_0,
     /// 32 values: f16 scale, f16 minimum, 16 bytes of nibbles.
     Q4_1,
+    /// 32 values: f16 scale, u32 of fifth bits, 16 bytes of nibbles, offset by 16.
+    Q5_0,
     /// 32 values: f16 scale, 32 signed bytes.
     Q8_0,
+    /// 256 values: f16 scale, f16 scale of minima, eight 6-bit scales and minima, 128 bytes of nibbles.
+    Q4K,
     /// 256 values: low nibbles, high two bits, 16 signed scales, f16 scale.
     Q6K,
+    /// 256 ternary values: five in a byte (48 bytes), four in a byte (4 bytes), f16 scale.
+    Tq1_0,
+    /// 256 ternary values: four in a byte, f16 scale.
+    Tq2_0,
+    /// bitnet.cpp's ternary tensors: four values in a byte in one of three layouts, then 32 bytes that begin with one
+    /// f32 scale for the whole tensor.
+    I2S,
     /// A type whose size is known but which is not read: its entry in the table of ggml types.
     Other(&'static OtherType),
 }
@@ -38,13 +49,11 @@ const fn other(id: u32, name: &'static str, block_len: u64, block_bytes: u64) ->
 }
 
 /// Sizes as `ggml-common.h` lays them out.
-static OTHERS: [OtherType; 24] = [
-    other(6, "Q5_0", 32, 22),
+static OTHERS: [OtherType; 20] = [
     other(7, "Q5_1", 32, 24),
     other(9, "Q8_1", 32, 36),
     other(10, "Q2_K", 256, 84),
     other(11, "Q3_K", 256, 110),
-    other(12, "Q4_K", 256, 144),
     other(13, "Q5_K", 256, 176),
     other(15, "Q8_K", 256, 292),
     other(16, "IQ2_XXS", 256, 66),
@@ -61,13 +70,11 @@ static OTHERS: [OtherType; 24] = [
     other(27, "I64", 1, 8),
     other(28, "F64", 1, 8),
     other(29, "IQ1_M", 256, 56),
-    other(34, "TQ1_0", 256, 54),
-    other(35, "TQ2_0", 256, 66),
 ];
 
 impl TensorType {
     /// The types whose rows can be read, for messages.
-    pub const READABLE: &'static str = "F32, F16, BF16, Q8_0, Q4_0, Q4_1 or Q6_K";
+    pub const READABLE: &'static str = "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q5_0, Q6_K, TQ1_0, TQ2_0 or I2_S";
 
     /// The type with this id.
     ///
@@ -81,10 +88,15 @@ impl TensorType {
             1 => Self::F16,
             2 => Self::Q4_0,
             3 => Self::Q4_1,
+            6 => Self::Q5_0,
             8 => Self::Q8_0,
+            12 => Self::Q4K,
             14 => Self::Q6K,
             30 => Self::BF16,
-            36 => return Err(clash(id, "I2_S of bitnet.cpp or the removed IQ4_NL_4_4 of ggml")),
+            34 => Self::Tq1_0,
+            35 => Self::Tq2_0,
+            // ggml once had IQ4_NL_4_4 here, which existed in memory only: no file holds it.
+            36 => Self::I2S,
             37 => return Err(clash(id, "I8_S of bitnet.cpp or the removed IQ4_NL_4_8 of ggml")),
             38 => return Err(clash(id, "TL1 of bitnet.cpp or the removed IQ4_NL_8_8 of ggml")),
             39 => return Err(clash(id, "TL2 of bitnet.cpp or MXFP4 of ggml")),
@@ -104,8 +116,13 @@ impl TensorType {
             Self::BF16 => "BF16",
             Self::Q4_0 => "Q4_0",
             Self::Q4_1 => "Q4_1",
+            Self::Q5_0 => "Q5_0",
             Self::Q8_0 => "Q8_0",
+            Self::Q4K => "Q4_K",
             Self::Q6K => "Q6_K",
+            Self::Tq1_0 => "TQ1_0",
+            Self::Tq2_0 => "TQ2_0",
+            Self::I2S => "I2_S",
             Self::Other(known) => known.name,
         }
     }
@@ -115,8 +132,9 @@ impl TensorType {
     pub fn block_len(self) -> u64 {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
-            Self::Q4_0 | Self::Q4_1 | Self::Q8_0 => 32,
-            Self::Q6K => 256,
+            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q8_0 => 32,
+            Self::Q4K | Self::Q6K | Self::Tq1_0 | Self::Tq2_0 => 256,
+            Self::I2S => 4,
             Self::Other(known) => known.block_len,
         }
     }
@@ -129,12 +147,33 @@ impl TensorType {
             Self::F16 | Self::BF16 => 2,
             Self::Q4_0 => 18,
             Self::Q4_1 => 20,
+            Self::Q5_0 => 22,
             Self::Q8_0 => 34,
+            Self::Q4K => 144,
             Self::Q6K => 210,
+            Self::Tq1_0 => 54,
+            Self::Tq2_0 => 66,
+            Self::I2S => 1,
             Self::Other(known) => known.block_bytes,
         }
     }
+
+    /// Bytes of a tensor of `values` values, a whole number of blocks; `None` if they do not fit 64 bits.
+    #[must_use]
+    pub fn data_bytes(self, values: u64) -> Option<u64> {
+        let tail = if self == Self::I2S { I2S_TAIL } else { 0 };
+        (values / self.block_len()).checked_mul(self.block_bytes())?.checked_add(tail)
+    }
+
+    /// Whether every value is -1, 0 or 1 times a scale.
+    #[must_use]
+    pub fn is_ternary(self) -> bool {
+        matches!(self, Self::Tq1_0 | Self::Tq2_0 | Self::I2S)
+    }
 }
+
+/// Bytes after the codes of an I2_S tensor; the first four are its scale.
+const I2S_TAIL: u64 = 32;
 
 fn clash(id: u32, both: &str) -> String {
     format!("type id {id}, which is {both}: not told apart, so not read")
@@ -160,6 +199,9 @@ mod tests {
             (8, "Q8_0", 32, 34),
             (14, "Q6_K", 256, 210),
             (30, "BF16", 1, 2),
+            (6, "Q5_0", 32, 22),
+            (12, "Q4_K", 256, 144),
+            (34, "TQ1_0", 256, 54),
             (35, "TQ2_0", 256, 66),
         ];
         for (id, name, len, bytes) in sizes {
@@ -173,5 +215,14 @@ mod tests {
         let message = TensorType::from_id(39).unwrap_err();
         assert!(message.contains("TL2") && message.contains("MXFP4"), "{message}");
         assert!(TensorType::from_id(4).unwrap_err().contains("unknown type id 4"));
+    }
+
+    #[test]
+    fn i2_s_has_its_scale_behind_the_codes() {
+        let kind = TensorType::from_id(36).unwrap();
+        assert_eq!(kind.data_bytes(512), Some(128 + 32));
+        assert_eq!(TensorType::Tq2_0.data_bytes(512), Some(132));
+        assert_eq!(TensorType::F32.data_bytes(u64::MAX), None);
+        assert!(kind.is_ternary() && !TensorType::Q4_0.is_ternary());
     }
 }

@@ -1,0 +1,153 @@
+//! Ternary tensors of a file: one scale, and the trits of a row.
+//!
+//! I2_S (bitnet.cpp, `src/ggml-bitnet-mad.cpp`) has three layouts under one type id, and nothing in a file says which: it
+//! depends on the machine and the build that wrote it. x86 builds with `ACT_PARALLEL`, the default, wrote the published
+//! files; another layout has to be asked for. The same codes in another order are codes too, so contents can only tell
+//! that a file is no I2_S at all (a code 3), not that the layout is wrong.
+
+use std::str::FromStr;
+
+use super::file::GgufFile;
+use super::tensor::TensorInfo;
+use super::types::TensorType;
+use crate::formats::FormatError;
+use crate::quant::trits;
+
+/// Where I2_S keeps a value's code (value + 1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum I2sLayout {
+    /// x86 builds: value j of each 128 of the tensor at bits 6 - 2 (j / 32) of byte j % 32 of 32.
+    #[default]
+    Blocks128,
+    /// ARM builds: value j of each 64 of the tensor at bits 6 - 2 (j / 16) of byte j % 16 of 16.
+    Blocks64,
+    /// x86 builds without `ACT_PARALLEL`: a byte holds one column of four rows, the first at the top.
+    Rows4,
+}
+
+impl FromStr for I2sLayout {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "x86" => Ok(Self::Blocks128),
+            "arm" => Ok(Self::Blocks64),
+            "rows4" => Ok(Self::Rows4),
+            _ => Err("expected x86 (blocks of 128), arm (blocks of 64) or rows4 (four rows a byte)".to_owned()),
+        }
+    }
+}
+
+impl I2sLayout {
+    /// Byte and shift of a value.
+    fn place(self, cols: usize, row: usize, col: usize) -> (usize, usize) {
+        let at = row * cols + col;
+        match self {
+            Self::Blocks128 => (at / 128 * 32 + at % 32, 6 - at % 128 / 32 * 2),
+            Self::Blocks64 => (at / 64 * 16 + at % 16, 6 - at % 64 / 16 * 2),
+            Self::Rows4 => (row / 4 * cols + col, 6 - row % 4 * 2),
+        }
+    }
+
+    /// What a shape must be for this layout, if it is not.
+    fn misfit(self, rows: usize, cols: usize) -> Option<&'static str> {
+        let (fits, expected) = match self {
+            Self::Blocks128 => ((rows * cols).is_multiple_of(128), "a multiple of 128 values for the x86 layout"),
+            Self::Blocks64 => ((rows * cols).is_multiple_of(64), "a multiple of 64 values for the arm layout"),
+            Self::Rows4 => (rows.is_multiple_of(4), "a multiple of 4 rows for the rows4 layout"),
+        };
+        (!fits).then_some(expected)
+    }
+}
+
+impl GgufFile {
+    /// The one scale of a ternary tensor of this file.
+    ///
+    /// TQ1_0 and TQ2_0 have a scale for each 256 values: they are one ternary matrix if those of all blocks agree, or
+    /// are 0 where the block holds zeros only.
+    ///
+    /// # Errors
+    ///
+    /// A type that is not ternary, a shape that does not fit the layout, a scale that is negative or not finite, blocks
+    /// whose scales differ.
+    pub fn ternary_scale(&self, tensor: &TensorInfo) -> Result<f32, FormatError> {
+        let wrong = |expected: &str, found: String| tensor.wrong(self.path(), expected, found);
+        let data = self.data(tensor);
+        let sane = |scale: f32| match scale.is_finite() && scale >= 0.0 {
+            true => Ok(scale),
+            false => Err(wrong("a scale that is a finite number from 0 up", scale.to_string())),
+        };
+        let half = |block: &[u8]| half::f16::from_le_bytes([block[block.len() - 2], block[block.len() - 1]]).to_f32();
+        match tensor.kind() {
+            TensorType::I2S => {
+                if let Some(expected) = self.i2s_layout().misfit(tensor.rows(), tensor.cols()) {
+                    return Err(wrong(expected, format!("{} rows of {}", tensor.rows(), tensor.cols())));
+                }
+                // The shape was checked against the data's length: the codes and 32 bytes.
+                let at = data.len() - 32;
+                sane(f32::from_le_bytes([data[at], data[at + 1], data[at + 2], data[at + 3]]))
+            }
+            TensorType::Tq1_0 | TensorType::Tq2_0 => {
+                let mut common = 0.0;
+                for block in data.chunks_exact(tensor.kind().block_bytes() as usize) {
+                    let scale = sane(half(block))?;
+                    if scale != 0.0 && common != 0.0 && scale != common {
+                        let found = format!("{common} and {scale}");
+                        return Err(wrong("one scale for the whole tensor (or 0, where a block is all zeros)", found));
+                    }
+                    common = if scale == 0.0 { common } else { scale };
+                }
+                Ok(common)
+            }
+            other => Err(wrong("a ternary tensor (I2_S, TQ1_0 or TQ2_0)", other.to_string())),
+        }
+    }
+
+    /// Decodes row `row` of a ternary tensor of this file into `out`: -1, 0 or 1.
+    ///
+    /// # Errors
+    ///
+    /// A code that is no trit, which says where; a type that is not ternary.
+    ///
+    /// # Panics
+    ///
+    /// When `row` or the length of `out` does not fit the tensor, or the shape does not fit the layout, which
+    /// [`GgufFile::ternary_scale`] tells.
+    pub fn ternary_row(&self, tensor: &TensorInfo, row: usize, out: &mut [i8]) -> Result<(), FormatError> {
+        let cols = tensor.cols();
+        assert!(row < tensor.rows() && out.len() == cols);
+        let data = self.data(tensor);
+        let row_bytes = data.len() / tensor.rows();
+        match tensor.kind() {
+            TensorType::I2S => {
+                let layout = self.i2s_layout();
+                for (col, out) in out.iter_mut().enumerate() {
+                    let (byte, shift) = layout.place(cols, row, col);
+                    *out = (data[byte] >> shift & 3) as i8 - 1;
+                }
+            }
+            TensorType::Tq1_0 => blocks(&data[row * row_bytes..][..row_bytes], out, trits::tq1_0),
+            TensorType::Tq2_0 => blocks(&data[row * row_bytes..][..row_bytes], out, trits::tq2_0),
+            other => {
+                return Err(tensor.wrong(self.path(), "a ternary tensor (I2_S, TQ1_0 or TQ2_0)", other.to_string()));
+            }
+        }
+        match out.iter().position(|&trit| trit > 1) {
+            None => Ok(()),
+            Some(col) => {
+                let found = format!("code 3 in row {row}, column {col}");
+                Err(tensor.wrong(self.path(), "codes 0, 1 and 2 (-1, 0 and 1)", found))
+            }
+        }
+    }
+}
+
+/// Decodes blocks of 256; one whose scale is 0 holds zeros, whatever its codes say.
+fn blocks<const BYTES: usize>(bytes: &[u8], out: &mut [i8], decode: impl Fn(&[u8; BYTES]) -> [i8; trits::BLOCK]) {
+    let (blocks, _) = bytes.as_chunks::<BYTES>();
+    let (outs, _) = out.as_chunks_mut::<{ trits::BLOCK }>();
+    for (block, out) in blocks.iter().zip(outs) {
+        let zero = block[BYTES - 2] == 0 && block[BYTES - 1] & 0x7f == 0;
+        *out = if zero { [0; trits::BLOCK] } else { decode(block) };
+    }
+}
