@@ -1,10 +1,15 @@
 //! Generating text: the loop, its stop conditions, and the sampler.
 
 mod sampler;
+mod score;
+mod text;
 
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 pub use sampler::{Sampler, Sampling, greedy};
+pub use score::{Score, Scorer};
+pub use text::TextStream;
 
 use crate::error::{Error, Result};
 use crate::model::Session;
@@ -18,6 +23,8 @@ pub enum StopReason {
     MaxTokens,
     /// The session's context is full.
     ContextFull,
+    /// The caller wanted no more, as a stop string has come up.
+    Caller,
 }
 
 /// What was generated, and when.
@@ -34,7 +41,7 @@ pub struct Generation {
     pub decode_ns: Vec<u64>,
 }
 
-/// Appends `prompt` to the session and generates up to `max_tokens` tokens, calling `on_token` with each.
+/// Appends `prompt` to the session and generates up to `max_tokens` tokens, calling `on_token` with each until it breaks.
 ///
 /// # Errors
 /// Those of [`Session::prefill`], sampling parameters out of range, and [`Error::NotFinite`].
@@ -44,9 +51,10 @@ pub fn generate(
     max_tokens: usize,
     stop_tokens: &[u32],
     sampling: Sampling,
-    mut on_token: impl FnMut(u32),
+    mut on_token: impl FnMut(u32) -> ControlFlow<()>,
 ) -> Result<Generation> {
     let mut sampler = Sampler::new(sampling)?;
+    sampler.see(prompt);
     let start = Instant::now();
     let mut token = choose(&mut sampler, session.prefill(prompt)?)?;
     let ttft_ns = nanoseconds(start);
@@ -59,7 +67,10 @@ pub fn generate(
             break StopReason::Eos;
         }
         tokens.push(token);
-        on_token(token);
+        sampler.see(&[token]);
+        if on_token(token).is_break() {
+            break StopReason::Caller;
+        }
         if tokens.len() == max_tokens {
             break StopReason::MaxTokens;
         }

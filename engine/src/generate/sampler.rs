@@ -1,5 +1,7 @@
 //! Choosing a token from logits.
 
+use std::collections::BTreeSet;
+
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -14,13 +16,19 @@ pub struct Sampling {
     pub top_k: usize,
     /// Only the likeliest tokens that together reach this probability (nucleus sampling, arXiv 1904.09751); 1 is all.
     pub top_p: f32,
+    /// Only tokens at least this many times as likely as the likeliest (arXiv 2407.01082); 0 is all.
+    pub min_p: f32,
+    /// Divides the positive and multiplies the negative logits of every token that prompt and answer hold already (CTRL,
+    /// arXiv 1909.05858); 1 changes nothing. Greedy choice heeds it too.
+    pub repetition_penalty: f32,
     /// Same seed and same logits, same tokens.
     pub seed: u64,
 }
 
 impl Sampling {
     /// Always the likeliest token.
-    pub const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0 };
+    pub const GREEDY: Sampling =
+        Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0, seed: 0 };
 }
 
 /// Chooses tokens one after the other.
@@ -30,11 +38,15 @@ pub struct Sampler {
     random: ChaCha8Rng,
     /// Tokens still in question, with their logits, later weights.
     candidates: Vec<(f32, u32)>,
+    /// Tokens that the penalty falls on.
+    seen: BTreeSet<u32>,
+    penalised: Vec<f32>,
 }
 
 impl Sampler {
     /// # Errors
-    /// [`Error::Config`] for a temperature below 0 or not finite, or `top_p` outside (0, 1].
+    /// [`Error::Config`] for a temperature below 0 or not finite, `top_p` outside (0, 1], `min_p` outside [0, 1], or a
+    /// penalty that is not above 0 and finite.
     pub fn new(sampling: Sampling) -> Result<Sampler> {
         let refuse = |field, expected: &str, found: f32| {
             Err(Error::Config { field, expected: expected.to_owned(), found: found.to_string() })
@@ -45,11 +57,44 @@ impl Sampler {
         if !(sampling.top_p > 0.0 && sampling.top_p <= 1.0) {
             return refuse("top_p", "above 0, up to 1", sampling.top_p);
         }
-        Ok(Sampler { sampling, random: ChaCha8Rng::seed_from_u64(sampling.seed), candidates: Vec::new() })
+        if !(0.0..=1.0).contains(&sampling.min_p) {
+            return refuse("min_p", "0 to 1", sampling.min_p);
+        }
+        if !(sampling.repetition_penalty.is_finite() && sampling.repetition_penalty > 0.0) {
+            return refuse("repetition_penalty", "a finite number above 0", sampling.repetition_penalty);
+        }
+        let random = ChaCha8Rng::seed_from_u64(sampling.seed);
+        let (candidates, seen, penalised) = (Vec::new(), BTreeSet::new(), Vec::new());
+        Ok(Sampler { sampling, random, candidates, seen, penalised })
+    }
+
+    /// Takes note of tokens of prompt or answer, for the repetition penalty.
+    pub fn see(&mut self, tokens: &[u32]) {
+        if self.sampling.repetition_penalty != 1.0 {
+            self.seen.extend(tokens);
+        }
     }
 
     /// The next token; `logits` is `[vocab]`, not empty.
     pub fn sample(&mut self, logits: &[f32]) -> u32 {
+        if self.seen.is_empty() {
+            return self.choose(logits);
+        }
+        let mut penalised = std::mem::take(&mut self.penalised);
+        penalised.clear();
+        penalised.extend_from_slice(logits);
+        let penalty = self.sampling.repetition_penalty;
+        for &token in &self.seen {
+            if let Some(logit) = penalised.get_mut(token as usize) {
+                *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+            }
+        }
+        let token = self.choose(&penalised);
+        self.penalised = penalised;
+        token
+    }
+
+    fn choose(&mut self, logits: &[f32]) -> u32 {
         if self.sampling.temperature == 0.0 {
             return greedy(logits);
         }
@@ -79,6 +124,12 @@ impl Sampler {
             candidates.truncate(last.map_or(candidates.len(), |last| last + 1));
             total = candidates.iter().map(|(weight, _)| f64::from(*weight)).sum();
         }
+        if self.sampling.min_p > 0.0 {
+            // The likeliest has weight 1.
+            let likely = candidates.partition_point(|(weight, _)| *weight >= self.sampling.min_p);
+            candidates.truncate(likely.max(1));
+            total = candidates.iter().map(|(weight, _)| f64::from(*weight)).sum();
+        }
         // 53 random bits: uniform in [0, 1).
         let mut left = (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64 * total;
         for (weight, token) in candidates.iter() {
@@ -102,7 +153,7 @@ mod tests {
     use super::*;
 
     fn sampler(temperature: f32, top_k: usize, top_p: f32, seed: u64) -> Sampler {
-        Sampler::new(Sampling { temperature, top_k, top_p, seed }).unwrap()
+        Sampler::new(Sampling { temperature, top_k, top_p, seed, ..Sampling::GREEDY }).unwrap()
     }
 
     /// How often each of the four tokens comes up in 20,000 draws.
@@ -137,6 +188,36 @@ mod tests {
     }
 
     #[test]
+    fn min_p_leaves_what_is_near_the_likeliest() {
+        let logits = [0.5f64, 0.24, 0.16, 0.1].map(|w| w.ln() as f32);
+        let sampling = Sampling { temperature: 1.0, min_p: 0.3, seed: 5, ..Sampling::GREEDY };
+        let found = shares(Sampler::new(sampling).unwrap(), &logits);
+        // 0.3 x 0.5 lies between 0.16 and 0.1.
+        let expected = [0.5 / 0.9, 0.24 / 0.9, 0.16 / 0.9, 0.0];
+        assert!(found.iter().zip(expected).all(|(f, e)| (f - e).abs() < 0.018), "{found:?}");
+        let all = Sampler::new(Sampling { min_p: 1.0, ..sampling }).unwrap();
+        assert_eq!(shares(all, &logits)[0].round(), 1.0);
+    }
+
+    #[test]
+    fn repetition_is_penalised_on_both_sides_of_zero() {
+        let sampling = Sampling { repetition_penalty: 2.0, ..Sampling::GREEDY };
+        let mut sampler = Sampler::new(sampling).unwrap();
+        assert_eq!(sampler.sample(&[3.0, 2.0, -1.0]), 0);
+        sampler.see(&[0]);
+        assert_eq!(sampler.sample(&[3.0, 2.0, -1.0]), 1);
+        assert_eq!(sampler.sample(&[5.0, 2.0, -1.0]), 0);
+        sampler.see(&[0, 1]);
+        assert_eq!(sampler.sample(&[-1.0, -1.5, -1.8]), 2);
+        // An id beyond the vocabulary harms nothing; a penalty of 1 takes no note.
+        sampler.see(&[77]);
+        assert_eq!(sampler.sample(&[9.0, 2.0, -1.0]), 0);
+        let mut plain = Sampler::new(Sampling::GREEDY).unwrap();
+        plain.see(&[0]);
+        assert!(plain.seen.is_empty());
+    }
+
+    #[test]
     fn seeds_decide_the_tokens() {
         let logits: Vec<f32> = (0..100).map(|i| (i % 7) as f32 * 0.1).collect();
         let draw = |seed| {
@@ -152,7 +233,16 @@ mod tests {
         for (temperature, top_p, field) in
             [(-1.0, 1.0, "temperature"), (f32::NAN, 1.0, "temperature"), (1.0, 0.0, "top_p"), (1.0, 1.5, "top_p")]
         {
-            let error = Sampler::new(Sampling { temperature, top_k: 0, top_p, seed: 0 }).unwrap_err();
+            let error = Sampler::new(Sampling { temperature, top_p, ..Sampling::GREEDY }).unwrap_err();
+            assert!(error.to_string().contains(field), "{error}");
+        }
+        for (min_p, repetition_penalty, field) in [
+            (-0.1, 1.0, "min_p"),
+            (f32::NAN, 1.0, "min_p"),
+            (0.0, 0.0, "repetition_penalty"),
+            (0.0, f32::INFINITY, "repetition_penalty"),
+        ] {
+            let error = Sampler::new(Sampling { min_p, repetition_penalty, ..Sampling::GREEDY }).unwrap_err();
             assert!(error.to_string().contains(field), "{error}");
         }
     }

@@ -7,6 +7,7 @@ pub mod logits;
 pub mod model;
 pub mod plan;
 pub mod report;
+pub mod score;
 pub mod select;
 pub mod suite;
 pub mod talk;
@@ -41,6 +42,8 @@ pub enum Command {
     Generate(generate::Args),
     /// Logits after given token ids, as JSON
     Logits(logits::Args),
+    /// Log-likelihoods of continuations, as JSON
+    Score(score::Args),
     /// Make a model in memory, or look into one
     #[command(subcommand)]
     Model(model::Args),
@@ -74,6 +77,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Doctor(args) => doctor::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Logits(args) => logits::run(args),
+        Command::Score(args) => score::run(args),
         Command::Model(args) => model::run(args),
         Command::Worker { parent } => crate::worker::main(*parent),
     }
