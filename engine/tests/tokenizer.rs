@@ -322,7 +322,7 @@ fn huge_control_tokens_are_refused() {
 }
 
 #[test]
-fn a_text_to_be_continued_has_no_end_and_its_continuation_keeps_its_space() {
+fn a_text_to_be_continued_has_no_end_and_pieces_keep_their_space() {
     let mut writer = tiny("llama");
     writer
         .set("tokenizer.ggml.add_eos_token", Meta::Bool(true))
@@ -333,7 +333,7 @@ fn a_text_to_be_continued_has_no_end_and_its_continuation_keeps_its_space() {
     assert_eq!(tokenizer.encode("a", true).unwrap(), [1, 8, 3, 2]);
     assert_eq!(tokenizer.encode_prompt("a").unwrap(), [1, 8, 3]);
     assert_eq!(tokenizer.decode(&[7, 3]).unwrap(), "ba");
-    assert_eq!(tokenizer.decode_continuation(&[7, 3]).unwrap(), " ba");
+    assert_eq!(tokenizer.piece(7).unwrap(), b" b");
 }
 
 #[test]

@@ -28,22 +28,23 @@ impl KvType {
         }
     }
 
-    /// As [`KvType::cache_bytes`] without its padding, for a context of any size.
-    pub(super) fn predict_bytes(self, config: &Config, context: usize) -> u64 {
-        let element = match self {
+    fn element_bytes(self) -> usize {
+        match self {
             KvType::F16 => 2,
             KvType::F32 => 4,
-        };
+        }
+    }
+
+    /// As [`KvType::cache_bytes`] without its padding, for a context of any size.
+    pub(super) fn predict_bytes(self, config: &Config, context: usize) -> u64 {
+        let element = self.element_bytes() as u64;
         let heads = (config.layers as u64).saturating_mul(config.kv_heads as u64);
         heads.saturating_mul(2 * config.head_dim as u64 * element).saturating_mul(context as u64)
     }
 
     /// Bytes of a cache of `context` positions for a model of shape `config`, its padding included.
     pub fn cache_bytes(self, config: &Config, context: usize) -> usize {
-        let element = match self {
-            KvType::F16 => 2,
-            KvType::F32 => 4,
-        };
+        let element = self.element_bytes();
         let layout = Layout::new(config, context);
         config.layers * config.kv_heads * (layout.key_head + layout.value_head) * element
     }

@@ -155,19 +155,6 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The text that `ids` add to a text before them: as [`Tokenizer::decode`], the space that begins it kept.
-    ///
-    /// # Errors
-    ///
-    /// As [`Tokenizer::decode`].
-    pub fn decode_continuation(&self, ids: &[u32]) -> Result<String, TokenizerError> {
-        let mut bytes = Vec::new();
-        for &id in ids {
-            bytes.extend_from_slice(self.piece(id)?);
-        }
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
     /// The text of `ids` as a whole: control tokens are left out, bytes that make no UTF-8 become
     /// U+FFFD, and the space that SentencePiece puts before a text is dropped.
     ///

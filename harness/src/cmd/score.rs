@@ -5,7 +5,7 @@
 
 use super::talk::Talk;
 use crate::error::Error;
-use crate::{local, machine};
+use crate::local;
 use anyhow::{Context as _, Result, bail};
 use engine::generate::Scorer;
 use engine::tokenizer::Tokenizer;
@@ -101,7 +101,7 @@ pub fn run(args: &Args) -> Result<u8> {
     let output = Output {
         engine: &args.talk.engine,
         isa: opened.kernels.isa().to_string(),
-        threads: args.talk.threads.unwrap_or_else(machine::cpus) as usize,
+        threads: opened.pool.threads(),
         results,
     };
     super::say(serde_json::to_string(&output)?)?;
