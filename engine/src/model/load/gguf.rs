@@ -1,0 +1,271 @@
+//! The configuration of a GGUF file, and its tensors as a source.
+
+use super::{Loader, Source, Weight};
+use crate::error::{Error, Result};
+use crate::formats::error::shown;
+use crate::formats::gguf::TensorInfo;
+use crate::formats::{FormatError, GgufFile};
+use crate::model::{Activation, Architecture, Config, Format, Model, RopeStyle};
+
+/// What sets an architecture of the family apart, by its name in GGUF files.
+struct Family {
+    /// `general.architecture`, and the prefix of its keys.
+    name: &'static str,
+    arch: Architecture,
+    rope: RopeStyle,
+    activation: Activation,
+    sub_norms: bool,
+}
+
+/// The architectures that are loaded. llama.cpp's graphs: `build_llama`; `build_bitnet_158` of bitnet.cpp (BitNet b1.58
+/// 2B4T, first called bitnet-25); `build_bitnet` (the 1bitLLM models, with SiLU).
+static FAMILIES: [Family; 4] = [
+    Family {
+        name: "llama",
+        arch: Architecture::Llama,
+        rope: RopeStyle::Interleaved,
+        activation: Activation::Silu,
+        sub_norms: false,
+    },
+    Family {
+        name: "bitnet-b1.58",
+        arch: Architecture::BitNet,
+        rope: RopeStyle::Neox,
+        activation: Activation::Relu2,
+        sub_norms: true,
+    },
+    Family {
+        name: "bitnet-25",
+        arch: Architecture::BitNet,
+        rope: RopeStyle::Neox,
+        activation: Activation::Relu2,
+        sub_norms: true,
+    },
+    Family {
+        name: "bitnet",
+        arch: Architecture::BitNet,
+        rope: RopeStyle::Neox,
+        activation: Activation::Silu,
+        sub_norms: true,
+    },
+];
+
+const ARCHITECTURE: &str = "general.architecture";
+const TOKENS: &str = "tokenizer.ggml.tokens";
+const ROPE_FREQS: &str = "rope_freqs.weight";
+
+/// Makes a model of a GGUF file of architecture `llama`, `bitnet-b1.58`, `bitnet-25` or `bitnet`.
+///
+/// # Errors
+/// [`Error::Format`] naming the metadata key or tensor that is missing, unknown or does not fit (shapes in the file's
+/// order: `[inputs, outputs]`); for [`Format::Ternary`], the first linear layer that is not ternary.
+pub fn load_gguf(file: &GgufFile, format: Format) -> Result<Model> {
+    let reader = Reader { file, family: family(file)? };
+    let config = reader.config()?;
+    Loader { source: file, config: &config, name: reader.family.name, format }.load()
+}
+
+fn family(file: &GgufFile) -> Result<&'static Family> {
+    let arch = file.str(ARCHITECTURE)?;
+    FAMILIES.iter().find(|family| family.name == arch).ok_or_else(|| {
+        let known = FAMILIES.iter().map(|family| family.name).collect::<Vec<_>>().join(", ");
+        file.wrong_key(ARCHITECTURE, format!("a known architecture ({known})"), shown(arch)).into()
+    })
+}
+
+/// Reads the configuration, its values as the file has them and defaults as llama.cpp has them.
+struct Reader<'a> {
+    file: &'a GgufFile,
+    family: &'static Family,
+}
+
+impl Reader<'_> {
+    fn key(&self, key: &str) -> String {
+        format!("{}.{key}", self.family.name)
+    }
+
+    fn count(&self, key: &str) -> Result<usize> {
+        let key = self.key(key);
+        match self.file.u32(&key)? {
+            0 => Err(self.file.wrong_key(&key, "a count of at least 1", "0").into()),
+            count => Ok(count as usize),
+        }
+    }
+
+    fn config(&self) -> Result<Config> {
+        let (file, family) = (self.file, self.family);
+        let heads = self.count("attention.head_count")?;
+        let hidden = self.count("embedding_length")?;
+        let kv_heads = file.opt_u32(&self.key("attention.head_count_kv"))?.map_or(heads, |v| v as usize);
+        let config = Config {
+            arch: family.arch,
+            hidden,
+            ffn: self.count("feed_forward_length")?,
+            layers: self.count("block_count")?,
+            heads,
+            kv_heads,
+            head_dim: self.head_dim(hidden, heads)?,
+            vocab: vocabulary(file)?,
+            norm_eps: file.f32(&self.key("attention.layer_norm_rms_epsilon"))?,
+            rope_theta: f64::from(file.opt_f32(&self.key("rope.freq_base"))?.unwrap_or(10_000.0)),
+            rope: family.rope,
+            activation: family.activation,
+            sub_norms: family.sub_norms,
+            context: self.count("context_length")?,
+            tied: file.tensor("output.weight").is_none(),
+        };
+        self.refuse_unsupported()?;
+        config.validate().map_err(|error| match error {
+            Error::Config { field: "vocab", expected, found } => file.wrong_key(TOKENS, expected, found).into(),
+            Error::Config { field, expected, found } => {
+                file.wrong_key(&self.key(key_of(field)), expected, found).into()
+            }
+            other => other,
+        })?;
+        Ok(config)
+    }
+
+    /// Values of a head: said outright, else the width parted among the heads; all three places must agree.
+    fn head_dim(&self, hidden: usize, heads: usize) -> Result<usize> {
+        let file = self.file;
+        let dim = match file.opt_u32(&self.key("attention.key_length"))? {
+            Some(dim) => dim as usize,
+            None if hidden.is_multiple_of(heads) => hidden / heads,
+            None => {
+                let expected = format!("a divisor of the embedding length {hidden}");
+                return Err(file.wrong_key(&self.key("attention.head_count"), expected, heads.to_string()).into());
+            }
+        };
+        for key in ["attention.value_length", "rope.dimension_count"] {
+            let key = self.key(key);
+            match file.opt_u32(&key)? {
+                Some(other) if other as usize != dim => {
+                    let expected = format!("{dim}, the length of a head");
+                    return Err(file.wrong_key(&key, expected, other.to_string()).into());
+                }
+                _ => {}
+            }
+        }
+        Ok(dim)
+    }
+
+    /// Refuses what would change the function and is not computed here.
+    fn refuse_unsupported(&self) -> Result<()> {
+        let file = self.file;
+        let scaling = self.key("rope.scaling.type");
+        match file.opt_str(&scaling)? {
+            None | Some("none") => {}
+            Some(other) => {
+                return Err(file.wrong_key(&scaling, "none (RoPE is not scaled)", shown(other)).into());
+            }
+        }
+        // Without a type llama.cpp takes these for linear scaling.
+        if file.opt_str(&scaling)?.is_none() {
+            for key in ["rope.scaling.factor", "rope.scale_linear"] {
+                let key = self.key(key);
+                match file.opt_f32(&key)? {
+                    None => {}
+                    Some(factor) if factor == 0.0 || factor == 1.0 => {}
+                    Some(other) => {
+                        return Err(file.wrong_key(&key, "1 (RoPE is not scaled)", other.to_string()).into());
+                    }
+                }
+            }
+        }
+        for key in ["expert_count", "attention.sliding_window"] {
+            let key = self.key(key);
+            match file.opt_u32(&key)? {
+                None | Some(0) => {}
+                Some(other) => return Err(file.wrong_key(&key, "none", other.to_string()).into()),
+            }
+        }
+        let Some(freqs) = file.tensor(ROPE_FREQS) else { return Ok(()) };
+        for row in 0..freqs.rows() {
+            let mut factors = vec![0.0; freqs.cols()];
+            file.row_to_f32(freqs, row, &mut factors)?;
+            if let Some(factor) = factors.iter().find(|&&f| f != 1.0) {
+                let found = format!("a factor of {factor}");
+                return Err(freqs.wrong(file.path(), "factors of 1 (RoPE frequencies are not scaled)", found).into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The metadata key, without its prefix, that a field of [`Config`] is read from.
+fn key_of(field: &str) -> &'static str {
+    match field {
+        "hidden" => "embedding_length",
+        "ffn" => "feed_forward_length",
+        "layers" => "block_count",
+        "heads" => "attention.head_count",
+        "kv_heads" => "attention.head_count_kv",
+        "head_dim" => "attention.key_length",
+        "norm_eps" => "attention.layer_norm_rms_epsilon",
+        "rope_theta" => "rope.freq_base",
+        _ => "context_length",
+    }
+}
+
+/// The number of tokens: the embedding's rows, which must be the tokenizer's.
+fn vocabulary(file: &GgufFile) -> Result<usize> {
+    let Some(embedding) = file.tensor("token_embd.weight") else {
+        return Err(missing(file, "token_embd.weight", "[embedding length, vocabulary]"));
+    };
+    let rows = embedding.rows();
+    match file.array_len(TOKENS)? {
+        Some(tokens) if tokens != rows => {
+            let expected = format!("{rows} tokens, one a row of token_embd.weight");
+            Err(file.wrong_key(TOKENS, expected, tokens.to_string()).into())
+        }
+        _ => Ok(rows),
+    }
+}
+
+fn missing(file: &GgufFile, tensor: &str, expected: impl Into<String>) -> Error {
+    let (path, tensor) = (file.path().to_owned(), tensor.to_owned());
+    FormatError::MissingTensor { path, tensor, expected: expected.into() }.into()
+}
+
+impl Source for GgufFile {
+    type Weight<'a> = (&'a GgufFile, &'a TensorInfo);
+
+    fn names(&self) -> Vec<String> {
+        self.tensors().iter().map(|tensor| tensor.name().to_owned()).filter(|name| name != ROPE_FREQS).collect()
+    }
+
+    fn weight(&self, name: &str) -> Option<Self::Weight<'_>> {
+        Some((self, self.tensor(name)?))
+    }
+
+    fn missing(&self, name: &str, expected: String) -> Error {
+        missing(self, name, expected)
+    }
+}
+
+impl Weight for (&GgufFile, &TensorInfo) {
+    fn dims(&self) -> &[u64] {
+        self.1.dims()
+    }
+
+    fn wrong(&self, expected: &str, found: String) -> Error {
+        self.1.wrong(self.0.path(), expected, found).into()
+    }
+
+    fn row_to_f32(&self, row: usize, out: &mut [f32]) -> Result<()> {
+        Ok(self.0.row_to_f32(self.1, row, out)?)
+    }
+
+    fn ternary_scale(&self) -> Result<f32> {
+        if !self.1.kind().is_ternary() {
+            let expected =
+                "a ternary tensor (I2_S, TQ1_0 or TQ2_0) for the ternary engine (the f16 engine runs this file)";
+            return Err(self.wrong(expected, self.1.kind().to_string()));
+        }
+        Ok(self.0.ternary_scale(self.1)?)
+    }
+
+    fn ternary_row(&self, row: usize, out: &mut [i8]) -> Result<()> {
+        Ok(self.0.ternary_row(self.1, row, out)?)
+    }
+}
