@@ -79,6 +79,6 @@ fn log_probability(logits: &[f32], token: u32) -> Option<f64> {
     if !logits.iter().all(|logit| logit.is_finite()) {
         return None;
     }
-    let sum: f64 = logits.iter().map(|&logit| f64::from(logit - largest).exp()).sum();
+    let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - f64::from(largest)).exp()).sum();
     Some(f64::from(logits[token as usize]) - f64::from(largest) - sum.ln())
 }
