@@ -6,12 +6,12 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use engine::quant::{F16Matrix, Q8Matrix, TernaryMatrix};
+use engine::quant::{Bf16Matrix, F16Matrix, Q8Matrix, TernaryMatrix};
 use engine::{Input, Isa, Kernels, Linear, Pool};
-use half::f16;
+use half::{bf16, f16};
 
 const SHAPES: [(usize, usize); 3] = [(2560, 2560), (6912, 2560), (32768, 8192)];
-const KINDS: [&str; 3] = ["ternary-2bit", "f16", "q8_0"];
+const KINDS: [&str; 4] = ["ternary-2bit", "f16", "bf16", "q8_0"];
 const PREFILL_TOKENS: usize = 128;
 
 fn noise(i: usize) -> u64 {
@@ -25,6 +25,10 @@ fn linear(kind: &str, rows: usize, cols: usize) -> Linear {
             out.iter_mut().enumerate().for_each(|(i, w)| *w = f16::from_bits(0x2800 | noise(i) as u16 & 0x83ff));
         })
         .map(Linear::F16),
+        "bf16" => Bf16Matrix::from_panels(rows, cols, |_, out| {
+            out.iter_mut().enumerate().for_each(|(i, w)| *w = bf16::from_bits(0x3d00 | noise(i) as u16 & 0x80ff));
+        })
+        .map(Linear::Bf16),
         "q8_0" => Q8Matrix::from_rows(rows, cols, |_, out| {
             out.iter_mut().enumerate().for_each(|(i, w)| *w = f32::from(noise(i) as i8));
             Ok(())

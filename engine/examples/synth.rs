@@ -12,7 +12,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let format = match arguments.next().as_deref() {
         None | Some("ternary") => Format::Ternary,
         Some("f16") => Format::F16,
-        Some(other) => return Err(format!("format {other:?}: expected ternary or f16").into()),
+        Some("bf16") => Format::Bf16,
+        Some(other) => return Err(format!("format {other:?}: expected ternary, f16 or bf16").into()),
     };
     let mut number = |default: usize| arguments.next().map_or(Ok(default), |text| text.parse());
     let (hidden, ffn, layers) = (number(768)?, number(3072)?, number(11)?);
@@ -50,6 +51,8 @@ fn digest(model: &Model) -> u64 {
             matrix.packed().as_chunks::<8>().0.iter().for_each(|bytes| add(u64::from_le_bytes(*bytes)));
         }
         Linear::F16(matrix) => matrix.packed().iter().for_each(|x| add(u64::from(x.to_bits()))),
+        Linear::Bf16(matrix) => matrix.packed().iter().for_each(|x| add(u64::from(x.to_bits()))),
+        Linear::Plain(matrix) => matrix.weights().iter().for_each(|x| add(u64::from(x.to_bits()))),
         Linear::Q8(matrix) => matrix.weights().iter().for_each(|x| add(u64::from(*x))),
     };
     linear(model.embedding());

@@ -129,8 +129,9 @@ impl Input {
         assert_eq!(linear.cols(), self.cols, "columns of a linear layer and of its input");
         match linear {
             Linear::Ternary(_) => self.prepare_int8(team, kernels),
-            Linear::F16(_) => self.prepare_tiles(team, kernels),
+            Linear::F16(_) | Linear::Bf16(_) => self.prepare_tiles(team, kernels),
             Linear::Q8(_) => self.prepare_q8(team, kernels),
+            Linear::Plain(_) => {}
         }
     }
 
@@ -139,7 +140,7 @@ impl Input {
     /// # Panics
     /// If they were not prepared, which the scalar path and single tokens do without.
     pub(crate) fn tiles(&self) -> &[f32] {
-        assert!(self.tiled, "the input was not prepared for f16 weights and these kernels");
+        assert!(self.tiled, "the input was not prepared for 16-bit weights and these kernels");
         &self.tiles
     }
 

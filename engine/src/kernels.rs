@@ -3,10 +3,11 @@
 
 pub(crate) mod activations;
 pub(crate) mod attention;
-pub(crate) mod f16;
 pub(crate) mod float;
+pub(crate) mod float16;
 pub mod isa;
 pub(crate) mod lanes;
+pub(crate) mod plain;
 pub(crate) mod q8;
 pub(crate) mod reference;
 pub(crate) mod ternary;

@@ -2,8 +2,9 @@
 
 use crate::input::Input;
 use crate::kernels::isa::Kernels;
-use crate::kernels::{f16, q8, ternary};
-use crate::quant::{F16Matrix, PANEL, Q8Matrix, TernaryMatrix};
+use crate::kernels::{float16, plain, q8, ternary};
+use crate::quant::plain::Arithmetic;
+use crate::quant::{Bf16Matrix, F16Matrix, PANEL, PlainMatrix, Q8Matrix, TernaryMatrix};
 use crate::threads::{Strip, Team};
 
 /// A linear layer without bias, `y = W x`, `W [rows x cols]`.
@@ -15,8 +16,12 @@ pub enum Linear {
     Ternary(TernaryMatrix),
     /// f16 weights, f32 activations, f32 accumulation.
     F16(F16Matrix),
+    /// bf16 weights, f32 activations, f32 accumulation.
+    Bf16(Bf16Matrix),
     /// 8-bit weights and activations in blocks of 32, i32 within a block and f32 between blocks.
     Q8(Q8Matrix),
+    /// f32 weights in plain loops, on one path: the reference, of W1.58A8 or of f32 weights and activations.
+    Plain(PlainMatrix),
 }
 
 impl Linear {
@@ -25,7 +30,9 @@ impl Linear {
         match self {
             Linear::Ternary(matrix) => matrix.rows(),
             Linear::F16(matrix) => matrix.rows(),
+            Linear::Bf16(matrix) => matrix.rows(),
             Linear::Q8(matrix) => matrix.rows(),
+            Linear::Plain(matrix) => matrix.rows(),
         }
     }
 
@@ -34,7 +41,9 @@ impl Linear {
         match self {
             Linear::Ternary(matrix) => matrix.cols(),
             Linear::F16(matrix) => matrix.cols(),
+            Linear::Bf16(matrix) => matrix.cols(),
             Linear::Q8(matrix) => matrix.cols(),
+            Linear::Plain(matrix) => matrix.cols(),
         }
     }
 
@@ -43,7 +52,9 @@ impl Linear {
         match self {
             Linear::Ternary(matrix) => matrix.packed().len(),
             Linear::F16(matrix) => size_of_val(matrix.packed()),
+            Linear::Bf16(matrix) => size_of_val(matrix.packed()),
             Linear::Q8(matrix) => matrix.weights().len() + size_of_val(matrix.scales()),
+            Linear::Plain(matrix) => size_of_val(matrix.weights()),
         }
     }
 
@@ -52,7 +63,12 @@ impl Linear {
         match self {
             Linear::Ternary(_) => "ternary-2bit",
             Linear::F16(_) => "f16",
+            Linear::Bf16(_) => "bf16",
             Linear::Q8(_) => "q8_0",
+            Linear::Plain(matrix) => match matrix.arithmetic() {
+                Arithmetic::Ternary { .. } => "ternary-f32",
+                Arithmetic::F64 | Arithmetic::F32 => "f32",
+            },
         }
     }
 
@@ -64,7 +80,9 @@ impl Linear {
         match self {
             Linear::Ternary(matrix) => matrix.row_to_f32(row, out),
             Linear::F16(matrix) => matrix.row_to_f32(row, out),
+            Linear::Bf16(matrix) => matrix.row_to_f32(row, out),
             Linear::Q8(matrix) => matrix.row_to_f32(row, out),
+            Linear::Plain(matrix) => matrix.row_to_f32(row, out),
         }
     }
 
@@ -102,10 +120,16 @@ impl Linear {
                 ternary::gemv(kernels, matrix, input.int8(), first, out.row(0));
             }
             Linear::Ternary(matrix) => ternary::gemm(kernels, matrix, input.int8(), out),
-            Linear::F16(matrix) if tokens == 1 => f16::gemv(kernels, matrix, input.f32(), first, out.row(0)),
-            Linear::F16(matrix) => f16::gemm(kernels, matrix, input, out),
+            Linear::F16(matrix) if tokens == 1 => float16::gemv(kernels, matrix, input.f32(), first, out.row(0)),
+            Linear::F16(matrix) => float16::gemm(kernels, matrix, input, out),
+            Linear::Bf16(matrix) if tokens == 1 => float16::gemv(kernels, matrix, input.f32(), first, out.row(0)),
+            Linear::Bf16(matrix) => float16::gemm(kernels, matrix, input, out),
             Linear::Q8(matrix) => {
                 (0..tokens).for_each(|t| q8::gemv(kernels, matrix, input.q8(), t, first, out.row(t)));
+            }
+            Linear::Plain(matrix) => {
+                let x = input.f32().chunks_exact(matrix.cols());
+                x.enumerate().for_each(|(t, x)| plain::gemv(matrix, x, first, out.row(t)));
             }
         }
     }

@@ -5,12 +5,14 @@
 
 pub mod blocks;
 pub(crate) mod buffer;
-pub mod f16;
+pub mod float16;
+pub mod plain;
 pub mod q8;
 pub mod ternary;
 pub mod trits;
 
-pub use f16::F16Matrix;
+pub use float16::{Bf16Matrix, F16Matrix, Float16, Float16Matrix};
+pub use plain::PlainMatrix;
 pub use q8::Q8Matrix;
 pub use ternary::TernaryMatrix;
 

@@ -1,19 +1,21 @@
-//! Models of any shape, made in memory from a seed, as a ternary/fp16 pair that computes the same function.
+//! Models of any shape, made in memory from a seed, in every format of one function.
 //!
-//! The fp16 model's linear layers are the ternary ones written out, exactly; embedding, head and norms are identical. So
-//! their logits differ only by what int8 activations lose: at most [`PAIR_BOUND`].
+//! The linear layers of the f16 and bf16 models are the ternary ones written out, exactly; embedding, head and norms are
+//! identical. So the logits of those two are equal, and differ from the ternary model's only by what int8 activations
+//! lose: at most [`PAIR_BOUND`].
 //!
 //! The weights are random, but the function is as tame as a trained model's: queries and keys are scaled so that
 //! attention picks some positions out, and what each block adds to the residual stream is scaled by `1 / sqrt(2 layers)`
 //! (as GPT-2 initialises), so that nothing explodes or dies over 80 layers and int8 noise is not amplified. The random
 //! signs of the output norm keep the head, where it is the embedding, from just repeating the last token.
 
-use half::f16;
+use half::{bf16, f16};
 
 use crate::error::Result;
 use crate::linear::Linear;
 use crate::model::{Config, Format, Layer, Model};
-use crate::quant::{F16Matrix, PANEL, Q8Matrix, TernaryMatrix};
+use crate::quant::plain::{Arithmetic, PlainMatrix};
+use crate::quant::{Bf16Matrix, F16Matrix, PANEL, Q8Matrix, TernaryMatrix};
 
 /// Relative distance (root mean square of the difference over that of the fp16 logits) that the logits of a pair stay
 /// within, at any position. Measured: at most 0.027 over the shapes and seeds of the test; planted faults (RoPE style, a
@@ -55,14 +57,14 @@ const LOGIT_DEVIATION: f64 = 2.0;
 pub fn build(spec: &SyntheticSpec, format: Format) -> Result<Model> {
     let config = &spec.config;
     config.validate()?;
-    let embedding = embedding(spec, "token_embd")?;
-    let head = if config.tied { None } else { Some(self::embedding(spec, "output")?) };
+    let embedding = |name| embedding(spec, format, name);
+    let head = if config.tied { None } else { Some(embedding("output")?) };
     let layers = (0..config.layers).map(|index| layer(spec, format, index)).collect::<Result<_>>()?;
     let scale = LOGIT_DEVIATION / EMBEDDING_RMS / (config.hidden as f64).sqrt();
     let mut signs = Stream::new(spec.seed, "output_norm.sign", 0);
     let mut sign = |x: f32| if signs.next() >> 63 == 0 { x } else { -x };
     let output_norm = norm(spec, "output_norm", config.hidden).into_iter().map(|x| sign(x * scale as f32)).collect();
-    Model::new(config.clone(), embedding, layers, output_norm, head)
+    Model::new(config.clone(), embedding("token_embd")?, layers, output_norm, head)
 }
 
 fn layer(spec: &SyntheticSpec, format: Format, index: usize) -> Result<Layer> {
@@ -89,8 +91,8 @@ fn layer(spec: &SyntheticSpec, format: Format, index: usize) -> Result<Layer> {
 
 /// Random ternary weights, half of them zero, scaled so that inputs of unit variance give outputs of deviation `gain`.
 fn linear(spec: &SyntheticSpec, format: Format, name: &str, rows: usize, cols: usize, gain: f64) -> Result<Linear> {
-    // To the nearest f16: the fp16 twin then holds the very same weights.
-    let scale = f16::from_f64(gain * (2.0 / cols as f64).sqrt()).to_f32();
+    // To the nearest bf16, which f16 holds too at these sizes: the twins then hold the very same weights.
+    let scale = bf16::from_f64(gain * (2.0 / cols as f64).sqrt()).to_f32();
     let matrix = TernaryMatrix::from_panels(rows, cols, scale, |panel, bytes| {
         let mut stream = Stream::new(spec.seed, name, panel as u64);
         let (words, _) = bytes.as_chunks_mut::<8>();
@@ -101,6 +103,13 @@ fn linear(spec: &SyntheticSpec, format: Format, name: &str, rows: usize, cols: u
     Ok(match format {
         Format::Ternary => Linear::Ternary(matrix),
         Format::F16 => Linear::F16(F16Matrix::from_ternary(&matrix)?),
+        Format::Bf16 => Linear::Bf16(Bf16Matrix::from_ternary(&matrix)?),
+        Format::Reference => {
+            Linear::Plain(PlainMatrix::from_rows(rows, cols, Arithmetic::Ternary { scale }, |row, out| {
+                out.iter_mut().enumerate().for_each(|(col, out)| *out = f32::from(matrix.weight(row, col)));
+                Ok(())
+            })?)
+        }
     })
 }
 
@@ -110,8 +119,20 @@ fn codes(random: u64) -> u64 {
     (random & LOW) + (random >> 1 & LOW)
 }
 
-/// A `vocab x hidden` matrix of the head's format.
-fn embedding(spec: &SyntheticSpec, name: &str) -> Result<Linear> {
+/// A `vocab x hidden` matrix of the head's format; in the reference the same weights as f32.
+fn embedding(spec: &SyntheticSpec, format: Format, name: &str) -> Result<Linear> {
+    let packed = head(spec, name)?;
+    if format != Format::Reference {
+        return Ok(packed);
+    }
+    let fill = |row: usize, out: &mut [f32]| {
+        packed.row_to_f32(row, out);
+        Ok(())
+    };
+    PlainMatrix::from_rows(packed.rows(), packed.cols(), Arithmetic::F32, fill).map(Linear::Plain)
+}
+
+fn head(spec: &SyntheticSpec, name: &str) -> Result<Linear> {
     let (rows, cols) = (spec.config.vocab, spec.config.hidden);
     match spec.head {
         HeadType::F16 => F16Matrix::from_panels(rows, cols, |panel, values| {

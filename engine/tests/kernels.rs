@@ -1,11 +1,11 @@
 //! Every code path of the linear layers equals the scalar one bit for bit: any shape, batch and thread count.
 
-use engine::quant::{F16Matrix, Q8Matrix, TernaryMatrix};
+use engine::quant::{Float16, Float16Matrix, Q8Matrix, TernaryMatrix};
 use engine::{Input, Isa, Kernels, Linear, Pool};
 use half::f16;
 use proptest::prelude::*;
 
-const KINDS: [&str; 3] = ["ternary-2bit", "f16", "q8_0"];
+const KINDS: [&str; 4] = ["ternary-2bit", "f16", "bf16", "q8_0"];
 
 /// A small deterministic stream of bits (SplitMix64).
 fn mix(seed: u64, i: usize) -> u64 {
@@ -20,16 +20,18 @@ fn real(seed: u64, i: usize) -> f32 {
     (mix(seed, i) >> 40) as f32 / (1 << 23) as f32 - 1.0
 }
 
+fn float16<E: Float16>(rows: usize, cols: usize, seed: u64) -> Float16Matrix<E> {
+    let fill = |r: usize, out: &mut [E]| {
+        (0..cols).for_each(|c| out[c] = E::narrow(real(seed, r * cols + c)));
+        Ok(())
+    };
+    Float16Matrix::from_rows(rows, cols, fill).unwrap()
+}
+
 fn linear(kind: &str, rows: usize, cols: usize, seed: u64) -> Linear {
     match kind {
-        "f16" => {
-            let weight = |r: usize, c: usize| f16::from_f32(real(seed, r * cols + c));
-            let fill = |r: usize, out: &mut [f16]| {
-                (0..cols).for_each(|c| out[c] = weight(r, c));
-                Ok(())
-            };
-            Linear::F16(F16Matrix::from_rows(rows, cols, fill).unwrap())
-        }
+        "f16" => Linear::F16(float16(rows, cols, seed)),
+        "bf16" => Linear::Bf16(float16(rows, cols, seed)),
         "q8_0" => {
             let fill = |r: usize, out: &mut [f32]| {
                 (0..cols).for_each(|c| out[c] = real(seed, r * cols + c));
@@ -93,7 +95,7 @@ proptest! {
     }
 }
 
-/// Columns beyond one pass of f16 prefill, and enough tokens and rows for several tiles and panel pairs.
+/// Columns beyond one pass of 16-bit prefill, and enough tokens and rows for several tiles and panel pairs.
 #[test]
 fn long_rows_give_the_same_bits() {
     for kind in KINDS {

@@ -101,8 +101,10 @@ fn model(arch: &str, packing: Packing) -> Writer {
     writer.set(&format!("{arch}.attention.layer_norm_rms_epsilon"), Meta::F32(1e-5));
     writer.set(&format!("{arch}.rope.freq_base"), Meta::F32(500_000.0));
     let mut stream = Stream(3);
+    // f16 numbers, so that every engine holds the same embedding.
     let mut floats = |writer: &mut Writer, name: &str, dims: &[u64], offset: f32| {
-        let values: Vec<f32> = (0..dims.iter().product()).map(|_| offset + 0.5 * stream.unit()).collect();
+        let value = |_| f16::from_f32(offset + 0.5 * stream.unit()).to_f32();
+        let values: Vec<f32> = (0..dims.iter().product()).map(value).collect();
         writer.f32(&format!("{name}.weight"), dims, &values);
     };
     floats(&mut writer, "token_embd", &[256, 40], 0.0);
@@ -163,11 +165,37 @@ fn every_packing_holds_the_same_model() {
         for isa in Isa::available() {
             assert_eq!(logits(&ternary, isa), want, "{packing:?} {isa}");
         }
-        // The f16 engine has the same weights; what differs is what int8 activations lose.
-        let wide = logits(&load_gguf(&file, Format::F16).unwrap(), Isa::Scalar);
-        let square = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>();
-        let distance = square(&mut wide.iter().zip(&want).map(|(a, b)| a - b)) / square(&mut wide.iter().copied());
-        assert!(distance.sqrt() < PAIR_BOUND && distance > 0.0, "{packing:?}: {}", distance.sqrt());
+        // The 16-bit engines have the same weights; what differs is what int8 activations lose.
+        for format in [Format::F16, Format::Bf16] {
+            let wide = logits(&load_gguf(&file, format).unwrap(), Isa::Scalar);
+            let square = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>();
+            let distance = square(&mut wide.iter().zip(&want).map(|(a, b)| a - b)) / square(&mut wide.iter().copied());
+            assert!(distance.sqrt() < PAIR_BOUND && distance > 0.0, "{packing:?} {format:?}: {}", distance.sqrt());
+        }
+    }
+}
+
+/// Prompts of one token, of more than a tile, and of several.
+#[test]
+fn the_reference_is_the_ternary_engine_bit_for_bit() {
+    let run = |model: &Model, isa: Isa, count: u32| {
+        let pool = Pool::new(2, false).unwrap();
+        let options = SessionOptions { context: 64, kv: KvType::F32, max_batch: 64 };
+        let mut session = Session::new(model, &pool, Kernels::new(Some(isa)).unwrap(), options).unwrap();
+        let ids: Vec<u32> = (0..count).map(|i| (i * i * 7 + 3) % 40).collect();
+        session.prefill_all(&ids).unwrap().iter().map(|logit| logit.to_bits()).collect::<Vec<u32>>()
+    };
+    for (arch, packing) in ["bitnet-b1.58", "bitnet", "llama"].into_iter().flat_map(|a| PACKINGS.map(|p| (a, p))) {
+        let file = open(&model(arch, packing), packing);
+        let (reference, ternary) = (load_gguf(&file, Format::Reference), load_gguf(&file, Format::Ternary));
+        let (reference, ternary) = (reference.unwrap(), ternary.unwrap());
+        assert_eq!((reference.linear_kind(), reference.head().kind()), ("ternary-f32", "f32"));
+        for count in [1, 17, 64] {
+            let truth = run(&reference, Isa::Scalar, count);
+            for isa in Isa::available() {
+                assert!(run(&ternary, isa, count) == truth, "{arch} {packing:?} {isa}, {count} tokens");
+            }
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! Linears against plain arithmetic on unpacked weights, and every path against the scalar one.
 
-use half::f16;
+use half::{bf16, f16};
 
 use super::*;
 use crate::kernels::isa::Isa;
+use crate::quant::{Float16, Float16Matrix};
 use crate::threads::Pool;
 
 /// A small deterministic stream of bits.
@@ -24,12 +25,17 @@ fn ternary_of(rows: usize, cols: usize, seed: u64) -> Linear {
     Linear::Ternary(TernaryMatrix::from_codes(rows, cols, 0.037, weight).unwrap())
 }
 
-fn f16_of(rows: usize, cols: usize, seed: u64) -> Linear {
-    let fill = |r: usize, out: &mut [f16]| {
-        out.iter_mut().enumerate().for_each(|(c, w)| *w = f16::from_f32(real(seed, r * cols + c)));
+fn float16_of<E: Float16>(rows: usize, cols: usize, seed: u64) -> Float16Matrix<E> {
+    let fill = |r: usize, out: &mut [E]| {
+        out.iter_mut().enumerate().for_each(|(c, w)| *w = E::narrow(real(seed, r * cols + c)));
         Ok(())
     };
-    Linear::F16(F16Matrix::from_rows(rows, cols, fill).unwrap())
+    Float16Matrix::from_rows(rows, cols, fill).unwrap()
+}
+
+/// The same weights in both 16-bit formats, each rounded.
+fn float16s_of(rows: usize, cols: usize, seed: u64) -> [Linear; 2] {
+    [Linear::F16(float16_of::<f16>(rows, cols, seed)), Linear::Bf16(float16_of::<bf16>(rows, cols, seed))]
 }
 
 fn q8_of(rows: usize, cols: usize, seed: u64) -> Linear {
@@ -83,16 +89,19 @@ fn scalar_ternary_is_the_definition() {
 }
 
 #[test]
-fn scalar_f16_is_one_chain_a_row() {
+fn scalar_float16_is_one_chain_a_row() {
     for (rows, cols, tokens) in SHAPES {
-        let (linear, x) = (f16_of(rows, cols, 2), activations(tokens, cols, 2));
-        let y = forward(&linear, Isa::Scalar, 1, &x);
-        let mut row = vec![0.0; cols];
-        for r in 0..rows {
-            linear.row_to_f32(r, &mut row);
-            for t in 0..tokens {
-                let want = (0..cols).fold(0.0f32, |sum, c| row[c].mul_add(x[t * cols + c], sum));
-                assert_eq!(y[t * rows + r].to_bits(), want.to_bits(), "{rows} x {cols}, token {t}, row {r}");
+        for linear in float16s_of(rows, cols, 2) {
+            let x = activations(tokens, cols, 2);
+            let y = forward(&linear, Isa::Scalar, 1, &x);
+            let mut row = vec![0.0; cols];
+            for r in 0..rows {
+                linear.row_to_f32(r, &mut row);
+                for t in 0..tokens {
+                    let want = (0..cols).fold(0.0f32, |sum, c| row[c].mul_add(x[t * cols + c], sum));
+                    let at = format!("{} {rows} x {cols}, token {t}, row {r}", linear.kind());
+                    assert_eq!(y[t * rows + r].to_bits(), want.to_bits(), "{at}");
+                }
             }
         }
     }
@@ -116,10 +125,77 @@ fn scalar_q8_is_near_the_unquantised_product() {
     }
 }
 
+/// A linear's weights as the reference holds them.
+fn plain_of(linear: &Linear, arithmetic: Arithmetic) -> Linear {
+    let fill = |r: usize, out: &mut [f32]| {
+        linear.row_to_f32(r, out);
+        if let Arithmetic::Ternary { scale } = arithmetic {
+            out.iter_mut().for_each(|w| *w /= scale);
+        }
+        Ok(())
+    };
+    Linear::Plain(PlainMatrix::from_rows(linear.rows(), linear.cols(), arithmetic, fill).unwrap())
+}
+
+#[test]
+fn the_reference_is_the_ternary_and_the_16_bit_kernels_bit_for_bit() {
+    for (rows, cols, tokens) in SHAPES {
+        let mut x = activations(tokens, cols, 5);
+        // A token of zeros, and one so small that the scale is clamped.
+        if tokens > 2 {
+            x[..cols].fill(0.0);
+            x[cols..2 * cols].iter_mut().for_each(|x| *x *= 1e-7);
+        }
+        let pairs = [(ternary_of(rows, cols, 5), Arithmetic::Ternary { scale: 0.037 })];
+        let pairs = pairs.into_iter().chain(float16s_of(rows, cols, 5).map(|linear| (linear, Arithmetic::F32)));
+        for (linear, arithmetic) in pairs {
+            let want = bits(&forward(&plain_of(&linear, arithmetic), Isa::Scalar, 1, &x));
+            for isa in Isa::available() {
+                assert_eq!(bits(&forward(&linear, isa, 2, &x)), want, "{} {rows} x {cols}, {isa}", linear.kind());
+            }
+        }
+    }
+}
+
+/// Sums beyond 2^24, where f32 would no longer be exact.
+#[test]
+fn the_reference_sums_saturated_rows_exactly() {
+    let cols = 140_001;
+    let ones = Linear::Ternary(TernaryMatrix::from_codes(1, cols, 0.037, |_, _| 1).unwrap());
+    let mut x = vec![1.0; cols];
+    x[0] = 1.0 / 127.0;
+    let y = forward(&plain_of(&ones, Arithmetic::Ternary { scale: 0.037 }), Isa::Scalar, 1, &x);
+    let sum = 127 * (cols - 1) + 1;
+    assert!(sum > 1 << 24 && sum % 2 == 1);
+    assert_eq!(y, [sum as f32 * (0.037 * (1.0 / 127.0))]);
+    assert_eq!(y, forward(&ones, Isa::best(), 1, &x));
+}
+
+#[test]
+fn plain_f64_sums_are_those_of_f64() {
+    for (rows, cols, tokens) in SHAPES {
+        let linear = plain_of(&q8_of(rows, cols, 6), Arithmetic::F64);
+        let x = activations(tokens, cols, 6);
+        let y = forward(&linear, Isa::Scalar, 2, &x);
+        let mut row = vec![0.0; cols];
+        for r in 0..rows {
+            linear.row_to_f32(r, &mut row);
+            for t in 0..tokens {
+                let want: f64 = (0..cols).map(|c| f64::from(row[c]) * f64::from(x[t * cols + c])).sum();
+                // Half a step of f32, and what another order of f64 sums may change.
+                let bound = want.abs() * 2f64.powi(-24) + 1e-12;
+                assert!((f64::from(y[t * rows + r]) - want).abs() <= bound, "{rows} x {cols}, token {t}, row {r}");
+            }
+        }
+    }
+}
+
 #[test]
 fn no_path_thread_count_or_batch_changes_a_bit() {
     for (rows, cols, tokens) in SHAPES {
-        for linear in [ternary_of(rows, cols, 4), f16_of(rows, cols, 4), q8_of(rows, cols, 4)] {
+        let [half, brain] = float16s_of(rows, cols, 4);
+        let plain = plain_of(&q8_of(rows, cols, 4), Arithmetic::F64);
+        for linear in [ternary_of(rows, cols, 4), half, brain, q8_of(rows, cols, 4), plain] {
             let x = activations(tokens, cols, 4);
             let want = bits(&forward(&linear, Isa::Scalar, 1, &x));
             for isa in Isa::available() {

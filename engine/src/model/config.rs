@@ -36,6 +36,11 @@ pub enum Format {
     Ternary,
     /// f16 weights, f32 activations.
     F16,
+    /// bf16 weights, f32 activations.
+    Bf16,
+    /// The function as the model defines it, in plain loops over f32 weights: of ternary weights with int8 activations,
+    /// of others without. What the other formats are held against; slow, and of four bytes a weight.
+    Reference,
 }
 
 /// The shape of a model.

@@ -1,8 +1,9 @@
 //! Model files to [`Model`].
 //!
-//! The ternary engine takes ternary tensors as they are. The f16 engine holds a file's weights decoded and rounded to
-//! f16: of a quantised file it runs the dequantised weights, which is still that file's function and not that of the
-//! model it was quantised from. Norms stay f32.
+//! The ternary engine takes ternary tensors as they are. The f16 and bf16 engines hold a file's weights decoded and
+//! rounded: of a quantised file they run the dequantised weights, which is still that file's function and not that of
+//! the model it was quantised from. The reference takes ternary tensors as such and decodes others exactly. Norms stay
+//! f32.
 //!
 //! Shapes are all checked before the first weight is decoded. Rows are decoded in parallel straight into the packed
 //! matrices, so beside the file's own mapping the peak is the finished model.
@@ -11,13 +12,12 @@ mod gguf;
 
 pub use gguf::load_gguf;
 
-use half::f16;
-
 use super::{Config, Format, Layer, Model};
 use crate::error::{Error, Result};
 use crate::formats::gguf::Shape;
 use crate::linear::Linear;
-use crate::quant::{F16Matrix, TernaryMatrix};
+use crate::quant::plain::Arithmetic;
+use crate::quant::{Float16, Float16Matrix, PlainMatrix, TernaryMatrix};
 
 /// Weights by their GGUF names, wherever they come from.
 trait Source {
@@ -45,6 +45,9 @@ trait Weight: Sync {
 
     /// Decodes a row; a weight that is not finite is an error.
     fn row_to_f32(&self, row: usize, out: &mut [f32]) -> Result<()>;
+
+    /// Whether this is a matrix of trits with one scale.
+    fn is_ternary(&self) -> bool;
 
     /// The one scale of a ternary matrix; an error if it is none.
     fn ternary_scale(&self) -> Result<f32>;
@@ -174,9 +177,14 @@ impl<S: Source> Loader<'_, S> {
     /// A linear layer of a block, in the engine's format.
     fn linear(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
         match self.format {
-            Format::F16 => self.matrix(name, rows, cols),
             Format::Ternary => self.ternary(name, rows, cols),
+            Format::Reference if self.is_ternary(name) => self.reference_ternary(name, rows, cols),
+            Format::F16 | Format::Bf16 | Format::Reference => self.matrix(name, rows, cols),
         }
+    }
+
+    fn is_ternary(&self, name: &str) -> bool {
+        self.source.weight(name).is_some_and(|weight| weight.is_ternary())
     }
 
     fn ternary(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
@@ -185,21 +193,47 @@ impl<S: Source> Loader<'_, S> {
         TernaryMatrix::from_rows(rows, cols, weight.ternary_scale()?, fill).map(Linear::Ternary)
     }
 
-    /// Embedding, head, and linear layers of the f16 engine.
-    fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
+    fn reference_ternary(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
         let weight = self.find(name, &[cols as u64, rows as u64])?;
-        let matrix = F16Matrix::from_rows(rows, cols, |row, out| {
+        let arithmetic = Arithmetic::Ternary { scale: weight.ternary_scale()? };
+        let matrix = PlainMatrix::from_rows(rows, cols, arithmetic, |row, out| {
+            let mut trits = vec![0; cols];
+            weight.ternary_row(row, &mut trits)?;
+            out.iter_mut().zip(trits).for_each(|(out, trit)| *out = f32::from(trit));
+            Ok(())
+        })?;
+        Ok(Linear::Plain(matrix))
+    }
+
+    /// Embedding, head, and linear layers that are not ternary.
+    fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
+        match self.format {
+            Format::Ternary | Format::F16 => self.float16(name, rows, cols).map(Linear::F16),
+            Format::Bf16 => self.float16(name, rows, cols).map(Linear::Bf16),
+            Format::Reference => self.reference(name, rows, cols),
+        }
+    }
+
+    fn float16<E: Float16>(&self, name: &str, rows: usize, cols: usize) -> Result<Float16Matrix<E>> {
+        let weight = self.find(name, &[cols as u64, rows as u64])?;
+        Float16Matrix::from_rows(rows, cols, |row, out| {
             let mut values = vec![0.0; cols];
             weight.row_to_f32(row, &mut values)?;
             for (col, (out, &value)) in out.iter_mut().zip(&values).enumerate() {
-                *out = f16::from_f32(value);
-                if !out.is_finite() {
+                *out = E::narrow(value);
+                if !out.finite() {
                     let found = format!("{value} in row {row}, column {col}");
-                    return Err(weight.wrong("weights that fit f16", found));
+                    return Err(weight.wrong(&format!("weights that fit {}", E::NAME), found));
                 }
             }
             Ok(())
-        })?;
-        Ok(Linear::F16(matrix))
+        })
+    }
+
+    fn reference(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
+        let weight = self.find(name, &[cols as u64, rows as u64])?;
+        let ternary = self.source.names().iter().any(|name| self.is_ternary(name));
+        let arithmetic = if ternary { Arithmetic::F32 } else { Arithmetic::F64 };
+        PlainMatrix::from_rows(rows, cols, arithmetic, |row, out| weight.row_to_f32(row, out)).map(Linear::Plain)
     }
 }

@@ -100,7 +100,7 @@ fn distance(found: &[f32], truth: &[f64]) -> f64 {
 #[test]
 fn every_isa_thread_count_and_division_gives_the_same_bits() {
     for (config, kv) in shapes().into_iter().zip([KvType::F16, KvType::F32].into_iter().cycle()) {
-        for format in [Format::Ternary, Format::F16] {
+        for format in [Format::Ternary, Format::F16, Format::Bf16] {
             let model = model(config.clone(), format, 3);
             let ids = tokens(71, config.vocab);
             let options = SessionOptions { context: 75, kv, max_batch: 512 };
@@ -123,6 +123,41 @@ fn every_isa_thread_count_and_division_gives_the_same_bits() {
                 }
             }
         }
+    }
+}
+
+/// Odd widths, and prompts of one token, of more than a tile, and of several.
+#[test]
+fn the_reference_is_the_ternary_engine_bit_for_bit() {
+    for config in shapes() {
+        let make = |format| model(config.clone(), format, 4);
+        let (reference, ternary) = (make(Format::Reference), make(Format::Ternary));
+        assert_eq!(reference.linear_kind(), "ternary-f32");
+        for count in [1, 17, 64] {
+            let ids = tokens(count, config.vocab);
+            let options = SessionOptions { kv: KvType::F32, ..SessionOptions::new(64) };
+            let run = |model, isa, threads| {
+                logits(model, Kernels::new(Some(isa)).unwrap(), threads, options, &ids, &[count / 2])
+            };
+            let truth = bits(&run(&reference, Isa::Scalar, 1));
+            for isa in Isa::available() {
+                assert!(bits(&run(&ternary, isa, 2)) == truth, "{isa}, {count} tokens, {config:?}");
+            }
+            assert!(bits(&run(&reference, Isa::best(), 3)) == truth, "{count} tokens, {config:?}");
+        }
+    }
+}
+
+/// The twins hold the same weights, and both formats sum in the same order.
+#[test]
+fn f16_and_bf16_twins_are_equal_bit_for_bit() {
+    for config in shapes() {
+        let ids = tokens(40, config.vocab);
+        let run = |format| {
+            let model = model(config.clone(), format, 2);
+            bits(&logits(&model, Kernels::new(None).unwrap(), 2, SessionOptions::new(40), &ids, &[]))
+        };
+        assert!(run(Format::F16) == run(Format::Bf16), "{config:?}");
     }
 }
 

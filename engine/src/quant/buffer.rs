@@ -14,9 +14,9 @@ const HUGE: usize = 2 << 20;
 ///
 /// # Safety
 /// The type has no padding and every bit pattern is valid.
-pub(crate) unsafe trait Plain: Copy + Send + Sync + 'static {}
+pub unsafe trait Plain: Copy + Send + Sync + 'static {}
 
-// SAFETY: integers and floats (`half::f16` is a transparent u16) have no padding and no invalid bit pattern.
+// SAFETY: integers and floats (those of `half` are a transparent u16) have no padding and no invalid bit pattern.
 unsafe impl Plain for u8 {}
 // SAFETY: as above.
 unsafe impl Plain for i8 {}
@@ -28,6 +28,8 @@ unsafe impl Plain for u32 {}
 unsafe impl Plain for f32 {}
 // SAFETY: as above.
 unsafe impl Plain for half::f16 {}
+// SAFETY: as above.
+unsafe impl Plain for half::bf16 {}
 
 /// A fixed-length array in its own anonymous mapping, zero at first.
 pub(crate) struct Buffer<T: Plain> {

@@ -79,7 +79,9 @@ fn bytes(model: &Model) -> Vec<Vec<u8>> {
     let linear = |linear: &Linear| match linear {
         Linear::Ternary(matrix) => [matrix.packed(), &matrix.scale().to_le_bytes()].concat(),
         Linear::F16(matrix) => matrix.packed().iter().flat_map(|x| x.to_le_bytes()).collect(),
+        Linear::Bf16(matrix) => matrix.packed().iter().flat_map(|x| x.to_le_bytes()).collect(),
         Linear::Q8(matrix) => matrix.weights().to_vec(),
+        Linear::Plain(matrix) => matrix.weights().iter().flat_map(|x| x.to_le_bytes()).collect(),
     };
     let norm = |norm: &[f32]| norm.iter().flat_map(|x| x.to_le_bytes()).collect();
     let mut all = vec![linear(model.embedding()), linear(model.head()), norm(model.output_norm())];

@@ -1,6 +1,6 @@
 //! AVX2 with FMA and F16C.
 
 pub(crate) mod activations;
-pub(crate) mod f16;
+pub(crate) mod float16;
 pub(crate) mod q8;
 pub(crate) mod ternary;

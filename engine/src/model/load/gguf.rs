@@ -256,6 +256,10 @@ impl Weight for (&GgufFile, &TensorInfo) {
         Ok(self.0.row_to_f32(self.1, row, out)?)
     }
 
+    fn is_ternary(&self) -> bool {
+        self.1.kind().is_ternary()
+    }
+
     fn ternary_scale(&self) -> Result<f32> {
         if !self.1.kind().is_ternary() {
             let expected =

@@ -1,12 +1,12 @@
-//! f16 weights: `vcvtph2ps` and fused multiply-adds, per row one chain in column order.
+//! f16 and bf16 weights: widened and multiplied by fused multiply-adds, per row one chain in column order.
 
 use std::arch::x86_64::*;
 
-use half::f16;
+use half::{bf16, f16};
 
 use super::store;
 use crate::kernels::tile::{Accumulators, TILE};
-use crate::quant::PANEL;
+use crate::quant::{Float16, PANEL};
 
 /// Panels read side by side in decoding: hides the latency of the chains and keeps as many streams in flight.
 const GROUP: usize = 4;
@@ -15,21 +15,21 @@ const AHEAD: usize = 64;
 
 /// `y = W x` for whole panels; `out` may end inside the last.
 #[target_feature(enable = "avx512f,f16c,fma")]
-pub(crate) fn gemv(panels: &[f16], x: &[f32], out: &mut [f32]) {
+pub(crate) fn gemv<E: Widen>(panels: &[E], x: &[f32], out: &mut [f32]) {
     let panel_len = x.len() * PANEL;
     for (group, out) in panels.chunks(GROUP * panel_len).zip(out.chunks_mut(GROUP * PANEL)) {
         if out.len() > (GROUP - 1) * PANEL {
-            dots::<GROUP>(group, x, out);
+            dots::<E, GROUP>(group, x, out);
         } else {
             for (panel, out) in group.chunks_exact(panel_len).zip(out.chunks_mut(PANEL)) {
-                dots::<1>(panel, x, out);
+                dots::<E, 1>(panel, x, out);
             }
         }
     }
 }
 
 #[target_feature(enable = "avx512f,f16c,fma")]
-fn dots<const G: usize>(panels: &[f16], x: &[f32], out: &mut [f32]) {
+fn dots<E: Widen, const G: usize>(panels: &[E], x: &[f32], out: &mut [f32]) {
     let panel_len = x.len() * PANEL;
     assert!(panels.len() >= G * panel_len);
     let mut acc = [_mm512_setzero_ps(); G];
@@ -42,7 +42,7 @@ fn dots<const G: usize>(panels: &[f16], x: &[f32], out: &mut [f32]) {
                 _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD * PANEL).cast());
             }
             // SAFETY: column `col` of panel `g`, 16 values, is within `panels`.
-            let w = _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(at.cast()) });
+            let w = unsafe { E::widen_16(at) };
             *acc = _mm512_fmadd_ps(w, x, *acc);
         }
     };
@@ -61,20 +61,20 @@ fn dots<const G: usize>(panels: &[f16], x: &[f32], out: &mut [f32]) {
 
 /// Adds the products of one or two panels and the first `tokens` tokens of a tile (`[column][token]`) to `sums`.
 #[target_feature(enable = "avx512f,f16c,fma")]
-pub(crate) fn micro(panels: &[&[f16]], tile: &[f32], tokens: usize, sums: &mut Accumulators<f32>) {
+pub(crate) fn micro<E: Widen>(panels: &[&[E]], tile: &[f32], tokens: usize, sums: &mut Accumulators<f32>) {
     match (panels, tokens) {
-        ([a, b], 0..=4) => tile_sums::<2, 4>([a, b], tile, sums),
-        ([a, b], 5..=8) => tile_sums::<2, 8>([a, b], tile, sums),
-        ([a, b], _) => tile_sums::<2, TILE>([a, b], tile, sums),
-        ([a], 0..=4) => tile_sums::<1, 4>([a], tile, sums),
-        ([a], 5..=8) => tile_sums::<1, 8>([a], tile, sums),
-        ([a], _) => tile_sums::<1, TILE>([a], tile, sums),
+        ([a, b], 0..=4) => tile_sums::<E, 2, 4>([a, b], tile, sums),
+        ([a, b], 5..=8) => tile_sums::<E, 2, 8>([a, b], tile, sums),
+        ([a, b], _) => tile_sums::<E, 2, TILE>([a, b], tile, sums),
+        ([a], 0..=4) => tile_sums::<E, 1, 4>([a], tile, sums),
+        ([a], 5..=8) => tile_sums::<E, 1, 8>([a], tile, sums),
+        ([a], _) => tile_sums::<E, 1, TILE>([a], tile, sums),
         _ => panic!("a tile takes one or two panels"),
     }
 }
 
 #[target_feature(enable = "avx512f,f16c,fma")]
-fn tile_sums<const P: usize, const T: usize>(panels: [&[f16]; P], tile: &[f32], sums: &mut Accumulators<f32>) {
+fn tile_sums<E: Widen, const P: usize, const T: usize>(panels: [&[E]; P], tile: &[f32], sums: &mut Accumulators<f32>) {
     let cols = tile.len() / TILE;
     assert!(T <= TILE && P <= 2 && panels.iter().all(|panel| panel.len() == cols * PANEL));
     let mut acc = [[_mm512_setzero_ps(); P]; T];
@@ -86,8 +86,7 @@ fn tile_sums<const P: usize, const T: usize>(panels: [&[f16]; P], tile: &[f32], 
     }
     for col in 0..cols {
         // SAFETY: column `col` of each panel, 16 values, is within it.
-        let w =
-            panels.map(|panel| unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(panel.as_ptr().add(col * PANEL).cast())) });
+        let w = panels.map(|panel| unsafe { E::widen_16(panel.as_ptr().add(col * PANEL)) });
         for (t, acc) in acc.iter_mut().enumerate() {
             // SAFETY: below `cols * TILE`, the length of `tile` at least.
             let x = _mm512_set1_ps(unsafe { *tile.get_unchecked(col * TILE + t) });
@@ -101,5 +100,33 @@ fn tile_sums<const P: usize, const T: usize>(panels: [&[f16]; P], tile: &[f32], 
             // SAFETY: 16 of the 32 sums of a token.
             unsafe { _mm512_storeu_ps(sums[p * PANEL..][..PANEL].as_mut_ptr(), acc[p]) };
         }
+    }
+}
+
+/// Reads weights as f32.
+pub(crate) trait Widen: Float16 {
+    /// The 16 values at `at`.
+    ///
+    /// # Safety
+    /// The CPU must have AVX-512F, and 16 values must be readable at `at`.
+    unsafe fn widen_16(at: *const Self) -> __m512;
+}
+
+impl Widen for f16 {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn widen_16(at: *const f16) -> __m512 {
+        // SAFETY: the caller's promise.
+        _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(at.cast()) })
+    }
+}
+
+impl Widen for bf16 {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn widen_16(at: *const bf16) -> __m512 {
+        // SAFETY: the caller's promise.
+        let half = unsafe { _mm256_loadu_si256(at.cast()) };
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half)))
     }
 }

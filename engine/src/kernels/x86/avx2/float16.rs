@@ -1,11 +1,11 @@
-//! f16 weights: `vcvtph2ps` and fused multiply-adds, per row one chain in column order.
+//! f16 and bf16 weights: widened and multiplied by fused multiply-adds, per row one chain in column order.
 
 use std::arch::x86_64::*;
 
-use half::f16;
+use half::{bf16, f16};
 
 use crate::kernels::tile::{Accumulators, TILE};
-use crate::quant::PANEL;
+use crate::quant::{Float16, PANEL};
 
 /// Panels read side by side in decoding: hides the latency of the chains. Nothing is prefetched: on a Zen 3 the hardware
 /// does it better, and asking 8 to 64 columns ahead cost 1 to 26 % of the speed out of DRAM.
@@ -15,21 +15,21 @@ const STEP: usize = 6;
 
 /// `y = W x` for whole panels; `out` may end inside the last.
 #[target_feature(enable = "avx2,f16c,fma")]
-pub(crate) fn gemv(panels: &[f16], x: &[f32], out: &mut [f32]) {
+pub(crate) fn gemv<E: Widen>(panels: &[E], x: &[f32], out: &mut [f32]) {
     let panel_len = x.len() * PANEL;
     for (group, out) in panels.chunks(GROUP * panel_len).zip(out.chunks_mut(GROUP * PANEL)) {
         if out.len() > (GROUP - 1) * PANEL {
-            dots::<GROUP>(group, x, out);
+            dots::<E, GROUP>(group, x, out);
         } else {
             for (panel, out) in group.chunks_exact(panel_len).zip(out.chunks_mut(PANEL)) {
-                dots::<1>(panel, x, out);
+                dots::<E, 1>(panel, x, out);
             }
         }
     }
 }
 
 #[target_feature(enable = "avx2,f16c,fma")]
-fn dots<const G: usize>(panels: &[f16], x: &[f32], out: &mut [f32]) {
+fn dots<E: Widen, const G: usize>(panels: &[E], x: &[f32], out: &mut [f32]) {
     let panel_len = x.len() * PANEL;
     assert!(panels.len() >= G * panel_len);
     let mut acc = [[_mm256_setzero_ps(); 2]; G];
@@ -38,7 +38,7 @@ fn dots<const G: usize>(panels: &[f16], x: &[f32], out: &mut [f32]) {
         for (g, acc) in acc.iter_mut().enumerate() {
             let at = panels.as_ptr().wrapping_add(g * panel_len + col * PANEL);
             // SAFETY: column `col` of panel `g`, 16 values, is within `panels`.
-            let w = unsafe { widen(at) };
+            let w = unsafe { E::widen_16(at) };
             acc[0] = _mm256_fmadd_ps(w[0], x, acc[0]);
             acc[1] = _mm256_fmadd_ps(w[1], x, acc[1]);
         }
@@ -52,7 +52,7 @@ fn dots<const G: usize>(panels: &[f16], x: &[f32], out: &mut [f32]) {
 
 /// Adds the products of one or two panels and the first `tokens` tokens of a tile (`[column][token]`) to `sums`.
 #[target_feature(enable = "avx2,f16c,fma")]
-pub(crate) fn micro(panels: &[&[f16]], tile: &[f32], tokens: usize, sums: &mut Accumulators<f32>) {
+pub(crate) fn micro<E: Widen>(panels: &[&[E]], tile: &[f32], tokens: usize, sums: &mut Accumulators<f32>) {
     for (p, panel) in panels.iter().enumerate() {
         for first in (0..tokens).step_by(STEP) {
             tile_sums(panel, tile, first, p * PANEL, sums);
@@ -62,7 +62,7 @@ pub(crate) fn micro(panels: &[&[f16]], tile: &[f32], tokens: usize, sums: &mut A
 
 /// One panel and [`STEP`] tokens from `first`, into the rows from `row` of their sums.
 #[target_feature(enable = "avx2,f16c,fma")]
-fn tile_sums(panel: &[f16], tile: &[f32], first: usize, row: usize, sums: &mut Accumulators<f32>) {
+fn tile_sums<E: Widen>(panel: &[E], tile: &[f32], first: usize, row: usize, sums: &mut Accumulators<f32>) {
     let cols = tile.len() / TILE;
     assert!(first + STEP <= TILE && panel.len() == cols * PANEL);
     let mut acc = [[_mm256_setzero_ps(); 2]; STEP];
@@ -73,7 +73,7 @@ fn tile_sums(panel: &[f16], tile: &[f32], first: usize, row: usize, sums: &mut A
     }
     for col in 0..cols {
         // SAFETY: column `col`, 16 values, is within `panel`.
-        let w = unsafe { widen(panel.as_ptr().add(col * PANEL)) };
+        let w = unsafe { E::widen_16(panel.as_ptr().add(col * PANEL)) };
         for (t, acc) in acc.iter_mut().enumerate() {
             // SAFETY: `first + t < TILE`, so this is below `cols * TILE`, the length of `tile` at least.
             let x = _mm256_set1_ps(unsafe { *tile.get_unchecked(col * TILE + first + t) });
@@ -88,15 +88,32 @@ fn tile_sums(panel: &[f16], tile: &[f32], first: usize, row: usize, sums: &mut A
     }
 }
 
-/// The 16 values at `at` as f32.
-///
-/// # Safety
-/// 16 values must be readable at `at`.
-#[inline]
-#[target_feature(enable = "avx2,f16c")]
-unsafe fn widen(at: *const f16) -> [__m256; 2] {
-    // SAFETY: the caller's promise.
-    unsafe { [_mm256_cvtph_ps(_mm_loadu_si128(at.cast())), _mm256_cvtph_ps(_mm_loadu_si128(at.add(8).cast()))] }
+/// Reads weights as f32.
+pub(crate) trait Widen: Float16 {
+    /// The 16 values at `at`.
+    ///
+    /// # Safety
+    /// The CPU must have AVX2 and F16C, and 16 values must be readable at `at`.
+    unsafe fn widen_16(at: *const Self) -> [__m256; 2];
+}
+
+impl Widen for f16 {
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn widen_16(at: *const f16) -> [__m256; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { [_mm256_cvtph_ps(_mm_loadu_si128(at.cast())), _mm256_cvtph_ps(_mm_loadu_si128(at.add(8).cast()))] }
+    }
+}
+
+impl Widen for bf16 {
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn widen_16(at: *const bf16) -> [__m256; 2] {
+        // SAFETY: the caller's promise.
+        let halves = unsafe { [_mm_loadu_si128(at.cast()), _mm_loadu_si128(at.add(8).cast())] };
+        halves.map(|half| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(half))))
+    }
 }
 
 #[inline]

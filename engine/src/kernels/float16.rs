@@ -1,6 +1,6 @@
-//! f16 weights times f32 activations, by ISA.
+//! f16 or bf16 weights times f32 activations, by ISA.
 
-use half::f16;
+use half::{bf16, f16};
 
 #[cfg(target_arch = "x86_64")]
 use super::isa::Isa;
@@ -10,29 +10,39 @@ use super::tile::{self, Accumulators, TILE, TILES_BYTES};
 #[cfg(target_arch = "x86_64")]
 use super::x86::{avx2, avx512};
 use crate::input::Input;
-use crate::quant::{F16Matrix, PANEL};
+use crate::quant::{Float16, Float16Matrix, PANEL};
 use crate::threads::Strip;
 
 /// Columns of a pass of prefill: a pair of panels is then 128 KiB and shares L2 with several tiles. The sums go through
 /// the output between passes; the order of their terms stays that of the columns.
 const PASS: usize = 2048;
 
+/// A 16-bit float that every path has kernels for.
+#[cfg(target_arch = "x86_64")]
+pub(crate) trait Element: Float16 + avx2::float16::Widen + avx512::float16::Widen {}
+/// As above.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) trait Element: Float16 {}
+
+impl Element for f16 {}
+impl Element for bf16 {}
+
 /// `y = W x` of one token for the rows from `first` (a multiple of [`PANEL`]).
-pub(crate) fn gemv(kernels: Kernels, matrix: &F16Matrix, x: &[f32], first: usize, out: &mut [f32]) {
+pub(crate) fn gemv<E: Element>(kernels: Kernels, matrix: &Float16Matrix<E>, x: &[f32], first: usize, out: &mut [f32]) {
     let panels = panels(matrix, first, out.len());
     match kernels.isa() {
         // SAFETY: `kernels` proves the features.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe { avx512::f16::gemv(panels, x, out) },
+        Isa::Avx512 => unsafe { avx512::float16::gemv(panels, x, out) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => unsafe { avx2::f16::gemv(panels, x, out) },
-        _ => reference::f16(panels, x, out),
+        Isa::Avx2 => unsafe { avx2::float16::gemv(panels, x, out) },
+        _ => reference::float16(panels, x, out),
     }
 }
 
 /// `y = W x` of all tokens for the rows of `out`, whose first is a multiple of [`PANEL`].
-pub(crate) fn gemm(kernels: Kernels, matrix: &F16Matrix, input: &Input, mut out: Strip<'_, f32>) {
+pub(crate) fn gemm<E: Element>(kernels: Kernels, matrix: &Float16Matrix<E>, input: &Input, mut out: Strip<'_, f32>) {
     let (cols, first, rows) = (matrix.cols(), out.columns().start, out.columns().len());
     let Some(micro) = micro(kernels) else {
         for (t, x) in input.f32().chunks_exact(cols).enumerate() {
@@ -49,7 +59,7 @@ pub(crate) fn gemm(kernels: Kernels, matrix: &F16Matrix, input: &Input, mut out:
             if start > 0 {
                 tile::load(&mut out, cell, &mut sums);
             }
-            let pair: [&[f16]; 2] = std::array::from_fn(|p| {
+            let pair: [&[E]; 2] = std::array::from_fn(|p| {
                 if p < cell.panels { &panels[((cell.panel + p) * cols + start) * PANEL..][..pass * PANEL] } else { &[] }
             });
             let pair = &pair[..cell.panels];
@@ -62,20 +72,20 @@ pub(crate) fn gemm(kernels: Kernels, matrix: &F16Matrix, input: &Input, mut out:
 }
 
 /// Adds the products of one or two panels and the first tokens of a tile to the sums.
-type Micro = unsafe fn(panels: &[&[f16]], tile: &[f32], tokens: usize, sums: &mut Accumulators<f32>);
+type Micro<E> = unsafe fn(panels: &[&[E]], tile: &[f32], tokens: usize, sums: &mut Accumulators<f32>);
 
 /// The prefill kernel of a path; the scalar one goes token by token and has none.
-fn micro(kernels: Kernels) -> Option<Micro> {
+fn micro<E: Element>(kernels: Kernels) -> Option<Micro<E>> {
     match kernels.isa() {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => Some(avx512::f16::micro),
+        Isa::Avx512 => Some(avx512::float16::micro),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => Some(avx2::f16::micro),
+        Isa::Avx2 => Some(avx2::float16::micro),
         _ => None,
     }
 }
 
 /// The panels of `rows` rows from `first`.
-fn panels(matrix: &F16Matrix, first: usize, rows: usize) -> &[f16] {
+fn panels<E: Element>(matrix: &Float16Matrix<E>, first: usize, rows: usize) -> &[E] {
     &matrix.packed()[first * matrix.cols()..][..rows.div_ceil(PANEL) * PANEL * matrix.cols()]
 }

@@ -1,0 +1,273 @@
+//! Weights of 16-bit floats in panels: per column, the 16 values of the panel's rows side by side.
+
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use super::buffer::{Buffer, Plain};
+use super::{PANEL, TernaryMatrix, checked_len};
+use crate::error::{Error, Result};
+
+/// A 16-bit float: f16 or bf16.
+pub trait Float16: Plain {
+    /// The name in records and errors.
+    const NAME: &'static str;
+    /// 0.
+    const ZERO: Self;
+
+    /// The nearest value, ties to even; infinity beyond the largest.
+    fn narrow(x: f32) -> Self;
+
+    /// The same value as f32, exactly, in a form that vectorises.
+    fn widen(self) -> f32;
+
+    /// Whether this is a number.
+    fn finite(self) -> bool {
+        self.widen().is_finite()
+    }
+}
+
+impl Float16 for f16 {
+    const NAME: &'static str = "f16";
+    const ZERO: f16 = f16::ZERO;
+
+    fn narrow(x: f32) -> f16 {
+        f16::from_f32(x)
+    }
+
+    #[inline]
+    fn widen(self) -> f32 {
+        let bits = u32::from(self.to_bits());
+        let magnitude = bits & 0x7fff;
+        // The exponent's bias differs by 112; an all-ones exponent (infinity, NaN) stays one.
+        let scaled = (f32::from_bits(magnitude << 13) * f32::from_bits((112 + 127) << 23)).to_bits();
+        let special = if magnitude >= 0x7c00 { 0x7f80_0000 } else { 0 };
+        f32::from_bits(scaled | special | (bits & 0x8000) << 16)
+    }
+}
+
+impl Float16 for bf16 {
+    const NAME: &'static str = "bf16";
+    const ZERO: bf16 = bf16::ZERO;
+
+    fn narrow(x: f32) -> bf16 {
+        bf16::from_f32(x)
+    }
+
+    #[inline]
+    fn widen(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+}
+
+/// A matrix of 16-bit weights in panels.
+#[derive(Debug)]
+pub struct Float16Matrix<E: Float16> {
+    rows: usize,
+    cols: usize,
+    packed: Buffer<E>,
+}
+
+/// Half-precision weights.
+pub type F16Matrix = Float16Matrix<f16>;
+
+/// Weights in the upper half of an f32.
+pub type Bf16Matrix = Float16Matrix<bf16>;
+
+impl<E: Float16> Float16Matrix<E> {
+    /// Makes a matrix panel by panel, in parallel: `fill(panel, values)` writes the `16 x cols` values of one panel,
+    /// `values[16 col + r]` for row `r` of the panel. Rows beyond the matrix are set to 0 afterwards.
+    ///
+    /// # Errors
+    /// Bad dimensions.
+    pub fn from_panels(rows: usize, cols: usize, fill: impl Fn(usize, &mut [E]) + Sync) -> Result<Self> {
+        Float16Matrix::try_from_panels(rows, cols, |panel, values| {
+            fill(panel, values);
+            Ok(())
+        })
+    }
+
+    /// As [`Float16Matrix::from_panels`] with a `fill` that can fail.
+    ///
+    /// # Errors
+    /// Bad dimensions, or the first error of `fill`.
+    pub fn try_from_panels(
+        rows: usize,
+        cols: usize,
+        fill: impl Fn(usize, &mut [E]) -> Result<()> + Sync,
+    ) -> Result<Self> {
+        let len = checked_len(rows, cols, cols * PANEL)?;
+        let mut packed = Buffer::<E>::zeroed(len)?;
+        packed.par_chunks_exact_mut(cols * PANEL).enumerate().try_for_each(|(panel, values)| {
+            fill(panel, values)?;
+            let live = (rows - panel * PANEL).min(PANEL);
+            if live < PANEL {
+                values.chunks_exact_mut(PANEL).for_each(|column| column[live..].fill(E::ZERO));
+            }
+            Ok::<(), Error>(())
+        })?;
+        Ok(Float16Matrix { rows, cols, packed })
+    }
+
+    /// Packs rows: `fill(row, values)` writes the `cols` values of a row, in parallel; peak memory stays near the
+    /// packed size.
+    ///
+    /// # Errors
+    /// Bad dimensions, or the first error of `fill`.
+    pub fn from_rows(rows: usize, cols: usize, fill: impl Fn(usize, &mut [E]) -> Result<()> + Sync) -> Result<Self> {
+        Float16Matrix::try_from_panels(rows, cols, |panel, values| {
+            let live = (rows - panel * PANEL).min(PANEL);
+            let mut scratch = vec![E::ZERO; live * cols];
+            for (r, row) in scratch.chunks_exact_mut(cols).enumerate() {
+                fill(panel * PANEL + r, row)?;
+            }
+            for (col, column) in values.chunks_exact_mut(PANEL).enumerate() {
+                for r in 0..live {
+                    column[r] = scratch[r * cols + col];
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The same function as `matrix`, its weights written out.
+    ///
+    /// # Errors
+    /// [`Error::Scale`] if the format has no such scale: the two would then differ.
+    pub fn from_ternary(matrix: &TernaryMatrix) -> Result<Self> {
+        let scale = E::narrow(matrix.scale());
+        if scale.widen() != matrix.scale() {
+            let expected = "a scale that the format represents exactly";
+            return Err(Error::Scale { format: E::NAME, expected, found: matrix.scale() });
+        }
+        let values = [E::narrow(-matrix.scale()), E::ZERO, scale, E::ZERO];
+        let panel_bytes = TernaryMatrix::panel_bytes(matrix.cols());
+        Float16Matrix::from_panels(matrix.rows(), matrix.cols(), |panel, out| {
+            let codes = &matrix.packed()[panel * panel_bytes..][..panel_bytes];
+            for (col, column) in out.chunks_exact_mut(PANEL).enumerate() {
+                let (block, shift, j) = (&codes[col / 16 * 64..][..64], col % 16 / 4 * 2, col % 4);
+                for (r, value) in column.iter_mut().enumerate() {
+                    *value = values[usize::from(block[r * 4 + j] >> shift & 3)];
+                }
+            }
+        })
+    }
+
+    /// Rows (outputs).
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns (inputs).
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// All panels, one after the other.
+    pub fn packed(&self) -> &[E] {
+        &self.packed
+    }
+
+    /// Writes the weights of `row` to `out`.
+    ///
+    /// # Panics
+    /// If `row` is out of range or `out` is not `cols` long.
+    pub fn row_to_f32(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        assert_eq!(out.len(), self.cols, "columns");
+        let panel = &self.packed[row / PANEL * PANEL * self.cols..][..PANEL * self.cols];
+        for (out, column) in out.iter_mut().zip(panel.chunks_exact(PANEL)) {
+            *out = column[row % PANEL].widen();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_widens_exactly() {
+        for bits in 0..=u16::MAX {
+            let same =
+                |ours: f32, theirs: f32| ours.to_bits() == theirs.to_bits() || (ours.is_nan() && theirs.is_nan());
+            let (half, brain) = (f16::from_bits(bits), bf16::from_bits(bits));
+            assert!(same(half.widen(), half.to_f32()) && same(brain.widen(), brain.to_f32()), "{bits:#06x}");
+            assert!(half.finite() == half.is_finite() && brain.finite() == brain.is_finite(), "{bits:#06x}");
+        }
+    }
+
+    /// bf16 is the upper half of an f32; the lower half rounds it, ties to even.
+    #[test]
+    fn bf16_rounds_to_nearest_even() {
+        let cases = [
+            (0x3f80_0000, 0x3f80),
+            (0x3f80_7fff, 0x3f80),
+            (0x3f80_8000, 0x3f80),
+            (0x3f81_8000, 0x3f82),
+            (0x3f80_8001, 0x3f81),
+            (0xbf80_ffff, 0xbf81),
+            (0x0000_8001, 0x0001),
+            (0x7f7f_ffff, 0x7f80),
+            (0x8000_0000, 0x8000),
+        ];
+        for (from, to) in cases {
+            assert_eq!(<bf16 as Float16>::narrow(f32::from_bits(from)).to_bits(), to, "{from:#010x}");
+        }
+    }
+
+    fn rows_come_back_and_padding_is_zero<E: Float16>() {
+        let value = |row: usize, col: usize| E::narrow(row as f32 - col as f32 / 8.0);
+        let one = |v: &&E| v.widen() == 1.0;
+        for (rows, cols) in [(1, 1), (16, 4), (19, 7)] {
+            let fill = |row: usize, out: &mut [E]| {
+                (0..cols).for_each(|col| out[col] = value(row, col));
+                Ok(())
+            };
+            let matrix = Float16Matrix::from_rows(rows, cols, fill).unwrap();
+            let mut out = vec![0.0; cols];
+            for row in 0..rows {
+                matrix.row_to_f32(row, &mut out);
+                assert!((0..cols).all(|col| out[col] == value(row, col).widen()));
+            }
+            let last = &matrix.packed()[rows / PANEL * PANEL * cols..];
+            assert!(last.chunks_exact(PANEL).all(|c| c[rows % PANEL..].iter().all(|v| v.widen() == 0.0)) || rows == 16);
+            let dirty = Float16Matrix::<E>::from_panels(rows, cols, |_, out| out.fill(E::narrow(1.0))).unwrap();
+            assert_eq!(dirty.packed().iter().filter(one).count(), rows * cols);
+        }
+    }
+
+    #[test]
+    fn both_formats_come_back() {
+        rows_come_back_and_padding_is_zero::<f16>();
+        rows_come_back_and_padding_is_zero::<bf16>();
+    }
+
+    #[test]
+    fn an_error_of_a_row_is_passed_on() {
+        let fill = |row: usize, _: &mut [f16]| {
+            if row == 5 { Err(Error::Size { what: "row", expected: String::new(), found: row }) } else { Ok(()) }
+        };
+        assert!(matches!(F16Matrix::from_rows(20, 4, fill), Err(Error::Size { found: 5, .. })));
+    }
+
+    fn ternary_is_written_out<E: Float16>(inexact: f32) {
+        let weight = |row: usize, col: usize| ((row * 7 + col * 5) % 3) as i8 - 1;
+        let ternary = TernaryMatrix::from_codes(21, 35, 0.046875, weight).unwrap();
+        let wide = Float16Matrix::<E>::from_ternary(&ternary).unwrap();
+        let (mut a, mut b) = (vec![0.0; 35], vec![0.0; 35]);
+        for row in 0..21 {
+            ternary.row_to_f32(row, &mut a);
+            wide.row_to_f32(row, &mut b);
+            assert_eq!(a, b);
+        }
+        let inexact = TernaryMatrix::from_codes(1, 1, inexact, weight).unwrap();
+        assert!(matches!(Float16Matrix::<E>::from_ternary(&inexact), Err(Error::Scale { .. })));
+    }
+
+    #[test]
+    fn a_ternary_matrix_is_written_out_exactly_or_refused() {
+        ternary_is_written_out::<f16>(0.1);
+        // Nine bits, which f16 has and bf16 has not.
+        ternary_is_written_out::<bf16>(1.0 + 1.0 / 256.0);
+    }
+}
