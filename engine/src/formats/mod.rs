@@ -1,5 +1,6 @@
 //! Model files: untrusted bytes in, checked metadata and tensors out.
 
+pub(crate) mod bytes;
 pub(crate) mod error;
 pub mod gguf;
 

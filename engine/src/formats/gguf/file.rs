@@ -1,10 +1,7 @@
 //! Opening a file and walking its structure.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::path::{Path, PathBuf};
-
-use memmap2::Mmap;
 
 use super::cursor::{Cursor, Field};
 use super::metadata::{Array, Stored, Value, read_value};
@@ -12,6 +9,7 @@ use super::tensor::{SMALLEST_ENTRY, TensorInfo, read_table};
 use super::ternary::I2sLayout;
 use super::types::TensorType;
 use crate::formats::FormatError;
+use crate::formats::bytes::Bytes;
 use crate::formats::error::shown;
 use crate::quant::blocks;
 
@@ -20,21 +18,6 @@ const SMALLEST_PAIR: u64 = 8 + 4 + 1;
 
 const ALIGNMENT_KEY: &str = "general.alignment";
 const DEFAULT_ALIGNMENT: u64 = 32;
-
-/// The file's bytes, mapped or (in tests and for bytes that came some other way) owned.
-enum Bytes {
-    Mapped(Mmap),
-    Owned(Vec<u8>),
-}
-
-impl Bytes {
-    fn as_slice(&self) -> &[u8] {
-        match self {
-            Bytes::Mapped(map) => map,
-            Bytes::Owned(bytes) => bytes,
-        }
-    }
-}
 
 /// An open GGUF file: metadata by key and tensors by name, all of it checked against its size.
 pub struct GgufFile {
@@ -66,20 +49,7 @@ impl GgufFile {
     /// [`FormatError`] when the file cannot be mapped or any part of its structure is wrong.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, FormatError> {
         let path = path.as_ref();
-        let io = |source| FormatError::Io { path: path.to_owned(), source };
-        let file = File::open(path).map_err(io)?;
-        let about = file.metadata().map_err(io)?;
-        if !about.is_file() {
-            return Err(io(std::io::Error::other("not a regular file")));
-        }
-        if about.len() == 0 {
-            return Self::from_bytes(path, Vec::new());
-        }
-        // SAFETY: the map is read-only and private. A file that someone else changes or cuts while
-        // it is mapped can still change these bytes or end the process by SIGBUS: mapped weights
-        // need a file that is left alone, as every engine that maps its weights does.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        Self::parse(path, Bytes::Mapped(map))
+        Self::parse(path, Bytes::open(path)?)
     }
 
     /// Checks bytes that are already in memory; `name` stands for the path in messages.
