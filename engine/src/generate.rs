@@ -1,5 +1,6 @@
 //! Generating text: the loop, its stop conditions, and the sampler.
 
+mod batch;
 mod sampler;
 mod score;
 mod text;
@@ -7,6 +8,7 @@ mod text;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
+pub use batch::generate_batch;
 pub use sampler::{Sampler, Sampling, greedy};
 pub use score::{Score, Scorer};
 pub use text::TextStream;
@@ -53,35 +55,56 @@ pub fn generate(
     sampling: Sampling,
     mut on_token: impl FnMut(u32) -> ControlFlow<()>,
 ) -> Result<Generation> {
-    let mut sampler = Sampler::new(sampling)?;
-    sampler.see(prompt);
+    let mut growing = Growing::new(prompt, max_tokens, stop_tokens, sampling)?;
     let start = Instant::now();
-    let mut token = choose(&mut sampler, session.prefill(prompt)?)?;
-    let ttft_ns = nanoseconds(start);
-    let (mut tokens, mut decode_ns) = (Vec::new(), Vec::new());
-    let stop = loop {
-        if tokens.len() == max_tokens {
-            break StopReason::MaxTokens;
-        }
-        if stop_tokens.contains(&token) {
-            break StopReason::Eos;
-        }
-        tokens.push(token);
-        sampler.see(&[token]);
-        if on_token(token).is_break() {
-            break StopReason::Caller;
-        }
-        if tokens.len() == max_tokens {
-            break StopReason::MaxTokens;
-        }
+    let mut token = choose(&mut growing.sampler, session.prefill(prompt)?)?;
+    growing.made.ttft_ns = nanoseconds(start);
+    while growing.take(token, &mut on_token) {
         if session.position() == session.context() {
-            break StopReason::ContextFull;
+            growing.made.stop = StopReason::ContextFull;
+            break;
         }
         let start = Instant::now();
-        token = choose(&mut sampler, session.decode(token)?)?;
-        decode_ns.push(nanoseconds(start));
-    };
-    Ok(Generation { tokens, stop, ttft_ns, decode_ns })
+        token = choose(&mut growing.sampler, session.decode(token)?)?;
+        growing.made.decode_ns.push(nanoseconds(start));
+    }
+    Ok(growing.made)
+}
+
+/// A sequence as it grows.
+struct Growing<'a> {
+    sampler: Sampler,
+    max_tokens: usize,
+    stop_tokens: &'a [u32],
+    made: Generation,
+}
+
+impl<'a> Growing<'a> {
+    fn new(prompt: &[u32], max_tokens: usize, stop_tokens: &'a [u32], sampling: Sampling) -> Result<Growing<'a>> {
+        let mut sampler = Sampler::new(sampling)?;
+        sampler.see(prompt);
+        let made = Generation { tokens: Vec::new(), stop: StopReason::MaxTokens, ttft_ns: 0, decode_ns: Vec::new() };
+        Ok(Growing { sampler, max_tokens, stop_tokens, made })
+    }
+
+    /// Adds the token chosen, if it is one of the text. Whether another is wanted; if not, `made` says why.
+    fn take(&mut self, token: u32, on_token: &mut impl FnMut(u32) -> ControlFlow<()>) -> bool {
+        self.made.stop = StopReason::MaxTokens;
+        if self.made.tokens.len() == self.max_tokens {
+            return false;
+        }
+        if self.stop_tokens.contains(&token) {
+            self.made.stop = StopReason::Eos;
+            return false;
+        }
+        self.made.tokens.push(token);
+        self.sampler.see(&[token]);
+        if on_token(token).is_break() {
+            self.made.stop = StopReason::Caller;
+            return false;
+        }
+        self.made.tokens.len() < self.max_tokens
+    }
 }
 
 /// A token of `logits`, if they are numbers.

@@ -3,7 +3,9 @@
 //! `forward` is the paper's transformer, in order; the files beside it are its parts.
 
 mod attention;
+mod batch;
 mod config;
+mod evaluate;
 mod feed_forward;
 mod forward;
 mod kv;
@@ -11,6 +13,7 @@ mod load;
 mod rope;
 mod session;
 
+pub use batch::Batch;
 pub use config::{Activation, Architecture, Config, Format, RopeStyle};
 pub use kv::KvType;
 pub use load::load_gguf;

@@ -1,11 +1,11 @@
 use super::*;
 use crate::kernels::isa::Kernels;
-use crate::model::{Activation, Architecture, Config, Format, RopeStyle, SessionOptions};
+use crate::model::{Activation, Architecture, Config, Format, Model, RopeStyle, SessionOptions};
 use crate::synthetic::{HeadType, SyntheticSpec, build};
 use crate::threads::Pool;
 
-/// Runs `body` with a session of `context` positions on a small model.
-fn with_session(context: usize, body: impl FnOnce(&mut Session<'_>)) {
+/// A small model.
+pub(super) fn model() -> Model {
     let config = Config {
         arch: Architecture::BitNet,
         hidden: 64,
@@ -23,7 +23,12 @@ fn with_session(context: usize, body: impl FnOnce(&mut Session<'_>)) {
         context: 64,
         tied: true,
     };
-    let model = build(&SyntheticSpec { config, seed: 1, head: HeadType::Q8_0 }, Format::Ternary).unwrap();
+    build(&SyntheticSpec { config, seed: 1, head: HeadType::Q8_0 }, Format::Ternary).unwrap()
+}
+
+/// Runs `body` with a session of `context` positions on it.
+fn with_session(context: usize, body: impl FnOnce(&mut Session<'_>)) {
+    let model = model();
     let pool = Pool::new(1, false).unwrap();
     body(&mut Session::new(&model, &pool, Kernels::new(None).unwrap(), SessionOptions::new(context)).unwrap());
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::config::Config;
+use super::forward::Span;
 use super::kv::{Cache, KvCache, Stored};
 use crate::kernels::attention::{MAX_QUERIES, Query, Scratch, attend};
 use crate::kernels::isa::Kernels;
@@ -14,56 +15,86 @@ const MAX_TILE: usize = 16;
 /// Pieces of work a worker gets in prefill, so that the costlier last tokens even out.
 const PIECES_PER_WORKER: usize = 8;
 
-/// The queries of a batch: `tokens x q_width`, the first one at position `first`, all keys and values stored.
+/// The queries of a batch: `tokens x q_width`, those of each span in turn, all keys and values stored.
 #[derive(Clone, Copy)]
 pub(super) struct Queries<'a> {
     pub(super) vectors: &'a [f32],
-    pub(super) first: usize,
+    pub(super) spans: &'a [Span<'a>],
     pub(super) layer: usize,
 }
 
-/// Attention of every query to the positions up to its own; answers go to `out`, `tokens x q_width`.
+/// The queries of one span, and its cache.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    vectors: &'a [f32],
+    cache: &'a KvCache,
+    /// Position of the first query.
+    first: usize,
+    layer: usize,
+}
+
+/// A piece of work: the answers from element `at` of the span on.
+struct Piece<'a, 'out> {
+    part: Part<'a>,
+    at: usize,
+    out: &'out mut [f32],
+}
+
+/// Attention of every query to the positions of its span up to its own; answers go to `out`, `tokens x q_width`.
 pub(super) fn attention(
     team: &Team<'_>,
     kernels: Kernels,
     config: &Config,
-    cache: &KvCache,
     scratch: &[Mutex<Scratch>],
     queries: Queries<'_>,
     out: &mut [f32],
 ) {
-    let width = config.q_width();
-    let tokens = out.len() / width;
-    // A piece is some heads of one token in decode, all heads of some tokens in prefill: contiguous either way.
-    let piece = if tokens == 1 {
-        config.heads.div_ceil(team.threads()) * config.head_dim
-    } else {
-        (tokens / (team.threads() * PIECES_PER_WORKER)).clamp(MAX_QUERIES, MAX_TILE) * width
-    };
-    let pieces: Vec<Mutex<&mut [f32]>> = out.chunks_mut(piece).map(Mutex::new).collect();
+    let pieces: Vec<Mutex<Piece<'_, '_>>> = pieces(team.threads(), config, queries, out).map(Mutex::new).collect();
     let left = AtomicUsize::new(pieces.len());
     team.run(&|worker| {
         let mut scratch = scratch[worker].lock().unwrap_or_else(PoisonError::into_inner);
         // The last tokens see the most positions: they go first.
         while let Ok(taken) = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)) {
-            let index = taken - 1;
-            let mut out = pieces[index].lock().unwrap_or_else(PoisonError::into_inner);
-            let at = index * piece;
-            match cache {
-                KvCache::F16(cache) => attend_piece(kernels, config, cache, &mut scratch, queries, at, &mut out),
-                KvCache::F32(cache) => attend_piece(kernels, config, cache, &mut scratch, queries, at, &mut out),
+            let mut piece = pieces[taken - 1].lock().unwrap_or_else(PoisonError::into_inner);
+            let Piece { part, at, out } = &mut *piece;
+            match part.cache {
+                KvCache::F16(cache) => attend_piece(kernels, config, cache, &mut scratch, *part, *at, out),
+                KvCache::F32(cache) => attend_piece(kernels, config, cache, &mut scratch, *part, *at, out),
             }
         }
     });
 }
 
-/// The answers `at..at + out.len()` of the batch: whole heads of one token, or whole tokens.
+/// Divides the work: some heads of one token in decode, all heads of some tokens in prefill: contiguous either way.
+fn pieces<'a, 'out>(
+    threads: usize,
+    config: &Config,
+    queries: Queries<'a>,
+    out: &'out mut [f32],
+) -> impl Iterator<Item = Piece<'a, 'out>> {
+    let width = config.q_width();
+    let (mut vectors, mut out) = (queries.vectors, out);
+    let dim = config.head_dim;
+    let one = config.heads.div_ceil(threads) * dim;
+    queries.spans.iter().flat_map(move |span| {
+        let (mine, later) = vectors.split_at(span.tokens * width);
+        vectors = later;
+        let (answers, later) = std::mem::take(&mut out).split_at_mut(span.tokens * width);
+        out = later;
+        let some = (span.tokens / (threads * PIECES_PER_WORKER)).clamp(MAX_QUERIES, MAX_TILE) * width;
+        let piece = if span.tokens == 1 { one } else { some };
+        let part = Part { vectors: mine, cache: span.cache, first: span.first, layer: queries.layer };
+        answers.chunks_mut(piece).enumerate().map(move |(index, out)| Piece { part, at: index * piece, out })
+    })
+}
+
+/// The answers `at..at + out.len()` of the span: whole heads of one token, or whole tokens.
 fn attend_piece<E: Stored>(
     kernels: Kernels,
     config: &Config,
     cache: &Cache<E>,
     scratch: &mut Scratch,
-    queries: Queries<'_>,
+    queries: Part<'_>,
     at: usize,
     out: &mut [f32],
 ) {

@@ -57,21 +57,46 @@ impl Buffers {
     }
 }
 
-/// One batch on its way through the model.
-pub(super) struct Forward<'a> {
-    pub(super) model: &'a Model,
-    pub(super) team: &'a Team<'a>,
-    pub(super) kernels: Kernels,
-    pub(super) rope: &'a Rope,
+/// The tokens of one sequence in a batch: consecutive rows, at consecutive positions.
+pub(super) struct Span<'a> {
+    /// The sequence's own cache.
     pub(super) cache: &'a mut KvCache,
-    pub(super) buffers: &'a mut Buffers,
     /// Position of the first token.
     pub(super) first: usize,
-    /// Tokens of the batch.
+    /// Tokens, at least 1.
     pub(super) tokens: usize,
 }
 
-impl Forward<'_> {
+/// One batch on its way through the model: the spans of independent sequences, one after the other. Only attention and
+/// the cache tell the sequences apart.
+pub(super) struct Forward<'a> {
+    model: &'a Model,
+    team: &'a Team<'a>,
+    kernels: Kernels,
+    rope: &'a Rope,
+    buffers: &'a mut Buffers,
+    spans: &'a mut [Span<'a>],
+    /// Of each row.
+    positions: Vec<usize>,
+    /// Tokens of all spans.
+    tokens: usize,
+}
+
+impl<'a> Forward<'a> {
+    /// A batch of these spans.
+    pub(super) fn new(
+        model: &'a Model,
+        team: &'a Team<'a>,
+        kernels: Kernels,
+        rope: &'a Rope,
+        buffers: &'a mut Buffers,
+        spans: &'a mut [Span<'a>],
+    ) -> Forward<'a> {
+        let positions: Vec<usize> = spans.iter().flat_map(|span| span.first..span.first + span.tokens).collect();
+        let tokens = positions.len();
+        Forward { model, team, kernels, rope, buffers, spans, positions, tokens }
+    }
+
     /// Embeds `ids` and runs all blocks; keys and values are stored, the residual stream is left in the buffers.
     pub(super) fn blocks(&mut self, ids: &[u32]) {
         self.embed(ids);
@@ -85,15 +110,13 @@ impl Forward<'_> {
         }
     }
 
-    /// Logits of the last `out.len() / vocab` tokens of the batch.
-    pub(super) fn logits(&mut self, out: &mut [f32]) {
+    /// Logits after the tokens in `rows` of the batch, `rows x vocab`.
+    pub(super) fn logits(&mut self, rows: &[usize], out: &mut [f32]) {
         let (hidden, eps) = (self.model.config.hidden, self.model.config.norm_eps);
         let (kernels, weight) = (self.kernels, &self.model.output_norm);
-        let wanted = out.len() / self.model.config.vocab;
         let Buffers { residual, normed, .. } = self.buffers;
-        let residual = &residual[(self.tokens - wanted) * hidden..];
-        self.team.each_row(normed.f32_mut(wanted), hidden, |token, out| {
-            float::rms_norm(kernels, &residual[token * hidden..][..hidden], weight, eps, out);
+        self.team.each_row(normed.f32_mut(rows.len()), hidden, |index, out| {
+            float::rms_norm(kernels, &residual[rows[index] * hidden..][..hidden], weight, eps, out);
         });
         let head = self.model.head();
         normed.prepare(self.team, kernels, head);
@@ -125,17 +148,19 @@ impl Forward<'_> {
         let (q, k, v) = (&mut q[..tokens * q_width], &mut k[..tokens * kv_width], &mut v[..tokens * kv_width]);
         linears(team, kernels, normed, &mut [(&layer.q, q), (&layer.k, k), (&layer.v, v)]);
 
-        let (rope, first) = (self.rope, self.first);
+        let (rope, positions) = (self.rope, &self.positions);
         team.each_row_pair((q, q_width), (k, kv_width), |token, q, k| {
-            rope.apply(kernels, first + token, q);
-            rope.apply(kernels, first + token, k);
+            rope.apply(kernels, positions[token], q);
+            rope.apply(kernels, positions[token], k);
         });
-        match self.cache {
-            KvCache::F16(cache) => cache.append(team, index, first, k, v),
-            KvCache::F32(cache) => cache.append(team, index, first, k, v),
+        let (mut keys, mut values) = (&*k, &*v);
+        for Span { cache, first, tokens } in self.spans.iter_mut() {
+            let (now, later) = (keys.split_at(*tokens * kv_width), values.split_at(*tokens * kv_width));
+            cache.append(team, index, *first, now.0, later.0);
+            (keys, values) = (now.1, later.1);
         }
-        let queries = Queries { vectors: q, first, layer: index };
-        attention(team, kernels, config, self.cache, scratch, queries, attended.f32_mut(tokens));
+        let queries = Queries { vectors: q, spans: self.spans, layer: index };
+        attention(team, kernels, config, scratch, queries, attended.f32_mut(tokens));
         if let Some(weight) = &layer.attn_sub_norm {
             let eps = config.norm_eps;
             team.each_row(attended.f32_mut(tokens), q_width, |_, x| float::rms_norm_in_place(kernels, x, weight, eps));

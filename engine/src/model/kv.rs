@@ -134,8 +134,8 @@ impl<E: Stored> Cache<E> {
         Cache { layout, layers: (0..config.layers).map(layer).collect() }
     }
 
-    /// Stores the keys and values (`tokens x kv_width` each) of the positions from `first` on.
-    pub(super) fn append(&mut self, team: &Team<'_>, layer: usize, first: usize, keys: &[f32], values: &[f32]) {
+    /// As [`KvCache::append`].
+    fn append(&mut self, team: &Team<'_>, layer: usize, first: usize, keys: &[f32], values: &[f32]) {
         let Layout { kv_heads, head_dim, stride, key_head, value_head } = self.layout;
         let width = kv_heads * head_dim;
         let store = |head: usize, key_cache: &mut [E::Bits], value_cache: &mut [E::Bits]| {
@@ -197,5 +197,13 @@ impl KvCache {
             KvType::F16 => KvCache::F16(Cache::new(config, context)),
             KvType::F32 => KvCache::F32(Cache::new(config, context)),
         })
+    }
+
+    /// Stores the keys and values (`tokens x kv_width` each) of the positions from `first` on.
+    pub(super) fn append(&mut self, team: &Team<'_>, layer: usize, first: usize, keys: &[f32], values: &[f32]) {
+        match self {
+            KvCache::F16(cache) => cache.append(team, layer, first, keys, values),
+            KvCache::F32(cache) => cache.append(team, layer, first, keys, values),
+        }
     }
 }

@@ -176,6 +176,42 @@ fn prefill_and_decode_return_the_last_logits() {
     }
 }
 
+/// Prompts of many lengths together, in batches that part them anywhere, then decoding with some sequences left out.
+#[test]
+fn sequences_of_a_batch_are_what_they_are_alone() {
+    for (config, kv) in shapes().into_iter().zip([KvType::F16, KvType::F32].into_iter().cycle()) {
+        for format in [Format::Ternary, Format::F16] {
+            let model = model(config.clone(), format, 4);
+            let (pool, kernels) = (Pool::new(2, false).unwrap(), Kernels::new(None).unwrap());
+            let all = tokens(75, config.vocab);
+            for max_batch in [512, 13] {
+                let options = SessionOptions { context: 75, kv, max_batch };
+                let mut batch = Batch::new(&model, &pool, kernels, options, 5).unwrap();
+                let mut alone: Vec<Session<'_>> =
+                    (0..5).map(|_| Session::new(&model, &pool, kernels, options).unwrap()).collect();
+                let steps: [[usize; 5]; 5] =
+                    [[17, 1, 0, 40, 5], [1, 1, 1, 1, 1], [0, 1, 3, 0, 1], [1, 1, 1, 1, 1], [0, 0, 0, 33, 0]];
+                for step in steps {
+                    let given: Vec<&[u32]> = step.iter().enumerate().map(|(i, n)| &all[i..i + n]).collect();
+                    let found = batch.append(&given).unwrap().to_vec();
+                    let running = given.iter().zip(&mut alone).filter(|(ids, _)| !ids.is_empty());
+                    let expected: Vec<f32> =
+                        running.flat_map(|(ids, session)| session.prefill(ids).unwrap().to_vec()).collect();
+                    assert!(bits(&found) == bits(&expected), "{format:?} {step:?} {max_batch} {config:?}");
+                }
+                assert_eq!((0..5).map(|i| batch.position(i)).collect::<Vec<_>>(), [19, 4, 5, 75, 8]);
+                batch.truncate(3, 10);
+                alone[3].truncate(10);
+                let found = batch.append(&[&[], &[], &[], &[7], &[]]).unwrap().to_vec();
+                assert_eq!(bits(&found), bits(alone[3].decode(7).unwrap()));
+                // A refused request changes nothing.
+                assert!(batch.append(&[&[1], &[], &[], &[7; 70], &[]]).is_err());
+                assert_eq!((batch.position(0), batch.position(3)), (19, 11));
+            }
+        }
+    }
+}
+
 #[test]
 fn truncation_forgets_exactly_the_later_tokens() {
     let model = model(bitnet(), Format::Ternary, 1);

@@ -1,0 +1,103 @@
+//! What a session and a batch of sequences share: the working memory of the forward pass, and sequences to run it on.
+
+use super::Model;
+use super::forward::{Buffers, Forward, Span};
+use super::kv::KvCache;
+use super::rope::Rope;
+use super::session::SessionOptions;
+use crate::error::{Error, Result};
+use crate::kernels::isa::Kernels;
+use crate::threads::Pool;
+
+/// A cache, and how many positions of it are in use.
+#[derive(Debug)]
+pub(super) struct Sequence {
+    pub(super) cache: KvCache,
+    pub(super) position: usize,
+}
+
+/// Runs batches through a model.
+#[derive(Debug)]
+pub(super) struct Evaluator<'a> {
+    pub(super) model: &'a Model,
+    pool: &'a Pool,
+    kernels: Kernels,
+    pub(super) options: SessionOptions,
+    pub(super) rope: Rope,
+    buffers: Buffers,
+}
+
+impl<'a> Evaluator<'a> {
+    /// An evaluator and `sequences` empty sequences, each with a cache for `options.context` positions.
+    ///
+    /// # Errors
+    /// [`Error::Size`] if `sequences`, `context` or `max_batch` is 0, `context` exceeds the model's, or the cache fits no
+    /// memory.
+    pub(super) fn new(
+        model: &'a Model,
+        pool: &'a Pool,
+        kernels: Kernels,
+        options: SessionOptions,
+        sequences: usize,
+    ) -> Result<(Evaluator<'a>, Vec<Sequence>)> {
+        let SessionOptions { context, kv, max_batch } = options;
+        let config = model.config();
+        if context == 0 || context > config.context {
+            let expected = format!("1 to the model's {}", config.context);
+            return Err(Error::Size { what: "context (positions)", expected, found: context });
+        }
+        for (what, found) in [("max_batch (tokens)", max_batch), ("sequences", sequences)] {
+            if found == 0 {
+                return Err(Error::Size { what, expected: "at least 1".into(), found });
+            }
+        }
+        // First, as it checks the size.
+        let empty = |_| KvCache::new(config, context, kv).map(|cache| Sequence { cache, position: 0 });
+        let sequences = (0..sequences).map(empty).collect::<Result<Vec<_>>>()?;
+        let rows = max_batch.min(context.saturating_mul(sequences.len()));
+        let buffers = Buffers::new(config, rows, context, pool.threads());
+        let rope = Rope::new(config, context);
+        Ok((Evaluator { model, pool, kernels, options, rope, buffers }, sequences))
+    }
+
+    /// Whether `tokens` can be appended to `sequence`.
+    ///
+    /// # Errors
+    /// [`Error::EmptyPrompt`], [`Error::Token`] or [`Error::ContextFull`].
+    pub(super) fn check(&self, sequence: &Sequence, tokens: &[u32]) -> Result<()> {
+        let vocab = self.model.config().vocab;
+        if tokens.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        if let Some((index, token)) = tokens.iter().enumerate().find(|(_, token)| **token as usize >= vocab) {
+            return Err(Error::Token { index, token: *token, vocab });
+        }
+        let (context, position) = (self.options.context, sequence.position);
+        if tokens.len() > context - position {
+            return Err(Error::ContextFull { context, position, tokens: tokens.len() });
+        }
+        Ok(())
+    }
+
+    /// Evaluates one checked batch of at most `max_batch` tokens: each part's tokens follow its sequence. Logits after
+    /// the tokens in `rows` of the batch go to `logits`, `rows x vocab`.
+    pub(super) fn batch(&mut self, parts: &mut [(&mut Sequence, &[u32])], rows: &[usize], logits: &mut [f32]) {
+        let Evaluator { model, pool, kernels, rope, buffers, .. } = self;
+        let ids: Vec<u32> = parts.iter().flat_map(|(_, tokens)| tokens.iter().copied()).collect();
+        pool.enter(|team| {
+            let spans = parts.iter_mut().map(|(sequence, tokens)| {
+                let Sequence { cache, position } = &mut **sequence;
+                Span { cache, first: *position, tokens: tokens.len() }
+            });
+            let mut spans: Vec<Span<'_>> = spans.collect();
+            let mut forward = Forward::new(model, team, *kernels, rope, buffers, &mut spans);
+            forward.blocks(&ids);
+            if !rows.is_empty() {
+                forward.logits(rows, logits);
+            }
+        });
+        for (sequence, tokens) in parts {
+            sequence.position += tokens.len();
+        }
+    }
+}
