@@ -96,6 +96,14 @@ pub enum Error {
         /// The shape found.
         found: String,
     },
+    /// A chat template that is none, refuses the messages, or costs too much.
+    #[error("chat template {template}: {reason}")]
+    Chat {
+        /// Its name.
+        template: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Logits that no token can be chosen from.
     #[error("the model's logits are not finite: its weights overflow f32, or its norms divide by 0")]
     NotFinite,

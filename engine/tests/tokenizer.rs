@@ -96,9 +96,15 @@ fn llama_3_passes_the_vectors() {
     assert_eq!(tokenizer.encode("a", true).unwrap(), [128_000, 64]);
     assert_eq!(tokenizer.decode(&[128_000, 64, 128_009]).unwrap(), "a");
 
+    assert!(tokenizer.notes().is_empty());
+
     // A file that names no pre-tokenizer, as BitNet b1.58 2B4T's.
     writer.meta.retain(|(key, _)| key != "tokenizer.ggml.pre");
-    passes(&from_gguf(&writer).unwrap(), &vectors);
+    let silent = from_gguf(&writer).unwrap();
+    passes(&silent, &vectors);
+    let note = &silent.notes()[0];
+    assert!(note.contains("tokenizer.ggml.pre is missing") && note.contains("llama-bpe"), "{note}");
+    assert_eq!((silent.bos_text(), silent.adds_bos()), ("<|begin_of_text|>", true));
 }
 
 #[test]
@@ -204,11 +210,11 @@ fn qwen_2_agrees_with_its_own_json() {
     let Some(path) = data("qwen2-tokenizer/tokenizer.json") else { return };
     let ours = from_gguf(&gguf_of(&path, "qwen2")).unwrap();
     let theirs = tokenizers::Tokenizer::from_file(&path).unwrap();
-    for text in texts().iter().filter(|t| !t.contains('\u{301}')) {
-        // (the JSON also composes accents; a GGUF file does not say so, nor does llama.cpp do it)
+    for text in &texts() {
         let expected = theirs.encode(text.as_str(), false).unwrap();
         assert_eq!(ours.encode(text, false).unwrap(), expected.get_ids(), "{text:?}");
-        assert_eq!(&ours.decode(expected.get_ids()).unwrap(), text);
+        // Accents are composed, as the model's own tokenizer does (llama.cpp does not).
+        assert_eq!(ours.decode(expected.get_ids()).unwrap(), text.replace("e\u{301}", "é"));
     }
 }
 
@@ -308,6 +314,15 @@ fn the_best_score_merges_first_and_the_leftmost_of_equals() {
     assert_eq!(encode(&writer, "abc"), [6, 5]);
     // What is neither token nor byte is unknown.
     assert_eq!(encode(&writer, "a?b"), [3, 0, 4]);
+}
+
+#[test]
+fn a_missing_pre_tokenizer_is_noted() {
+    let mut writer = tiny("gpt2");
+    assert!(from_gguf(&writer).unwrap().notes().is_empty());
+    writer.meta.retain(|(key, _)| key != "tokenizer.ggml.pre");
+    let note = from_gguf(&writer).unwrap().notes()[0].clone();
+    assert!(note.contains("test.gguf") && note.contains("default is taken") && note.contains("guess"), "{note}");
 }
 
 #[test]

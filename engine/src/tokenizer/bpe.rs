@@ -18,13 +18,22 @@ const PRE: &str = "tokenizer.ggml.pre";
 const MOST_LITERAL: usize = 1 << 20;
 const TOKENS: &str = "tokenizer.ggml.tokens";
 
-/// The pre-tokenizer that the file names. Without a name: LLaMA 3's when its first control token is
-/// in the vocabulary (BitNet b1.58 2B4T's files are so), else llama.cpp's default.
-pub(super) fn pre_of(vocab: &Vocab<'_>) -> Result<Pre, FormatError> {
+/// The size of LLaMA 3's vocabulary.
+const LLAMA_3: usize = 128_256;
+
+/// The pre-tokenizer that the file names. Without a name: LLaMA 3's if the vocabulary is of its size and has its first
+/// control token (BitNet b1.58 2B4T's official files are so), else llama.cpp's default; either goes into `notes`.
+pub(super) fn pre_of(vocab: &Vocab<'_>, notes: &mut Vec<String>) -> Result<Pre, FormatError> {
     let name = match vocab.file.opt_str(PRE)? {
         Some(name) => name,
-        None if vocab.tokens.contains(&"<|begin_of_text|>") => "llama-bpe",
-        None => "default",
+        None => {
+            let (name, why) = match vocab.tokens.contains(&"<|begin_of_text|>") && vocab.tokens.len() == LLAMA_3 {
+                true => ("llama-bpe", "its vocabulary has LLaMA 3's size and control tokens"),
+                false => ("default", "its vocabulary is not LLaMA 3's, so this is a guess"),
+            };
+            notes.push(format!("{}: {PRE} is missing: {name} is taken, as {why}", vocab.file.path().display()));
+            name
+        }
     };
     Pre::named(name).ok_or_else(|| vocab.file.wrong_key(PRE, Pre::KNOWN, shown(name)))
 }
@@ -42,6 +51,7 @@ pub(super) fn encoder(vocab: &Vocab<'_>, pre: Pre) -> Result<Tokenizer, FormatEr
         return Err(vocab.file.wrong_key(TOKENS, expected, format!("{bytes} bytes")));
     }
     let mut tokenizer = Tokenizer::new(model);
+    tokenizer.with_normalizer(pre.normalizer()).map_err(wrong)?;
     tokenizer.with_pre_tokenizer(Some(pre.build().map_err(wrong)?));
     let literal = vocab
         .iter()

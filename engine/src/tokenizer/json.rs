@@ -2,16 +2,20 @@
 //! `tokenizer_config.json` beside it says of BOS and EOS.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
-use super::TokenizerError;
 use super::bytes::{ByteMap, Pieces};
 use super::spm::{byte_of, push_visible};
+use super::{ChatSource, DEFAULT_TEMPLATE, TokenizerError};
+use crate::formats::error::shown;
 
-/// A `tokenizer.json` and its neighbour.
+const CONFIG: &str = "tokenizer_config.json";
+
+/// A `tokenizer.json` and its neighbours.
 pub(super) struct Loaded {
     pub(super) encoder: Tokenizer,
     pub(super) pieces: Pieces,
@@ -20,29 +24,109 @@ pub(super) struct Loaded {
     pub(super) eos: Option<u32>,
     pub(super) adds_bos: bool,
     pub(super) adds_eos: bool,
+    /// Further tokens that end a generation.
+    pub(super) ends: Vec<u32>,
+    pub(super) chat_templates: Vec<ChatSource>,
 }
+
+/// The files beside a `tokenizer.json`; `Null` for one that is not there.
+pub(super) struct Neighbours {
+    path: PathBuf,
+    config: Value,
+    generation: Value,
+    /// `chat_template.jinja`, which goes before the one in the configuration.
+    template: Option<String>,
+}
+
+/// Longest file that is read.
+const MOST_BYTES: u64 = 256 << 20;
 
 fn wrong(path: &Path, reason: impl ToString) -> TokenizerError {
     TokenizerError::Json { path: path.to_owned(), reason: reason.to_string() }
 }
 
-fn parse(path: &Path) -> Result<(Vec<u8>, Value), TokenizerError> {
-    let bytes = std::fs::read(path).map_err(|e| wrong(path, e))?;
-    let value = serde_json::from_slice(&bytes).map_err(|e| wrong(path, e))?;
-    Ok((bytes, value))
+/// A whole file.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, TokenizerError> {
+    let file = std::fs::File::open(path).map_err(|e| wrong(path, e))?;
+    let mut bytes = Vec::new();
+    let read = file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(|e| wrong(path, e))?;
+    if read as u64 > MOST_BYTES {
+        return Err(wrong(path, format!("expected at most {MOST_BYTES} bytes")));
+    }
+    Ok(bytes)
 }
 
-pub(super) fn load(path: &Path) -> Result<Loaded, TokenizerError> {
-    let (bytes, json) = parse(path)?;
+fn parse(path: &Path, bytes: &[u8]) -> Result<Value, TokenizerError> {
+    serde_json::from_slice(bytes).map_err(|e| wrong(path, e))
+}
+
+impl Neighbours {
+    pub(super) fn read(tokenizer: &Path) -> Result<Self, TokenizerError> {
+        let beside = |name: &str| tokenizer.with_file_name(name);
+        let json = |name: &str| match beside(name) {
+            path if path.exists() => parse(&path, &read(&path)?),
+            _ => Ok(Value::Null),
+        };
+        let (path, config) = (beside(CONFIG), json(CONFIG)?);
+        let generation = json("generation_config.json")?;
+        let jinja = beside("chat_template.jinja");
+        let template = match jinja.exists() {
+            true => Some(String::from_utf8(read(&jinja)?).map_err(|e| wrong(&jinja, e))?),
+            false => None,
+        };
+        Ok(Self { path, config, generation, template })
+    }
+
+    pub(super) fn of_config(tokenizer: &Path, config: Option<&[u8]>) -> Result<Self, TokenizerError> {
+        let path = tokenizer.with_file_name(CONFIG);
+        let config = config.map_or(Ok(Value::Null), |bytes| parse(&path, bytes))?;
+        Ok(Self { path, config, generation: Value::Null, template: None })
+    }
+
+    /// A string, or a list of `{"name": .., "template": ..}`.
+    fn chat_templates(&self) -> Result<Vec<ChatSource>, TokenizerError> {
+        let whole = |source: &str| ChatSource { name: DEFAULT_TEMPLATE.to_owned(), source: source.to_owned() };
+        let bad = |found: &Value| {
+            let expected = "chat_template: expected a string or a list of {\"name\": .., \"template\": ..}";
+            wrong(&self.path, format!("{expected}, found {}", shown(&found.to_string())))
+        };
+        if let Some(template) = &self.template {
+            return Ok(vec![whole(template)]);
+        }
+        match &self.config["chat_template"] {
+            Value::Null => Ok(Vec::new()),
+            Value::String(source) => Ok(vec![whole(source)]),
+            Value::Array(list) => {
+                let one = |item: &Value| match (item["name"].as_str(), item["template"].as_str()) {
+                    (Some(name), Some(source)) => Ok(ChatSource { name: name.to_owned(), source: source.to_owned() }),
+                    _ => Err(bad(item)),
+                };
+                let mut list = list.iter().map(one).collect::<Result<Vec<_>, _>>()?;
+                list.sort_by_key(|template| template.name != DEFAULT_TEMPLATE);
+                Ok(list)
+            }
+            other => Err(bad(other)),
+        }
+    }
+
+    /// `eos_token_id` of `generation_config.json`: an id or a list of them.
+    fn ends(&self) -> Vec<u32> {
+        let ids = &self.generation["eos_token_id"];
+        let list = ids.as_array().map_or(std::slice::from_ref(ids), Vec::as_slice);
+        list.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok()).collect()
+    }
+}
+
+pub(super) fn load(path: &Path, bytes: &[u8], beside: &Neighbours) -> Result<Loaded, TokenizerError> {
+    let json = parse(path, bytes)?;
     check_merges(path, &json["model"])?;
-    let mut encoder = Tokenizer::from_bytes(&bytes).map_err(|e| wrong(path, e))?;
+    let mut encoder = Tokenizer::from_bytes(bytes).map_err(|e| wrong(path, e))?;
     encoder.with_padding(None);
     encoder.with_truncation(None).map_err(|e| wrong(path, e))?;
     let decoder = Decoder::of(path, &json["decoder"])?;
     let pieces = pieces(path, &encoder, &decoder, bytes.len())?;
 
-    let config_path = path.with_file_name("tokenizer_config.json");
-    let config = if config_path.exists() { parse(&config_path)?.1 } else { Value::Null };
+    let config = &beside.config;
     let (before, after) = template(&encoder);
     let named = |key: &str| {
         let token = &config[key];
@@ -56,6 +140,8 @@ pub(super) fn load(path: &Path) -> Result<Loaded, TokenizerError> {
         adds_bos: flag("add_bos_token", before.is_some()),
         adds_eos: flag("add_eos_token", after.is_some()),
         strip_space: decoder.strip_space,
+        ends: beside.ends().into_iter().filter(|&id| pieces.get(id).is_some()).collect(),
+        chat_templates: beside.chat_templates()?,
         pieces,
         encoder,
     })

@@ -46,7 +46,24 @@ pub struct Tokenizer {
     stops: Vec<u32>,
     adds_bos: bool,
     adds_eos: bool,
+    /// As the vocabulary writes them, for chat templates.
+    bos_text: String,
+    eos_text: String,
+    chat_templates: Vec<ChatSource>,
+    notes: Vec<String>,
 }
+
+/// A chat template as the file has it, in Jinja: see [`crate::chat`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChatSource {
+    /// `default`, or what the file calls it.
+    pub name: String,
+    /// The template.
+    pub source: String,
+}
+
+/// The name of a file's only or first template.
+pub const DEFAULT_TEMPLATE: &str = "default";
 
 impl Tokenizer {
     /// The tokenizer that a GGUF file carries.
@@ -69,12 +86,13 @@ impl Tokenizer {
             Ok::<_, TokenizerError>(id.or((is_spm && exists).then_some(otherwise)))
         };
         let (bos, eos, unknown) = (special("bos", 1)?, special("eos", 2)?, special("unknown", 0)?);
+        let mut notes = Vec::new();
         let (encoder, pieces, strip_space, bos_by_default) = if is_spm {
             let space = file.opt_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
             let spm = Spm::new(&vocab, unknown, space)?;
             (Encoder::Spm(spm), spm::pieces(&vocab), space, true)
         } else {
-            let pre = bpe::pre_of(&vocab)?;
+            let pre = bpe::pre_of(&vocab, &mut notes)?;
             let encoder = Encoder::Crate(Box::new(bpe::encoder(&vocab, pre)?));
             (encoder, bpe::pieces(&vocab), false, pre.adds_bos)
         };
@@ -93,20 +111,45 @@ impl Tokenizer {
             stops: stop_ids(eos, eot, ends),
             adds_bos: file.opt_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(bos_by_default),
             adds_eos: file.opt_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
+            bos_text: vocab.text(bos),
+            eos_text: vocab.text(eos),
+            chat_templates: gguf_templates(file)?,
+            notes,
         })
     }
 
-    /// The tokenizer of a `tokenizer.json`; BOS and EOS from the `tokenizer_config.json` in the same
-    /// folder when there is one, else from the file's own post-processor.
+    /// The tokenizer of a `tokenizer.json`, with what the files beside it say, where there are any: `tokenizer_config.json` of
+    /// BOS, EOS and chat templates, `chat_template.jinja` of the chat template, `generation_config.json` of the tokens that
+    /// end a generation. Without them BOS and EOS are those of the file's own post-processor.
     ///
     /// # Errors
     ///
-    /// [`TokenizerError::Json`] when either file cannot be read or makes no tokenizer.
+    /// [`TokenizerError::Json`] when a file cannot be read or makes no tokenizer.
     pub fn from_json(path: impl AsRef<Path>) -> Result<Self, TokenizerError> {
-        let loaded = json::load(path.as_ref())?;
-        let ends = turn_ends(|text| loaded.encoder.token_to_id(text));
+        let path = path.as_ref();
+        Self::from_json_parts(path, &json::read(path)?, &json::Neighbours::read(path)?)
+    }
+
+    /// As [`Tokenizer::from_json`], from bytes: `json` is the tokenizer, `config` the text of a `tokenizer_config.json`. `name`
+    /// stands for the path in errors.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tokenizer::from_json`].
+    pub fn from_json_bytes(name: &str, json: &[u8], config: Option<&[u8]>) -> Result<Self, TokenizerError> {
+        let path = Path::new(name);
+        Self::from_json_parts(path, json, &json::Neighbours::of_config(path, config)?)
+    }
+
+    fn from_json_parts(path: &Path, json: &[u8], beside: &json::Neighbours) -> Result<Self, TokenizerError> {
+        let loaded = json::load(path, json, beside)?;
+        let mut ends = turn_ends(|text| loaded.encoder.token_to_id(text));
         let eot = ends.first().copied();
+        ends.extend(&loaded.ends);
+        let text = |id: Option<u32>| id.and_then(|id| loaded.encoder.id_to_token(id)).unwrap_or_default();
         Ok(Self {
+            bos_text: text(loaded.bos),
+            eos_text: text(loaded.eos),
             encoder: Encoder::Crate(Box::new(loaded.encoder)),
             pieces: loaded.pieces,
             strip_space: loaded.strip_space,
@@ -116,6 +159,8 @@ impl Tokenizer {
             stops: stop_ids(loaded.eos, eot, ends),
             adds_bos: loaded.adds_bos,
             adds_eos: loaded.adds_eos,
+            chat_templates: loaded.chat_templates,
+            notes: Vec::new(),
         })
     }
 
@@ -214,6 +259,43 @@ impl Tokenizer {
     pub fn adds_bos(&self) -> bool {
         self.adds_bos && self.bos.is_some()
     }
+
+    /// How the vocabulary writes BOS; empty without one.
+    #[must_use]
+    pub fn bos_text(&self) -> &str {
+        &self.bos_text
+    }
+
+    /// How the vocabulary writes EOS; empty without one.
+    #[must_use]
+    pub fn eos_text(&self) -> &str {
+        &self.eos_text
+    }
+
+    /// The chat templates that came with the vocabulary, unread; `default` first.
+    #[must_use]
+    pub fn chat_templates(&self) -> &[ChatSource] {
+        &self.chat_templates
+    }
+
+    /// What a user should know: where the file was silent and something was taken for granted.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+}
+
+/// `tokenizer.chat_template`, and `tokenizer.chat_template.NAME` of every name.
+fn gguf_templates(file: &GgufFile) -> Result<Vec<ChatSource>, TokenizerError> {
+    const KEY: &str = "tokenizer.chat_template";
+    let mut templates = Vec::new();
+    let named = file.keys().filter_map(|key| Some((key, key.strip_prefix(KEY)?.strip_prefix('.')?)));
+    for (key, name) in std::iter::once((KEY, DEFAULT_TEMPLATE)).chain(named) {
+        if let Some(source) = file.opt_str(key)? {
+            templates.push(ChatSource { name: name.to_owned(), source: source.to_owned() });
+        }
+    }
+    Ok(templates)
 }
 
 fn turn_ends(id_of: impl Fn(&str) -> Option<u32>) -> Vec<u32> {

@@ -3,10 +3,11 @@
 //! The expressions are those of the models' own `tokenizer.json` files; the names are the values of
 //! `tokenizer.ggml.pre`.
 
+use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{PreTokenizerWrapper, SplitDelimiterBehavior};
+use tokenizers::{NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior};
 
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
@@ -14,6 +15,9 @@ const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{
 
 const QWEN2: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Mistral's Tekken (tekken.json of Mistral NeMo).
+const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// What llama.cpp falls back to when the file names no pre-tokenizer.
 const FALLBACK: [&str; 4] = [r"[\p{P}\$\+<=>\^~\|`]+", GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"];
@@ -27,30 +31,38 @@ pub(super) struct Pre {
     pub(super) ignore_merges: bool,
     /// Whether BOS is put first when the file does not say.
     pub(super) adds_bos: bool,
+    /// Whether the model's own tokenizer composes accents (NFC) before all else, which llama.cpp leaves out.
+    composes: bool,
 }
 
 impl Pre {
     /// The names that are known, for messages.
-    pub(super) const KNOWN: &'static str =
-        "one of: smollm, llama-bpe (llama3, llama-v3), gpt-2, qwen2 (deepseek-r1-qwen), default";
+    pub(super) const KNOWN: &'static str = "one of: smollm, llama-bpe (llama3, llama-v3, falcon3, falcon-h1, falcon_e, \
+         pixtral, lfm2), gpt-2 (phi-2, mpt, olmo), qwen2 (megrez, deepseek-r1-qwen), tekken, default";
 
     const fn new(patterns: &'static [&'static str]) -> Self {
-        Self { patterns, ignore_merges: false, adds_bos: false }
+        Self { patterns, ignore_merges: false, adds_bos: false, composes: false }
     }
 
-    /// LLaMA 3's.
-    pub(super) const LLAMA_BPE: Self = Self { patterns: &[LLAMA3], ignore_merges: true, adds_bos: true };
-
-    /// The one that a `tokenizer.ggml.pre` names.
+    /// The one that a `tokenizer.ggml.pre` names, with the names of llama.cpp (`falcon_e` is ik_llama.cpp's).
     pub(super) fn named(name: &str) -> Option<Self> {
         Some(match name {
             "smollm" => Self::new(&[r"\p{N}", GPT2]),
-            "llama-bpe" | "llama3" | "llama-v3" => Self::LLAMA_BPE,
-            "gpt-2" => Self::new(&[GPT2]),
-            "qwen2" | "deepseek-r1-qwen" => Self::new(&[QWEN2]),
+            "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "falcon-h1" | "falcon_e" | "pixtral" | "lfm2" => {
+                Self { ignore_merges: true, adds_bos: true, ..Self::new(&[LLAMA3]) }
+            }
+            "gpt-2" | "phi-2" | "mpt" | "olmo" => Self::new(&[GPT2]),
+            "qwen2" => Self { composes: true, ..Self::new(&[QWEN2]) },
+            "megrez" | "deepseek-r1-qwen" => Self::new(&[QWEN2]),
+            "tekken" => Self { ignore_merges: true, adds_bos: true, ..Self::new(&[TEKKEN]) },
             "default" => Self::new(&FALLBACK),
             _ => return None,
         })
+    }
+
+    /// What is done to text before it is split.
+    pub(super) fn normalizer(self) -> Option<NormalizerWrapper> {
+        self.composes.then_some(NormalizerWrapper::NFC(NFC))
     }
 
     /// The splits, then bytes as their stand-ins.

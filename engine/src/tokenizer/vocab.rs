@@ -74,6 +74,11 @@ impl<'a> Vocab<'a> {
         Err(self.file.wrong_key(key, expected, id.to_string()))
     }
 
+    /// How the file writes a token; empty for none.
+    pub(super) fn text(&self, id: Option<u32>) -> String {
+        id.and_then(|id| self.tokens.get(id as usize)).map_or_else(String::new, |text| (*text).to_owned())
+    }
+
     /// Ids, texts and kinds, in order of id.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &'a str, TokenKind)> + '_ {
         let both = self.tokens.iter().zip(&self.kinds);
