@@ -3,6 +3,7 @@
 //! The engine knows nothing of measuring. One model code serves both engines; they differ in [`Linear`] alone.
 
 pub mod chat;
+pub mod convert;
 pub mod error;
 pub mod formats;
 pub mod generate;

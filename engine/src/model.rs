@@ -64,7 +64,7 @@ impl Layer {
     }
 
     /// The norm weights, by their GGUF names; `None` where this layer has none.
-    fn norms(&self) -> [(&'static str, Option<&[f32]>); 4] {
+    pub(crate) fn norms(&self) -> [(&'static str, Option<&[f32]>); 4] {
         [
             ("attn_norm", Some(&self.attn_norm)),
             ("attn_sub_norm", self.attn_sub_norm.as_deref()),

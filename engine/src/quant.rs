@@ -6,9 +6,11 @@
 pub mod blocks;
 pub(crate) mod buffer;
 pub mod float16;
+pub mod pack;
 pub mod plain;
 pub mod q8;
 pub mod ternary;
+pub mod tl;
 pub mod trits;
 
 pub use float16::{Bf16Matrix, F16Matrix, Float16, Float16Matrix};

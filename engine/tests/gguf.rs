@@ -173,9 +173,8 @@ fn duplicates_are_refused() {
 
 #[test]
 fn shapes_that_cannot_be_are_refused() {
-    let shapes: [(&[u64], &str); 6] = [
-        (&[], "1 to 4 dimensions"),
-        (&[1; 5], "1 to 4 dimensions"),
+    let shapes: [(&[u64], &str); 5] = [
+        (&[1; 5], "at most 4 dimensions"),
         (&[2, 0], "at least 1"),
         (&[1 << 32, 1 << 32], "fits in 64 bits"),
         (&[1 << 32, 1 << 31, 1 << 2], "fits in 64 bits"),

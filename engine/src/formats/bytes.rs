@@ -1,9 +1,10 @@
 //! The bytes of a model file.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 
 use super::FormatError;
 
@@ -30,6 +31,15 @@ impl Bytes {
         // need a file that is left alone, as every engine that maps its weights does.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
         Ok(Bytes::Mapped(map))
+    }
+
+    /// Gives back the memory that mapped pages take; they are read again when they are asked for.
+    pub(crate) fn release(&self, range: Range<usize>) {
+        if let Bytes::Mapped(map) = self {
+            // SAFETY: the map is read-only and of a file, so dropped pages come back as they were. That it may fail costs
+            // memory, nothing else.
+            let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
+        }
     }
 
     pub(crate) fn as_slice(&self) -> &[u8] {

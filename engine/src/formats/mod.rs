@@ -3,6 +3,8 @@
 pub(crate) mod bytes;
 pub(crate) mod error;
 pub mod gguf;
+pub mod kernel_config;
 
 pub use error::FormatError;
 pub use gguf::GgufFile;
+pub use kernel_config::KernelConfig;

@@ -35,8 +35,8 @@ pub fn dequantise(kind: TensorType, bytes: &[u8], out: &mut [f32]) -> bool {
         TensorType::Tq2_0 => {
             by_block::<66, SUPER_BLOCK>(bytes, out, |b, out| ternary(trits::tq2_0(b), half_at(b, 64), out))
         }
-        // I2_S has no blocks with a scale of their own: see `GgufFile::row_to_f32`.
-        TensorType::I2S | TensorType::Other(_) => return false,
+        // These have no blocks with a scale of their own: see `GgufFile::row_to_f32`.
+        TensorType::I2S | TensorType::Tl1 | TensorType::Tl2 | TensorType::Other(_) => return false,
     }
     true
 }

@@ -1,65 +1,10 @@
 //! Writes GGUF files for tests, right or wrong as asked.
 
-/// A metadata value.
-#[derive(Clone, Debug)]
-pub enum Meta {
-    U8(u8),
-    U32(u32),
-    I32(i32),
-    U64(u64),
-    F32(f32),
-    Bool(bool),
-    Text(String),
-    Texts(Vec<String>),
-    Floats(Vec<f32>),
-    Integers(Vec<i32>),
-    /// Type id and bytes as they are.
-    Raw(u32, Vec<u8>),
-}
-
-impl From<&str> for Meta {
-    fn from(text: &str) -> Self {
-        Meta::Text(text.to_owned())
-    }
-}
+pub use engine::formats::gguf::Meta;
 
 fn text(out: &mut Vec<u8>, text: &str) {
     out.extend((text.len() as u64).to_le_bytes());
     out.extend(text.as_bytes());
-}
-
-fn array<T>(out: &mut Vec<u8>, kind: u32, items: &[T], mut one: impl FnMut(&mut Vec<u8>, &T)) {
-    out.extend(9u32.to_le_bytes());
-    out.extend(kind.to_le_bytes());
-    out.extend((items.len() as u64).to_le_bytes());
-    for item in items {
-        one(out, item);
-    }
-}
-
-impl Meta {
-    fn write(&self, out: &mut Vec<u8>) {
-        let mut scalar = |kind: u32, bytes: &[u8]| {
-            out.extend(kind.to_le_bytes());
-            out.extend(bytes);
-        };
-        match self {
-            Meta::U8(v) => scalar(0, &v.to_le_bytes()),
-            Meta::U32(v) => scalar(4, &v.to_le_bytes()),
-            Meta::I32(v) => scalar(5, &v.to_le_bytes()),
-            Meta::F32(v) => scalar(6, &v.to_le_bytes()),
-            Meta::Bool(v) => scalar(7, &[u8::from(*v)]),
-            Meta::U64(v) => scalar(10, &v.to_le_bytes()),
-            Meta::Raw(kind, bytes) => scalar(*kind, bytes),
-            Meta::Text(v) => {
-                scalar(8, &[]);
-                text(out, v);
-            }
-            Meta::Texts(v) => array(out, 8, v, |out, v| text(out, v)),
-            Meta::Floats(v) => array(out, 6, v, |out, v| out.extend(v.to_le_bytes())),
-            Meta::Integers(v) => array(out, 5, v, |out, v| out.extend(v.to_le_bytes())),
-        }
-    }
 }
 
 /// A tensor's table entry and data.

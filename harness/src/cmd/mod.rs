@@ -1,5 +1,6 @@
 //! The program's commands, one file each.
 
+pub mod convert;
 pub mod doctor;
 pub mod generate;
 pub mod list;
@@ -44,7 +45,7 @@ pub enum Command {
     Logits(logits::Args),
     /// Log-likelihoods of continuations, as JSON
     Score(score::Args),
-    /// Make a model in memory, or look into one
+    /// Make a model, look into one, convert or check one
     #[command(subcommand)]
     Model(model::Args),
     /// Run one cell: a request on stdin, events on stdout (what `suite` starts for each cell)

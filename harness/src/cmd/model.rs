@@ -1,33 +1,46 @@
-//! `model synth` and `model inspect`: make a model in memory, look into one.
+//! `model`: make a synthetic model, look into one, convert and check files.
 
 use super::say;
 use crate::answer;
-use crate::cmd::talk::Talk;
+use crate::cmd::convert::{self, Becoming};
+use crate::cmd::talk::{Reading, Talk};
 use crate::data::{self, Named};
+use crate::error::Error;
 use crate::local;
 use anyhow::{Result, bail};
-use engine::formats::gguf::{GgufFile, I2sLayout, TensorInfo};
+use engine::formats::gguf::{GgufFile, TensorInfo, TensorType};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use suites::model::ModelSpec;
 
 /// Arguments of `model`.
 #[derive(clap::Subcommand)]
 pub enum Args {
-    /// Make a synthetic model in memory: seconds, bytes, and the digest of its answer
+    /// Make a synthetic model in memory: seconds, bytes, and the digest of its answer; or write it to a file
     Synth {
         /// Which model, which engine, how it runs
         #[command(flatten)]
         talk: Talk,
+        /// Write a GGUF file instead
+        #[arg(long)]
+        out: Option<PathBuf>,
+        /// A field of the model's shape for the file, such as hidden=256; may be given again
+        #[arg(long, requires = "out")]
+        set: Vec<String>,
+        /// What the file's tensors become
+        #[command(flatten)]
+        becoming: Becoming,
     },
+    /// Write a model in another packing
+    Convert(convert::Args),
     /// Architecture, shapes, types and digest of a model
     Inspect {
         /// A GGUF file, or a name from models.toml
         model: String,
-        /// How the file's I2_S tensors lie: x86 (blocks of 128), arm (blocks of 64) or rows4 (four rows a byte)
-        #[arg(long, default_value = "x86")]
-        layout: I2sLayout,
+        /// How to read what the file does not say
+        #[command(flatten)]
+        reading: Reading,
         /// Folder with fetched models (default: data)
         #[arg(long)]
         data: Option<PathBuf>,
@@ -43,8 +56,10 @@ pub enum Args {
 /// Whatever is wrong with the model.
 pub fn run(args: &Args) -> Result<u8> {
     match args {
-        Args::Synth { talk } => synth(talk),
-        Args::Inspect { model, layout, data, json } => inspect(model, *layout, data.as_deref(), *json),
+        Args::Synth { talk, out: None, .. } => synth(talk),
+        Args::Synth { talk, out: Some(out), set, becoming } => synth_file(talk, out, set, becoming),
+        Args::Convert(args) => convert::run(args),
+        Args::Inspect { model, reading, data, json } => inspect(model, reading, data.as_deref(), *json),
     }
 }
 
@@ -66,18 +81,26 @@ fn synth(talk: &Talk) -> Result<u8> {
     Ok(0)
 }
 
-fn inspect(name: &str, layout: I2sLayout, data: Option<&std::path::Path>, as_json: bool) -> Result<u8> {
+fn synth_file(talk: &Talk, out: &Path, set: &[String], becoming: &Becoming) -> Result<u8> {
+    match data::resolve(&talk.model, talk.data.as_deref())? {
+        Named::Spec(ModelSpec::Synthetic(shape), _) => convert::synth(&convert::with(&shape, set)?, out, becoming),
+        _ => bail!(Error::Usage(format!("model `{}` is not synthetic: model convert writes it", talk.model))),
+    }
+}
+
+fn inspect(name: &str, reading: &Reading, data: Option<&Path>, as_json: bool) -> Result<u8> {
     let object = match data::resolve(name, data)? {
         Named::Spec(ModelSpec::Synthetic(shape), _) => json!({
             "model": name, "synthetic": shape, "linear_params": shape.linear_params(),
         }),
         Named::Spec(_, None) => bail!("model `{name}` has no file"),
         Named::Spec(_, Some(path)) | Named::Path(path) => {
-            let file = GgufFile::open(&path)?.with_i2s_layout(layout);
+            let file = reading.open(&path)?;
             let tensors = file.tensors().iter().map(|t| tensor(&file, t)).collect::<Result<Vec<_>>>()?;
+            let i2s = file.tensors().iter().any(|t| t.kind() == TensorType::I2S);
             json!({
                 "model": name, "path": path.display().to_string(), "sha256": data::sha256(&path)?, "version": file.version(),
-                "architecture": file.str("general.architecture")?, "tensors": tensors,
+                "architecture": file.str("general.architecture")?, "i2_s_layout": i2s.then(|| file.i2s_layout().to_string()), "tensors": tensors,
             })
         }
     };

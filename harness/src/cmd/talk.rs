@@ -4,12 +4,58 @@ use crate::data::{self, Named};
 use crate::error::Error;
 use crate::local::{self, Opened};
 use anyhow::{Result, bail};
+use engine::formats::KernelConfig;
 use engine::formats::gguf::{GgufFile, I2sLayout};
 use engine::tokenizer::Tokenizer;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use suites::Catalogue;
 use suites::cell::KvCache;
 use suites::model::WeightFormat;
+
+/// What a GGUF file may leave open.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Reading {
+    /// How a file's I2_S tensors lie: x86 (blocks of 128), arm (blocks of 64), rows4 (four rows a byte), or auto (as the
+    /// file says, else x86 where the shapes admit it)
+    #[arg(long, default_value = "auto")]
+    pub layout: Layout,
+    /// The kernel config (bitnet.cpp's include/kernel_config.ini) by which a file's TL1 or TL2 tensors are cut
+    #[arg(long)]
+    pub kernel_config: Option<PathBuf>,
+}
+
+/// `--layout`: a layout, or none of one's own.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout(pub Option<I2sLayout>);
+
+impl FromStr for Layout {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self(None)),
+            other => other.parse().map(|layout| Self(Some(layout))).map_err(|e: String| format!("{e}, or auto")),
+        }
+    }
+}
+
+impl Reading {
+    /// Opens a GGUF file.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the file or the kernel config.
+    pub fn open(&self, path: &Path) -> Result<GgufFile> {
+        let mut file = GgufFile::open(path)?;
+        if let Layout(Some(layout)) = self.layout {
+            file = file.with_i2s_layout(layout);
+        }
+        if let Some(kernels) = &self.kernel_config {
+            file = file.with_kernels(KernelConfig::open(kernels)?);
+        }
+        Ok(file)
+    }
+}
 
 /// Options of every command that talks to a model.
 #[derive(clap::Args, Clone)]
@@ -29,9 +75,9 @@ pub struct Talk {
     /// Element type of the KV cache
     #[arg(long, default_value = "f16", value_parser = parse_kv)]
     pub kv: KvCache,
-    /// How a file's I2_S tensors lie: x86 (blocks of 128), arm (blocks of 64) or rows4 (four rows a byte)
-    #[arg(long, default_value = "x86")]
-    pub layout: I2sLayout,
+    /// How to read what a file does not say
+    #[command(flatten)]
+    pub reading: Reading,
     /// Folder with fetched models (default: data)
     #[arg(long)]
     pub data: Option<PathBuf>,
@@ -74,7 +120,7 @@ impl Talk {
             Named::Spec(_, Some(path)) | Named::Path(path) => path,
         };
         let kernels = local::kernels(isa)?;
-        let file = GgufFile::open(&path)?.with_i2s_layout(self.layout);
+        let file = self.reading.open(&path)?;
         let tokenizer = Tokenizer::from_gguf(&file).map_err(anyhow::Error::from);
         let model = local::load_file(&file, format)?;
         let pool = engine::threads::Pool::new(threads as usize, true)?;

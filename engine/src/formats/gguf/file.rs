@@ -1,16 +1,19 @@
 //! Opening a file and walking its structure.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::cursor::{Cursor, Field};
 use super::metadata::{Array, Stored, Value, read_value};
+use super::resolve::Hints;
 use super::tensor::{SMALLEST_ENTRY, TensorInfo, read_table};
 use super::ternary::I2sLayout;
 use super::types::TensorType;
-use crate::formats::FormatError;
+use super::writer::{Meta, Metadata};
 use crate::formats::bytes::Bytes;
 use crate::formats::error::shown;
+use crate::formats::{FormatError, KernelConfig};
 use crate::quant::blocks;
 
 /// The fewest bytes of one metadata pair: key length, type, a one-byte value.
@@ -19,15 +22,21 @@ const SMALLEST_PAIR: u64 = 8 + 4 + 1;
 const ALIGNMENT_KEY: &str = "general.alignment";
 const DEFAULT_ALIGNMENT: u64 = 32;
 
+/// The key by which files written here carry the kernel config of their TL1 or TL2 tensors.
+pub(crate) const KERNELS_KEY: &str = "tritmark.kernel_config";
+
 /// An open GGUF file: metadata by key and tensors by name, all of it checked against its size.
 pub struct GgufFile {
     path: PathBuf,
     bytes: Bytes,
     version: u32,
     metadata: BTreeMap<String, Stored>,
+    /// Every key in the file's order, and where its value lies, type id and all.
+    order: Vec<(String, Range<usize>)>,
     tensors: Vec<TensorInfo>,
     by_name: HashMap<String, usize>,
     i2s: I2sLayout,
+    kernels: Option<KernelConfig>,
 }
 
 impl std::fmt::Debug for GgufFile {
@@ -66,24 +75,46 @@ impl GgufFile {
         let version = read_version(&mut cursor)?;
         let tensor_count = cursor.count(SMALLEST_ENTRY, Field::Header("tensor count"))?;
         let pairs = cursor.count(SMALLEST_PAIR, Field::Header("metadata count"))?;
-        let metadata = read_metadata(&mut cursor, pairs)?;
+        let (metadata, order) = read_metadata(&mut cursor, pairs)?;
         let alignment = read_alignment(path, &metadata)?;
         let file_len = bytes.as_slice().len() as u64;
-        let (tensors, by_name) = read_table(&mut cursor, tensor_count, alignment, file_len)?;
-        let i2s = I2sLayout::default();
-        Ok(Self { path: path.to_owned(), version, metadata, tensors, by_name, bytes, i2s })
+        let hints = Hints {
+            architecture: text(&bytes, &metadata, "general.architecture"),
+            file_type: match metadata.get("general.file_type") {
+                Some(Stored::Unsigned(v)) => Some(*v),
+                _ => None,
+            },
+        };
+        let (tensors, by_name) = read_table(&mut cursor, tensor_count, alignment, file_len, &hints)?;
+        let named = text(&bytes, &metadata, I2sLayout::KEY).map(|name| layout(path, name)).transpose()?;
+        let i2s = I2sLayout::told(named, &tensors);
+        let kernels = text(&bytes, &metadata, KERNELS_KEY).map(|text| KernelConfig::parse(path, text)).transpose()?;
+        Ok(Self { path: path.to_owned(), version, metadata, order, tensors, by_name, bytes, i2s, kernels })
     }
 
-    /// The same file, its I2_S tensors read in another layout than that of x86 builds.
+    /// The same file, its I2_S tensors read in this layout, whatever the file gives.
     #[must_use]
     pub fn with_i2s_layout(self, i2s: I2sLayout) -> Self {
         Self { i2s, ..self }
     }
 
-    /// The layout that I2_S tensors are read in.
+    /// The layout that I2_S tensors are read in: the one that the file names ([`I2sLayout::KEY`]), else that of x86 builds
+    /// if the shapes admit it, else the only one that they admit.
     #[must_use]
     pub fn i2s_layout(&self) -> I2sLayout {
         self.i2s
+    }
+
+    /// The same file, its TL1 and TL2 tensors cut as `kernels` say.
+    #[must_use]
+    pub fn with_kernels(self, kernels: KernelConfig) -> Self {
+        Self { kernels: Some(kernels), ..self }
+    }
+
+    /// How TL1 and TL2 tensors are cut, if it is known: files written here say so themselves.
+    #[must_use]
+    pub fn kernels(&self) -> Option<&KernelConfig> {
+        self.kernels.as_ref()
     }
 
     /// The path that was opened.
@@ -126,6 +157,18 @@ impl GgufFile {
         })
     }
 
+    /// The metadata as it is, to write it again.
+    #[must_use]
+    pub fn metadata(&self) -> Metadata {
+        let mut metadata = Metadata::default();
+        for (key, range) in &self.order {
+            let bytes = &self.bytes.as_slice()[range.clone()];
+            let (kind, value) = bytes.split_at(4);
+            metadata.set(key, Meta::Raw(u32::from_le_bytes([kind[0], kind[1], kind[2], kind[3]]), value.to_vec()));
+        }
+        metadata
+    }
+
     /// Every tensor, in the order of the file's table.
     #[must_use]
     pub fn tensors(&self) -> &[TensorInfo] {
@@ -144,6 +187,11 @@ impl GgufFile {
         &self.bytes.as_slice()[tensor.bytes()]
     }
 
+    /// Gives back the memory that the mapped pages of a tensor take; they are read again when they are asked for.
+    pub(crate) fn release(&self, tensor: &TensorInfo) {
+        self.bytes.release(tensor.bytes());
+    }
+
     /// Decodes one row of a tensor of this file into `out`, which holds `tensor.cols()` values.
     ///
     /// # Errors
@@ -156,7 +204,7 @@ impl GgufFile {
     /// known from `tensor`.
     pub fn row_to_f32(&self, tensor: &TensorInfo, row: usize, out: &mut [f32]) -> Result<(), FormatError> {
         assert!(row < tensor.rows() && out.len() == tensor.cols());
-        if tensor.kind() == TensorType::I2S {
+        if matches!(tensor.kind(), TensorType::I2S | TensorType::Tl1 | TensorType::Tl2) {
             let scale = self.ternary_scale(tensor)?;
             let mut trits = vec![0; out.len()];
             self.ternary_row(tensor, row, &mut trits)?;
@@ -179,6 +227,24 @@ impl GgufFile {
     }
 }
 
+/// The layout that a file names.
+fn layout(path: &Path, name: &str) -> Result<I2sLayout, FormatError> {
+    name.parse().map_err(|expected: String| FormatError::Key {
+        path: path.to_owned(),
+        key: I2sLayout::KEY.to_owned(),
+        expected,
+        found: shown(name),
+    })
+}
+
+/// The string of a key, if it is one.
+fn text<'a>(bytes: &'a Bytes, metadata: &BTreeMap<String, Stored>, key: &str) -> Option<&'a str> {
+    match metadata.get(key)? {
+        Stored::Text(range) => std::str::from_utf8(&bytes.as_slice()[range.clone()]).ok(),
+        _ => None,
+    }
+}
+
 fn read_version(cursor: &mut Cursor<'_>) -> Result<u32, FormatError> {
     let magic: [u8; 4] = cursor.array(Field::Header("magic"))?;
     if &magic != b"GGUF" {
@@ -198,21 +264,25 @@ fn read_version(cursor: &mut Cursor<'_>) -> Result<u32, FormatError> {
     }
 }
 
-fn read_metadata(cursor: &mut Cursor<'_>, pairs: u64) -> Result<BTreeMap<String, Stored>, FormatError> {
-    let mut metadata = BTreeMap::new();
+type Pairs = (BTreeMap<String, Stored>, Vec<(String, Range<usize>)>);
+
+fn read_metadata(cursor: &mut Cursor<'_>, pairs: u64) -> Result<Pairs, FormatError> {
+    let (mut metadata, mut order) = (BTreeMap::new(), Vec::new());
     for nth in 0..pairs {
         let field = Field::KeyName(nth);
         let key = cursor.string(field)?;
         if key.is_empty() {
             return Err(cursor.wrong(field, "a name", "an empty one"));
         }
+        let start = cursor.position();
         let value = read_value(cursor, key)?;
+        order.push((key.to_owned(), start..cursor.position()));
         if metadata.insert(key.to_owned(), value).is_some() {
             let found = format!("{} a second time", shown(key));
             return Err(cursor.wrong(field, "a key of its own", found));
         }
     }
-    Ok(metadata)
+    Ok((metadata, order))
 }
 
 fn read_alignment(path: &Path, metadata: &BTreeMap<String, Stored>) -> Result<u64, FormatError> {

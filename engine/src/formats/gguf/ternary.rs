@@ -2,15 +2,24 @@
 //!
 //! I2_S (bitnet.cpp, `src/ggml-bitnet-mad.cpp`) has three layouts under one type id, and nothing in a file says which: it
 //! depends on the machine and the build that wrote it. x86 builds with `ACT_PARALLEL`, the default, wrote the published
-//! files; another layout has to be asked for. The same codes in another order are codes too, so contents can only tell
-//! that a file is no I2_S at all (a code 3), not that the layout is wrong.
+//! files, so that is what a file is taken for whose shapes admit it. If they admit one other layout alone, it is that one.
+//! Files written here name theirs in a key, and a layout that is asked for goes before all that. The same codes in
+//! another order are codes too, so contents can only tell that a file is no I2_S at all (a code 3), not that the layout
+//! is wrong.
+//!
+//! TL1 and TL2 are cut in tiles whose sizes are not in the file (see [`crate::quant::tl`]); their scale is the tensor
+//! `<name>_scale`. Nibbles that no writer makes, and in TL2 a sign on a zero, are refused: the tiles of another kernel
+//! config show in TL2 where they part triples from pairs elsewhere, else they move codes about unseen.
 
+use std::fmt;
 use std::str::FromStr;
 
 use super::file::GgufFile;
 use super::tensor::TensorInfo;
 use super::types::TensorType;
 use crate::formats::FormatError;
+use crate::formats::error::shown;
+use crate::quant::tl::{self, Tile};
 use crate::quant::trits;
 
 /// Where I2_S keeps a value's code (value + 1).
@@ -38,9 +47,31 @@ impl FromStr for I2sLayout {
     }
 }
 
+impl fmt::Display for I2sLayout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Blocks128 => "x86",
+            Self::Blocks64 => "arm",
+            Self::Rows4 => "rows4",
+        })
+    }
+}
+
 impl I2sLayout {
+    /// The metadata key by which files written here name their layout.
+    pub const KEY: &'static str = "tritmark.i2_s.layout";
+
+    /// The layout of a file: the one it names, else the first that all its I2_S tensors fit.
+    pub(super) fn told(named: Option<Self>, tensors: &[TensorInfo]) -> Self {
+        let fits = |layout: &Self| {
+            let mut ternary = tensors.iter().filter(|t| t.kind() == TensorType::I2S);
+            ternary.all(|t| layout.misfit(t.rows(), t.cols()).is_none())
+        };
+        named.or_else(|| [Self::Blocks128, Self::Blocks64, Self::Rows4].into_iter().find(fits)).unwrap_or_default()
+    }
+
     /// Byte and shift of a value.
-    fn place(self, cols: usize, row: usize, col: usize) -> (usize, usize) {
+    pub(crate) fn place(self, cols: usize, row: usize, col: usize) -> (usize, usize) {
         let at = row * cols + col;
         match self {
             Self::Blocks128 => (at / 128 * 32 + at % 32, 6 - at % 128 / 32 * 2),
@@ -50,7 +81,7 @@ impl I2sLayout {
     }
 
     /// What a shape must be for this layout, if it is not.
-    fn misfit(self, rows: usize, cols: usize) -> Option<&'static str> {
+    pub(crate) fn misfit(self, rows: usize, cols: usize) -> Option<&'static str> {
         let (fits, expected) = match self {
             Self::Blocks128 => ((rows * cols).is_multiple_of(128), "a multiple of 128 values for the x86 layout"),
             Self::Blocks64 => ((rows * cols).is_multiple_of(64), "a multiple of 64 values for the arm layout"),
@@ -68,8 +99,8 @@ impl GgufFile {
     ///
     /// # Errors
     ///
-    /// A type that is not ternary, a shape that does not fit the layout, a scale that is negative or not finite, blocks
-    /// whose scales differ.
+    /// A type that is not ternary, a shape that does not fit the layout (or, for TL1 and TL2, has no tile in the kernel
+    /// config), a scale that is missing, negative or not finite, blocks whose scales differ.
     pub fn ternary_scale(&self, tensor: &TensorInfo) -> Result<f32, FormatError> {
         let wrong = |expected: &str, found: String| tensor.wrong(self.path(), expected, found);
         let data = self.data(tensor);
@@ -99,8 +130,62 @@ impl GgufFile {
                 }
                 Ok(common)
             }
-            other => Err(wrong("a ternary tensor (I2_S, TQ1_0 or TQ2_0)", other.to_string())),
+            TensorType::Tl1 | TensorType::Tl2 => {
+                self.fitting_tile(tensor)?;
+                sane(self.scale_beside(tensor)?)
+            }
+            other => Err(wrong(TERNARY, other.to_string())),
         }
+    }
+
+    /// The tile of a TL1 or TL2 tensor.
+    fn tile(&self, tensor: &TensorInfo) -> Result<Tile, FormatError> {
+        let shape = format!("m = {}, k = {}", tensor.rows(), tensor.cols());
+        let tile = self.kernels().map(|kernels| kernels.tile(tensor.rows(), tensor.cols()));
+        let found = match tile {
+            Some(Some(tile)) => return Ok(tile),
+            Some(None) => "a config without that shape",
+            None => "none (--kernel-config names one)",
+        };
+        let expected = format!("a kernel config with a section for {shape}, by which {} is cut", tensor.kind());
+        Err(tensor.wrong(self.path(), expected, found))
+    }
+
+    /// The same, if the shape fits it.
+    fn fitting_tile(&self, tensor: &TensorInfo) -> Result<Tile, FormatError> {
+        let tile = self.tile(tensor)?;
+        let misfit = match tensor.kind() {
+            TensorType::Tl1 => tl::tl1_misfit(tile, tensor.rows(), tensor.cols()),
+            _ => tl::tl2_misfit(tile, tensor.rows(), tensor.cols()),
+        };
+        match misfit {
+            None => Ok(tile),
+            Some(expected) => {
+                let found = format!("{} rows of {}", tensor.rows(), tensor.cols());
+                Err(tensor.wrong(self.path(), expected, found))
+            }
+        }
+    }
+
+    /// Whether this is the scale of a TL1 or TL2 tensor of the file.
+    pub(crate) fn is_scale(&self, tensor: &TensorInfo) -> bool {
+        let of = tensor.name().strip_suffix("_scale").and_then(|name| self.tensor(name));
+        of.is_some_and(|of| matches!(of.kind(), TensorType::Tl1 | TensorType::Tl2))
+    }
+
+    /// The scale of a TL1 or TL2 tensor: the F32 tensor `<name>_scale`.
+    fn scale_beside(&self, tensor: &TensorInfo) -> Result<f32, FormatError> {
+        let name = scale_name(tensor.name());
+        let Some(scale) = self.tensor(&name) else {
+            let (path, tensor) = (self.path().to_owned(), shown(&name));
+            return Err(FormatError::MissingTensor { path, tensor, expected: "[1]".to_owned() });
+        };
+        if scale.kind() != TensorType::F32 || scale.dims().iter().any(|&dim| dim != 1) {
+            let found = format!("{} {:?}", scale.kind(), scale.dims());
+            return Err(scale.wrong(self.path(), "one F32 value, the scale of its tensor", found));
+        }
+        let bytes = self.data(scale);
+        Ok(f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
     }
 
     /// Decodes row `row` of a ternary tensor of this file into `out`: -1, 0 or 1.
@@ -128,18 +213,31 @@ impl GgufFile {
             }
             TensorType::Tq1_0 => blocks(&data[row * row_bytes..][..row_bytes], out, trits::tq1_0),
             TensorType::Tq2_0 => blocks(&data[row * row_bytes..][..row_bytes], out, trits::tq2_0),
-            other => {
-                return Err(tensor.wrong(self.path(), "a ternary tensor (I2_S, TQ1_0 or TQ2_0)", other.to_string()));
-            }
+            TensorType::Tl1 => tl::tl1_row(data, self.tile(tensor)?, row, out),
+            TensorType::Tl2 => tl::tl2_row(data, self.tile(tensor)?, tensor.rows(), row, out),
+            other => return Err(tensor.wrong(self.path(), TERNARY, other.to_string())),
         }
-        match out.iter().position(|&trit| trit > 1) {
-            None => Ok(()),
-            Some(col) => {
-                let found = format!("code 3 in row {row}, column {col}");
-                Err(tensor.wrong(self.path(), "codes 0, 1 and 2 (-1, 0 and 1)", found))
+        let Some(col) = out.iter().position(|&trit| trit > 1) else {
+            return Ok(());
+        };
+        let place = format!("in row {row}, column {col}");
+        Err(match tensor.kind() {
+            TensorType::Tl1 => tensor.wrong(self.path(), "nibbles of 0 to 8", format!("a larger one {place}")),
+            TensorType::Tl2 => {
+                let expected = "triples of 0 to 13, a 0 without a sign, and pairs of 0 to 8";
+                tensor.wrong(self.path(), expected, format!("another {place} (or tiles of another kernel config)"))
             }
-        }
+            _ => tensor.wrong(self.path(), "codes 0, 1 and 2 (-1, 0 and 1)", format!("code 3 {place}")),
+        })
     }
+}
+
+/// What [`TensorType::is_ternary`] says, for messages.
+const TERNARY: &str = "a ternary tensor (I2_S, TQ1_0, TQ2_0, TL1 or TL2)";
+
+/// The tensor that holds the scale of a TL1 or TL2 tensor.
+pub(crate) fn scale_name(tensor: &str) -> String {
+    format!("{tensor}_scale")
 }
 
 /// Decodes blocks of 256; one whose scale is 0 holds zeros, whatever its codes say.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::quant::tl;
+
 /// How a tensor's values are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -31,6 +33,10 @@ pub enum TensorType {
     /// bitnet.cpp's ternary tensors: four values in a byte in one of three layouts, then 32 bytes that begin with one
     /// f32 scale for the whole tensor.
     I2S,
+    /// bitnet.cpp's pairs for its lookup kernels on ARM ([`crate::quant::tl`]); the scale is a tensor of its own.
+    Tl1,
+    /// bitnet.cpp's triples, signs and pairs for its lookup kernels on x86; the scale is a tensor of its own.
+    Tl2,
     /// A type whose size is known but which is not read: its entry in the table of ggml types.
     Other(&'static OtherType),
 }
@@ -49,7 +55,7 @@ const fn other(id: u32, name: &'static str, block_len: u64, block_bytes: u64) ->
 }
 
 /// Sizes as `ggml-common.h` lays them out.
-static OTHERS: [OtherType; 20] = [
+static OTHERS: [OtherType; 25] = [
     other(7, "Q5_1", 32, 24),
     other(9, "Q8_1", 32, 36),
     other(10, "Q2_K", 256, 84),
@@ -70,18 +76,27 @@ static OTHERS: [OtherType; 20] = [
     other(27, "I64", 1, 8),
     other(28, "F64", 1, 8),
     other(29, "IQ1_M", 256, 56),
+    other(37, "I8_S", 1, 1),
+    other(39, "MXFP4", 32, 17),
+    other(40, "NVFP4", 64, 36),
+    other(41, "Q1_0", 128, 18),
+    other(42, "Q2_0", 64, 18),
 ];
 
 impl TensorType {
     /// The types whose rows can be read, for messages.
-    pub const READABLE: &'static str = "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q5_0, Q6_K, TQ1_0, TQ2_0 or I2_S";
+    pub const READABLE: &'static str =
+        "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q5_0, Q6_K, TQ1_0, TQ2_0, I2_S, TL1 or TL2";
+
+    /// The id that TL2 of bitnet.cpp and MXFP4 of ggml share.
+    pub(super) const SHARED_ID: u32 = 39;
 
     /// The type with this id.
     ///
     /// # Errors
     ///
-    /// The text that names an id which is unknown, or whose layout depends on the program that
-    /// wrote the file.
+    /// The text that names an id which is unknown, or 39, which two programs give to types of their own: what a file gives
+    /// tells them apart (`resolve`).
     pub fn from_id(id: u32) -> Result<Self, String> {
         Ok(match id {
             0 => Self::F32,
@@ -95,16 +110,42 @@ impl TensorType {
             30 => Self::BF16,
             34 => Self::Tq1_0,
             35 => Self::Tq2_0,
-            // ggml once had IQ4_NL_4_4 here, which existed in memory only: no file holds it.
+            // ggml once had IQ4_NL_4_4, _4_8 and _8_8 here, which existed in memory only: a file's 36 to 38 are bitnet.cpp's.
             36 => Self::I2S,
-            37 => return Err(clash(id, "I8_S of bitnet.cpp or the removed IQ4_NL_4_8 of ggml")),
-            38 => return Err(clash(id, "TL1 of bitnet.cpp or the removed IQ4_NL_8_8 of ggml")),
-            39 => return Err(clash(id, "TL2 of bitnet.cpp or MXFP4 of ggml")),
+            38 => Self::Tl1,
+            Self::SHARED_ID => return Err(format!("type id {id}, which is TL2 of bitnet.cpp or MXFP4 of ggml")),
             _ => match OTHERS.iter().find(|t| t.id == id) {
                 Some(known) => Self::Other(known),
                 None => return Err(format!("unknown type id {id}")),
             },
         })
+    }
+
+    /// MXFP4 of ggml, the other meaning of [`Self::SHARED_ID`].
+    pub(super) fn mxfp4() -> Self {
+        OTHERS.iter().find(|t| t.id == Self::SHARED_ID).map_or(Self::Tl2, Self::Other)
+    }
+
+    /// The id of the type in files.
+    #[must_use]
+    pub fn id(self) -> u32 {
+        match self {
+            Self::F32 => 0,
+            Self::F16 => 1,
+            Self::Q4_0 => 2,
+            Self::Q4_1 => 3,
+            Self::Q5_0 => 6,
+            Self::Q8_0 => 8,
+            Self::Q4K => 12,
+            Self::Q6K => 14,
+            Self::BF16 => 30,
+            Self::Tq1_0 => 34,
+            Self::Tq2_0 => 35,
+            Self::I2S => 36,
+            Self::Tl1 => 38,
+            Self::Tl2 => Self::SHARED_ID,
+            Self::Other(known) => known.id,
+        }
     }
 
     /// The name that ggml gives the type.
@@ -123,23 +164,26 @@ impl TensorType {
             Self::Tq1_0 => "TQ1_0",
             Self::Tq2_0 => "TQ2_0",
             Self::I2S => "I2_S",
+            Self::Tl1 => "TL1",
+            Self::Tl2 => "TL2",
             Self::Other(known) => known.name,
         }
     }
 
-    /// Values in one block; a row holds a whole number of blocks.
+    /// Values in one block; a row holds a whole number of blocks. TL2 has none: a row may have any number of values.
     #[must_use]
     pub fn block_len(self) -> u64 {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
             Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q8_0 => 32,
             Self::Q4K | Self::Q6K | Self::Tq1_0 | Self::Tq2_0 => 256,
-            Self::I2S => 4,
+            Self::I2S | Self::Tl1 => 4,
+            Self::Tl2 => 1,
             Self::Other(known) => known.block_len,
         }
     }
 
-    /// Bytes in one block.
+    /// Bytes in one block; of TL2, whose size depends on rows and columns ([`TensorType::data_bytes`]), 0.
     #[must_use]
     pub fn block_bytes(self) -> u64 {
         match self {
@@ -153,31 +197,34 @@ impl TensorType {
             Self::Q6K => 210,
             Self::Tq1_0 => 54,
             Self::Tq2_0 => 66,
-            Self::I2S => 1,
+            Self::I2S | Self::Tl1 => 1,
+            Self::Tl2 => 0,
             Self::Other(known) => known.block_bytes,
         }
     }
 
-    /// Bytes of a tensor of `values` values, a whole number of blocks; `None` if they do not fit 64 bits.
+    /// Bytes of a tensor of this shape (fastest dimension first), whose rows are whole numbers of blocks; `None` if they
+    /// do not fit 64 bits, or the shape has no such tensor.
     #[must_use]
-    pub fn data_bytes(self, values: u64) -> Option<u64> {
+    pub fn data_bytes(self, dims: &[u64]) -> Option<u64> {
+        let product = |dims: &[u64]| dims.iter().try_fold(1u64, |all, &dim| all.checked_mul(dim));
+        if self == Self::Tl2 {
+            product(dims)?;
+            return tl::tl2_bytes(product(dims.get(1..)?)?, dims[0]);
+        }
         let tail = if self == Self::I2S { I2S_TAIL } else { 0 };
-        (values / self.block_len()).checked_mul(self.block_bytes())?.checked_add(tail)
+        (product(dims)? / self.block_len()).checked_mul(self.block_bytes())?.checked_add(tail)
     }
 
     /// Whether every value is -1, 0 or 1 times a scale.
     #[must_use]
     pub fn is_ternary(self) -> bool {
-        matches!(self, Self::Tq1_0 | Self::Tq2_0 | Self::I2S)
+        matches!(self, Self::Tq1_0 | Self::Tq2_0 | Self::I2S | Self::Tl1 | Self::Tl2)
     }
 }
 
 /// Bytes after the codes of an I2_S tensor; the first four are its scale.
-const I2S_TAIL: u64 = 32;
-
-fn clash(id: u32, both: &str) -> String {
-    format!("type id {id}, which is {both}: not told apart, so not read")
-}
+pub(crate) const I2S_TAIL: u64 = 32;
 
 impl fmt::Display for TensorType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -203,10 +250,16 @@ mod tests {
             (12, "Q4_K", 256, 144),
             (34, "TQ1_0", 256, 54),
             (35, "TQ2_0", 256, 66),
+            (37, "I8_S", 1, 1),
+            (38, "TL1", 4, 1),
+            (40, "NVFP4", 64, 36),
+            (41, "Q1_0", 128, 18),
+            (42, "Q2_0", 64, 18),
         ];
         for (id, name, len, bytes) in sizes {
             let kind = TensorType::from_id(id).unwrap();
             assert_eq!((kind.name(), kind.block_len(), kind.block_bytes()), (name, len, bytes));
+            assert_eq!(kind.id(), id);
         }
     }
 
@@ -220,9 +273,11 @@ mod tests {
     #[test]
     fn i2_s_has_its_scale_behind_the_codes() {
         let kind = TensorType::from_id(36).unwrap();
-        assert_eq!(kind.data_bytes(512), Some(128 + 32));
-        assert_eq!(TensorType::Tq2_0.data_bytes(512), Some(132));
-        assert_eq!(TensorType::F32.data_bytes(u64::MAX), None);
+        assert_eq!(kind.data_bytes(&[128, 4]), Some(128 + 32));
+        assert_eq!(TensorType::Tq2_0.data_bytes(&[512]), Some(132));
+        assert_eq!(TensorType::F32.data_bytes(&[u64::MAX]), None);
+        assert_eq!(TensorType::Tl2.data_bytes(&[256, 32]), Some(2048));
+        assert_eq!(TensorType::Tl2.data_bytes(&[255, 32]), None);
         assert!(kind.is_ternary() && !TensorType::Q4_0.is_ternary());
     }
 }

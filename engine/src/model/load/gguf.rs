@@ -231,7 +231,8 @@ impl Source for GgufFile {
     type Weight<'a> = (&'a GgufFile, &'a TensorInfo);
 
     fn names(&self) -> Vec<String> {
-        self.tensors().iter().map(|tensor| tensor.name().to_owned()).filter(|name| name != ROPE_FREQS).collect()
+        let weights = self.tensors().iter().filter(|tensor| tensor.name() != ROPE_FREQS && !self.is_scale(tensor));
+        weights.map(|tensor| tensor.name().to_owned()).collect()
     }
 
     fn weight(&self, name: &str) -> Option<Self::Weight<'_>> {
@@ -262,8 +263,7 @@ impl Weight for (&GgufFile, &TensorInfo) {
 
     fn ternary_scale(&self) -> Result<f32> {
         if !self.1.kind().is_ternary() {
-            let expected =
-                "a ternary tensor (I2_S, TQ1_0 or TQ2_0) for the ternary engine (the f16 engine runs this file)";
+            let expected = "a ternary tensor (I2_S, TQ1_0, TQ2_0, TL1 or TL2) for the ternary engine (the f16 engine runs this file)";
             return Err(self.wrong(expected, self.1.kind().to_string()));
         }
         Ok(self.0.ternary_scale(self.1)?)

@@ -1,0 +1,76 @@
+//! Models from one file format to another, tensor by tensor: no more is in memory than one tensor as it is read and one
+//! as it is written.
+//!
+//! A ternary tensor keeps its trits and its scale, bit for bit, in every packing that can hold the scale; what cannot be
+//! kept is counted and told ([`Report`]).
+
+mod describe;
+mod encode;
+mod gguf;
+mod rows;
+mod synth;
+
+pub use gguf::gguf_to_gguf;
+pub use synth::synthetic_to_gguf;
+
+use crate::formats::KernelConfig;
+use crate::formats::gguf::{I2sLayout, TensorType};
+
+/// What the linear layers of the blocks become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// bitnet.cpp's I2_S in this layout.
+    I2s(I2sLayout),
+    /// ggml's TQ1_0.
+    Tq1_0,
+    /// ggml's TQ2_0.
+    Tq2_0,
+    /// bitnet.cpp's TL1, by [`Options::kernels`].
+    Tl1,
+    /// bitnet.cpp's TL2, by [`Options::kernels`].
+    Tl2,
+    /// F32, F16, BF16 or Q8_0.
+    Float(TensorType),
+}
+
+impl Target {
+    /// The type in GGUF files.
+    #[must_use]
+    pub fn tensor_type(self) -> TensorType {
+        match self {
+            Self::I2s(_) => TensorType::I2S,
+            Self::Tq1_0 => TensorType::Tq1_0,
+            Self::Tq2_0 => TensorType::Tq2_0,
+            Self::Tl1 => TensorType::Tl1,
+            Self::Tl2 => TensorType::Tl2,
+            Self::Float(kind) => kind,
+        }
+    }
+}
+
+/// How to convert.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What the linear layers of the blocks become.
+    pub target: Target,
+    /// How TL1 and TL2 are cut.
+    pub kernels: Option<KernelConfig>,
+    /// What embedding and output head become; `None` keeps them as they are.
+    pub embedding: Option<TensorType>,
+    /// What linear layers become whose shape the target cannot have; `None` refuses them.
+    pub fallback: Option<TensorType>,
+    /// Quantise weights that are not ternary by the mean of their magnitudes, as BitNet b1.58 does in training; else
+    /// they are refused.
+    pub quantise: bool,
+}
+
+/// What became of a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Tensors written.
+    pub tensors: usize,
+    /// Linear layers written as the target.
+    pub converted: usize,
+    /// What was not kept bit for bit, tensor by tensor; empty if everything was.
+    pub inexact: Vec<String>,
+}
