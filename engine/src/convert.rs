@@ -10,7 +10,10 @@ mod gguf;
 mod rows;
 mod synth;
 
+pub(crate) use encode::Item;
+pub(crate) use gguf::gguf_items;
 pub use gguf::gguf_to_gguf;
+pub(crate) use rows::Rows;
 pub use synth::synthetic_to_gguf;
 
 use crate::formats::KernelConfig;

@@ -15,6 +15,7 @@ pub mod quant;
 pub mod synthetic;
 pub mod threads;
 pub mod tokenizer;
+pub mod verify;
 
 pub use error::{Error, Result};
 pub use input::Input;

@@ -18,16 +18,20 @@ const QUANTISATION_VERSION: u32 = 2;
 /// Whatever is wrong with the file; a tensor that cannot become what is asked; the operating system's answer. Nothing is
 /// left at `path` then.
 pub fn gguf_to_gguf(file: &GgufFile, path: &Path, options: &Options) -> Result<Report> {
+    write(path, file.metadata(), &gguf_items(file), options)
+}
+
+/// The tensors of a file, scales that are tensors of their own apart.
+pub(crate) fn gguf_items(file: &GgufFile) -> Vec<Item<'_>> {
     let tensors = file.tensors().iter().filter(|tensor| !file.is_scale(tensor));
-    let items: Vec<Item<'_>> = tensors
+    tensors
         .map(|tensor| Item {
             name: tensor.name().to_owned(),
             dims: tensor.dims().to_vec(),
             role: Role::of(tensor.name()),
             rows: Box::new(GgufRows { file, tensor }),
         })
-        .collect();
-    write(path, file.metadata(), &items, options)
+        .collect()
 }
 
 /// Writes a file of these tensors.

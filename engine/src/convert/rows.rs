@@ -5,7 +5,7 @@ use crate::formats::GgufFile;
 use crate::formats::gguf::{TensorInfo, TensorType};
 
 /// The rows of one tensor. Rows and columns are those of `y = W x`; a vector is one row.
-pub(crate) trait Rows {
+pub(crate) trait Rows: Sync {
     /// Rows and columns.
     fn shape(&self) -> (usize, usize);
 

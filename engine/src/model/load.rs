@@ -10,7 +10,7 @@
 
 mod gguf;
 
-pub use gguf::load_gguf;
+pub use gguf::{check_gguf, load_gguf};
 
 use super::{Config, Format, Layer, Model};
 use crate::error::{Error, Result};

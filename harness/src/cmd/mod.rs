@@ -12,6 +12,7 @@ pub mod score;
 pub mod select;
 pub mod suite;
 pub mod talk;
+pub mod verify;
 
 use anyhow::Result;
 use std::fmt::Display;

@@ -4,6 +4,7 @@ use super::say;
 use crate::answer;
 use crate::cmd::convert::{self, Becoming};
 use crate::cmd::talk::{Reading, Talk};
+use crate::cmd::verify;
 use crate::data::{self, Named};
 use crate::error::Error;
 use crate::local;
@@ -34,6 +35,8 @@ pub enum Args {
     },
     /// Write a model in another packing
     Convert(convert::Args),
+    /// Whether a model file is sound: every tensor, scale and the tokenizer (exit 65 if not)
+    Verify(verify::Args),
     /// Architecture, shapes, types and digest of a model
     Inspect {
         /// A GGUF file, or a name from models.toml
@@ -59,6 +62,7 @@ pub fn run(args: &Args) -> Result<u8> {
         Args::Synth { talk, out: None, .. } => synth(talk),
         Args::Synth { talk, out: Some(out), set, becoming } => synth_file(talk, out, set, becoming),
         Args::Convert(args) => convert::run(args),
+        Args::Verify(args) => verify::run(args),
         Args::Inspect { model, reading, data, json } => inspect(model, reading, data.as_deref(), *json),
     }
 }

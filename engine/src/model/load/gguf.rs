@@ -65,6 +65,17 @@ pub fn load_gguf(file: &GgufFile, format: Format) -> Result<Model> {
     Loader { source: file, config: &config, name: reader.family.name, format }.load()
 }
 
+/// Checks that a GGUF file is of a known architecture and has its tensors in their shapes, without decoding any.
+///
+/// # Errors
+/// As [`load_gguf`], what weights hold apart.
+pub fn check_gguf(file: &GgufFile) -> Result<Config> {
+    let reader = Reader { file, family: family(file)? };
+    let config = reader.config()?;
+    Loader { source: file, config: &config, name: reader.family.name, format: Format::F16 }.check()?;
+    Ok(config)
+}
+
 fn family(file: &GgufFile) -> Result<&'static Family> {
     let arch = file.str(ARCHITECTURE)?;
     FAMILIES.iter().find(|family| family.name == arch).ok_or_else(|| {

@@ -1,0 +1,98 @@
+//! `model verify`: whether a model file is sound.
+
+use super::say;
+use super::talk::Reading;
+use crate::data::{self, Named};
+use crate::error::Error;
+use anyhow::{Result, bail};
+use engine::verify::{Level, Verdict, verify_gguf};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use suites::model::ModelSpec;
+
+/// Arguments of `model verify`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A GGUF file, or a name from models.toml
+    model: String,
+    /// How to read what the file does not say
+    #[command(flatten)]
+    reading: Reading,
+    /// Folder with fetched models (default: data)
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// One JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+/// Exit code for a file that is not sound.
+const NOT_SOUND: u8 = 65;
+
+/// Runs `model verify`: 0 for a sound file, 65 for another.
+///
+/// # Errors
+/// Whatever keeps the file from being read at all.
+pub fn run(args: &Args) -> Result<u8> {
+    let (path, expected) = match data::resolve(&args.model, args.data.as_deref())? {
+        Named::Spec(ModelSpec::Synthetic(_), _) | Named::Spec(_, None) => {
+            bail!(Error::Usage(format!("model `{}` has no file", args.model)));
+        }
+        Named::Spec(ModelSpec::File(file), Some(path)) => (path, Some(file.sha256)),
+        Named::Path(path) => (path, None),
+    };
+    let file = args.reading.open(&path)?;
+    let verdict = verify_gguf(&file);
+    let sha256 = data::sha256(&path)?;
+    let mut findings: Vec<Value> =
+        verdict.findings.iter().map(|f| finding(f.level, f.tensor.as_deref(), &f.what)).collect();
+    let known = expected.as_ref().is_none_or(|expected| *expected == sha256);
+    if let (false, Some(expected)) = (known, &expected) {
+        findings.push(finding(Level::Bad, None, &format!("expected sha256 {expected} (models.toml), found {sha256}")));
+    }
+    let sound = verdict.sound() && known;
+    let object = json!({
+        "model": args.model, "path": path.display().to_string(), "bytes": file.file_bytes(), "sha256": sha256,
+        "architecture": file.opt_str("general.architecture").ok().flatten(), "tensors": verdict.tensors,
+        "ternary_tensors": verdict.ternary.len(), "tokenizer": verdict.tokenizer, "sound": sound,
+        "zero_shares": shares(&verdict), "findings": findings,
+    });
+    match args.json {
+        true => say(object)?,
+        false => tell(&object)?,
+    }
+    Ok(if sound { 0 } else { NOT_SOUND })
+}
+
+fn finding(level: Level, tensor: Option<&str>, what: &str) -> Value {
+    let level = if level == Level::Bad { "bad" } else { "suspect" };
+    json!({ "level": level, "tensor": tensor, "what": what })
+}
+
+/// The share of zero weights in each block.
+fn shares(verdict: &Verdict) -> Vec<Value> {
+    verdict.zero_shares().into_iter().map(|(block, share)| json!({ "block": block, "zero_share": share })).collect()
+}
+
+/// The same for people: findings, then the verdict.
+fn tell(object: &Value) -> Result<()> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    for share in object["zero_shares"].as_array().into_iter().flatten() {
+        say(format_args!(
+            "block {}: {:.1} % zeros",
+            share["block"],
+            100.0 * share["zero_share"].as_f64().unwrap_or(0.0)
+        ))?;
+    }
+    for finding in object["findings"].as_array().into_iter().flatten() {
+        let place = finding["tensor"].as_str().map(|name| format!("{name}: ")).unwrap_or_default();
+        say(format_args!("{}: {place}{}", text(&finding["level"]), text(&finding["what"])))?;
+    }
+    let verdict = if object["sound"] == true { "sound" } else { "not sound" };
+    let (tensors, ternary) = (&object["tensors"], &object["ternary_tensors"]);
+    say(format_args!(
+        "{verdict}: {} ({tensors} tensors, {ternary} ternary; sha256 {})",
+        text(&object["path"]),
+        text(&object["sha256"])
+    ))
+}
