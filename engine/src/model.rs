@@ -14,7 +14,7 @@ mod rope;
 mod session;
 
 pub use batch::Batch;
-pub use config::{Activation, Architecture, Config, Format, RopeStyle};
+pub use config::{Activation, Architecture, Config, Format, Llama3Scaling, RopeStyle};
 pub use kv::KvType;
 pub use load::{check_gguf, load_gguf};
 pub use session::{Session, SessionOptions};
@@ -33,10 +33,22 @@ pub struct Layer {
     pub k: Linear,
     /// Values, `[kv_heads * head_dim x hidden]`.
     pub v: Linear,
+    /// Added to the queries, `[heads * head_dim]`; with [`Config::attention_bias`] only.
+    pub q_bias: Option<Vec<f32>>,
+    /// Added to the keys, `[kv_heads * head_dim]`; as `q_bias`.
+    pub k_bias: Option<Vec<f32>>,
+    /// Added to the values, `[kv_heads * head_dim]`; as `q_bias`.
+    pub v_bias: Option<Vec<f32>>,
+    /// RMSNorm of each head's query before RoPE, `[head_dim]`; with [`Config::qk_norm`] only.
+    pub q_norm: Option<Vec<f32>>,
+    /// RMSNorm of each head's key before RoPE, `[head_dim]`; as `q_norm`.
+    pub k_norm: Option<Vec<f32>>,
     /// RMSNorm of the attention's answer, `[heads * head_dim]`; BitNet b1.58 only.
     pub attn_sub_norm: Option<Vec<f32>>,
     /// Attention output, `[hidden x heads * head_dim]`.
     pub o: Linear,
+    /// Added to the attention output; with [`Config::output_bias`] only.
+    pub o_bias: Option<Vec<f32>>,
     /// RMSNorm before the feed-forward.
     pub ffn_norm: Vec<f32>,
     /// Gate, `[ffn x hidden]`.
@@ -63,13 +75,19 @@ impl Layer {
         ]
     }
 
-    /// The norm weights, by their GGUF names; `None` where this layer has none.
-    pub(crate) fn norms(&self) -> [(&'static str, Option<&[f32]>); 4] {
+    /// The norm weights and biases, in the order of [`Config::vectors`]; `None` where this layer has none.
+    pub(crate) fn vectors(&self) -> [Option<&[f32]>; 10] {
         [
-            ("attn_norm", Some(&self.attn_norm)),
-            ("attn_sub_norm", self.attn_sub_norm.as_deref()),
-            ("ffn_norm", Some(&self.ffn_norm)),
-            ("ffn_sub_norm", self.ffn_sub_norm.as_deref()),
+            Some(&self.attn_norm),
+            self.q_bias.as_deref(),
+            self.k_bias.as_deref(),
+            self.v_bias.as_deref(),
+            self.q_norm.as_deref(),
+            self.k_norm.as_deref(),
+            self.attn_sub_norm.as_deref(),
+            self.o_bias.as_deref(),
+            Some(&self.ffn_norm),
+            self.ffn_sub_norm.as_deref(),
         ]
     }
 }
@@ -93,7 +111,7 @@ pub struct Footprint {
     pub embedding_bytes: usize,
     /// The separate head; 0 in a tied model.
     pub head_bytes: usize,
-    /// All norm weights.
+    /// All norm weights and biases.
     pub norm_bytes: usize,
     /// Weight bytes read to decode one token: linear layers, norms, head, and one embedding row.
     pub read_per_token: usize,
@@ -126,7 +144,7 @@ impl Model {
         for (index, layer) in layers.iter().enumerate() {
             check_layer(&config, index, layer)?;
         }
-        check_norm("output_norm", Some(&output_norm), Some(config.hidden))?;
+        check_vector("output_norm", Some(&output_norm), Some(config.hidden))?;
         match (&head, config.tied) {
             (Some(head), false) => check_linear("output", head, (config.vocab, config.hidden))?,
             (None, true) => {}
@@ -169,7 +187,7 @@ impl Model {
     /// What the weights take.
     pub fn footprint(&self) -> Footprint {
         let linears = |layer: &Layer| layer.linears().iter().map(|(_, linear)| linear.bytes()).sum::<usize>();
-        let norms = |layer: &Layer| layer.norms().iter().filter_map(|(_, norm)| *norm).map(size_of_val).sum::<usize>();
+        let norms = |layer: &Layer| layer.vectors().into_iter().flatten().map(size_of_val).sum::<usize>();
         let linear_bytes = self.layers.iter().map(linears).sum();
         let norm_bytes = self.layers.iter().map(norms).sum::<usize>() + size_of_val(&*self.output_norm);
         let embedding_bytes = self.embedding.bytes();
@@ -189,9 +207,8 @@ fn check_layer(config: &Config, index: usize, layer: &Layer) -> Result<()> {
     for ((name, linear), shape) in layer.linears().into_iter().zip(shapes) {
         check_linear(&format!("blk.{index}.{name}"), linear, shape)?;
     }
-    let sub = |width| config.sub_norms.then_some(width);
-    for ((name, norm), width) in layer.norms().into_iter().zip([Some(hidden), sub(q), Some(hidden), sub(ffn)]) {
-        check_norm(&format!("blk.{index}.{name}"), norm, width)?;
+    for (vector, (name, width)) in layer.vectors().into_iter().zip(config.vectors()) {
+        check_vector(&format!("blk.{index}.{name}"), vector, width)?;
     }
     Ok(())
 }
@@ -203,12 +220,12 @@ fn check_linear(name: &str, linear: &Linear, (rows, cols): (usize, usize)) -> Re
     Err(mismatch(name, &format!("{rows} x {cols}"), &format!("{} x {}", linear.rows(), linear.cols())))
 }
 
-fn check_norm(name: &str, norm: Option<&[f32]>, width: Option<usize>) -> Result<()> {
-    if norm.map(<[f32]>::len) == width {
+fn check_vector(name: &str, vector: Option<&[f32]>, width: Option<usize>) -> Result<()> {
+    if vector.map(<[f32]>::len) == width {
         return Ok(());
     }
     let say = |width: Option<usize>| width.map_or("none".to_owned(), |width| format!("{width} values"));
-    Err(mismatch(name, &say(width), &say(norm.map(<[f32]>::len))))
+    Err(mismatch(name, &say(width), &say(vector.map(<[f32]>::len))))
 }
 
 fn mismatch(name: &str, expected: &str, found: &str) -> Error {

@@ -73,14 +73,22 @@ fn layer(spec: &SyntheticSpec, format: Format, index: usize) -> Result<Layer> {
     let name = |tensor: &str| format!("blk.{index}.{tensor}");
     let make = |tensor: &str, rows, cols, gain| linear(spec, format, &name(tensor), rows, cols, gain);
     let sub_norm = |tensor: &str, width| config.sub_norms.then(|| norm(spec, &name(tensor), width));
+    let head_norm = |tensor: &str| config.qk_norm.then(|| norm(spec, &name(tensor), config.head_dim));
+    let bias = |tensor: &str, width| config.attention_bias.then(|| bias(spec, &name(tensor), width, 1.0));
     let branch = 1.0 / (2.0 * config.layers as f64).sqrt();
     Ok(Layer {
         attn_norm: norm(spec, &name("attn_norm"), hidden),
         q: make("attn_q", q, hidden, QUERY_KEY_GAIN)?,
         k: make("attn_k", kv, hidden, QUERY_KEY_GAIN)?,
         v: make("attn_v", kv, hidden, 1.0)?,
+        q_bias: bias("attn_q.bias", q),
+        k_bias: bias("attn_k.bias", kv),
+        v_bias: bias("attn_v.bias", kv),
+        q_norm: head_norm("attn_q_norm"),
+        k_norm: head_norm("attn_k_norm"),
         attn_sub_norm: sub_norm("attn_sub_norm", q),
         o: make("attn_output", hidden, q, branch)?,
+        o_bias: config.output_bias.then(|| self::bias(spec, &name("attn_output.bias"), hidden, branch)),
         ffn_norm: norm(spec, &name("ffn_norm"), hidden),
         gate: make("ffn_gate", ffn, hidden, 1.0)?,
         up: make("ffn_up", ffn, hidden, 1.0)?,
@@ -170,6 +178,11 @@ fn embedding_row<'a>(seed: u64, name: &str, row: usize, values: impl Iterator<It
 fn norm(spec: &SyntheticSpec, name: &str, width: usize) -> Vec<f32> {
     let mut stream = Stream::new(spec.seed, name, 0);
     (0..width).map(|_| 0.5 + (stream.next() >> 40) as f32 / (1u64 << 24) as f32).collect()
+}
+
+/// A bias: uniform in [-gain / 2, gain / 2).
+fn bias(spec: &SyntheticSpec, name: &str, width: usize, gain: f64) -> Vec<f32> {
+    norm(spec, name, width).into_iter().map(|x| (x - 1.0) * gain as f32).collect()
 }
 
 /// Random numbers of one part of one tensor: SplitMix64 (Steele, Lea, Flood, OOPSLA 2014), started from a hash.

@@ -90,6 +90,11 @@ pub fn spec(shape: &Shape) -> SyntheticSpec {
         norm_eps: 1e-5,
         rope_theta: shape.rope_theta,
         rope: RopeStyle::Neox,
+        rope_factors: Vec::new(),
+        attention_bias: false,
+        output_bias: false,
+        qk_norm: false,
+        sliding_window: None,
         activation: match shape.activation {
             Activation::Silu => model::Activation::Silu,
             Activation::Relu2 => model::Activation::Relu2,

@@ -31,15 +31,15 @@ fn items(model: &Model) -> Vec<Item<'_>> {
     let config = model.config();
     let mut items = vec![matrix("token_embd", Role::Embedding, model.embedding(), None)];
     for (index, layer) in model.layers().iter().enumerate() {
-        for (name, norm) in layer.norms() {
-            items.extend(norm.map(|norm| vector(&format!("blk.{index}.{name}"), norm)));
+        for ((name, _), values) in config.vectors().into_iter().zip(layer.vectors()) {
+            items.extend(values.map(|values| vector(&format!("blk.{index}.{name}"), values)));
         }
         for (name, linear) in layer.linears() {
             let turned = matches!(name, "attn_q" | "attn_k") && interleaved_in_files(config);
             matrix_into(&mut items, &format!("blk.{index}.{name}"), linear, turned.then_some(config.head_dim));
         }
     }
-    items.push(vector("output_norm", model.output_norm()));
+    items.push(vector("output_norm.weight", model.output_norm()));
     if !config.tied {
         items.push(matrix("output", Role::Embedding, model.head(), None));
     }
@@ -66,7 +66,7 @@ fn matrix<'a>(name: &str, role: Role, linear: &'a Linear, head_dim: Option<usize
 
 fn vector<'a>(name: &str, values: &'a [f32]) -> Item<'a> {
     let dims = vec![values.len() as u64];
-    Item { name: format!("{name}.weight"), dims, role: Role::Other, rows: Box::new(VectorRows(values)) }
+    Item { name: name.to_owned(), dims, role: Role::Other, rows: Box::new(VectorRows(values)) }
 }
 
 /// A linear layer in memory.

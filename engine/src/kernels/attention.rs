@@ -1,12 +1,15 @@
 //! Attention of a few queries over one key/value head, against an f16 or f32 cache.
 //!
 //! The order of operations of a query depends on nothing but its own keys: a score adds its products in the order of the
-//! head's dimensions, the softmax sum has sixteen lanes by position, an output value adds in the order of positions. So a
-//! query gives the same bits alone (decode), in a tile (prefill, grouped queries), and on any instruction set.
+//! head's dimensions, the softmax sum has sixteen lanes by position from the query's first on, an output value adds in
+//! the order of positions. So a query gives the same bits alone (decode), in a tile (prefill, grouped queries), and on
+//! any instruction set.
 //!
 //! Cache layout of one head, both zero-filled at first:
 //! - keys `[position / 16][dimension][position % 16]`, so that sixteen scores are made side by side without reductions;
 //! - values `[position][stride]`, the stride being the head dimension rounded up to 16.
+
+use std::ops::Range;
 
 use half::f16;
 
@@ -50,11 +53,13 @@ impl Element for f32 {
     }
 }
 
-/// One query: its vector (head dimension long) and how many positions, from 0 on, it attends to.
+/// One query: its vector (head dimension long) and the positions it attends to, `start..end`; no others are read, save
+/// in the blocks of sixteen keys that these share.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Query<'a> {
     pub(crate) vector: &'a [f32],
-    pub(crate) positions: usize,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
 }
 
 /// Working memory of one worker, and the answers of its last call.
@@ -130,37 +135,61 @@ impl<E: Element, const Q: usize> Step for Attend<'_, E, Q> {
         }
         let (packed, _) = packed.as_chunks::<Q>();
         let packed = &packed[..dim];
-        let longest = self.queries.iter().map(|q| q.positions).max().unwrap_or(0);
-        let (shared, row) = (self.queries.iter().map(|q| q.positions).min().unwrap_or(0), *row);
+        let row = *row;
+        let start = self.queries.iter().map(|q| q.start).min().unwrap_or(0);
+        let end = self.queries.iter().map(|q| q.end).max().unwrap_or(0);
 
         let (keys, _) = self.keys.as_chunks::<LANES>();
-        scores_of(l, packed, keys, longest.div_ceil(LANES), scores, row);
+        scores_of(l, packed, keys, start / LANES..end.div_ceil(LANES), scores, row);
         let mut inverse = [0.0f32; Q];
         for ((inverse, query), scores) in inverse.iter_mut().zip(self.queries.iter()).zip(scores.chunks_exact_mut(row))
         {
-            *inverse = softmax_weights(l, &mut scores[..query.positions]);
+            *inverse = softmax_weights(l, &mut scores[query.start..query.end]);
         }
 
         let stride = dim.next_multiple_of(LANES);
-        let weights: [&[f32]; Q] = std::array::from_fn(|q| &scores[q * row..][..self.queries[q].positions]);
-        sums_of(l, &weights, shared, self.values, answers, stride);
+        let weights = Weights::<Q>::new(self.queries, scores, row);
+        sums_of(l, &weights, self.values, answers, stride);
         for (answer, inverse) in answers.chunks_exact_mut(stride).zip(inverse) {
             answer.iter_mut().for_each(|x| *x *= inverse);
         }
     }
 }
 
-/// Scores of all queries against `blocks` blocks of sixteen positions; `keys` is `[block * dim + d]`.
+/// Softmax weights of a tile of queries.
+struct Weights<'a, const Q: usize> {
+    /// By position from 0 on; those before a query's start mean nothing.
+    of: [&'a [f32]; Q],
+    start: [usize; Q],
+    /// The positions that all queries attend to, whose values are read once; 0..0 if there are none.
+    shared: Range<usize>,
+}
+
+impl<'a, const Q: usize> Weights<'a, Q> {
+    #[inline(always)]
+    fn new(queries: &[Query<'_>], scores: &'a [f32], row: usize) -> Weights<'a, Q> {
+        let last_start = queries.iter().map(|q| q.start).max().unwrap_or(0);
+        let first_end = queries.iter().map(|q| q.end).min().unwrap_or(0);
+        let shared = if last_start < first_end { last_start..first_end } else { 0..0 };
+        Weights {
+            of: std::array::from_fn(|q| &scores[q * row..][..queries[q].end]),
+            start: std::array::from_fn(|q| queries[q].start),
+            shared,
+        }
+    }
+}
+
+/// Scores of all queries against some blocks of sixteen positions; `keys` is `[block * dim + d]`.
 #[inline(always)]
 fn scores_of<L: Lanes, E: Element, const Q: usize>(
     l: L,
     queries: &[[f32; Q]],
     keys: &[[E; LANES]],
-    blocks: usize,
+    blocks: Range<usize>,
     scores: &mut [f32],
     row: usize,
 ) {
-    let mut block = 0;
+    let Range { start: mut block, end: blocks } = blocks;
     if L::WIDE && Q == 1 {
         while block + 8 <= blocks {
             score_blocks::<L, E, Q, 8>(l, queries, keys, block, scores, row);
@@ -212,13 +241,11 @@ fn score_blocks<L: Lanes, E: Element, const Q: usize, const B: usize>(
     }
 }
 
-/// `sums[query][d] = sum over positions of weight * value`, in the order of positions. The first `shared` positions are
-/// common to all queries and read once.
+/// `sums[query][d] = sum over positions of weight * value`, in the order of positions.
 #[inline(always)]
 fn sums_of<L: Lanes, E: Element, const Q: usize>(
     l: L,
-    weights: &[&[f32]; Q],
-    shared: usize,
+    weights: &Weights<'_, Q>,
     values: &[E],
     sums: &mut [f32],
     stride: usize,
@@ -226,22 +253,22 @@ fn sums_of<L: Lanes, E: Element, const Q: usize>(
     let mut d = 0;
     if L::WIDE && Q == 1 {
         while d + 8 * LANES <= stride {
-            sum_columns::<L, E, Q, 8>(l, weights, shared, values, sums, stride, d);
+            sum_columns::<L, E, Q, 8>(l, weights, values, sums, stride, d);
             d += 8 * LANES;
         }
     }
     if L::WIDE || Q == 1 {
         while d + 4 * LANES <= stride {
-            sum_columns::<L, E, Q, 4>(l, weights, shared, values, sums, stride, d);
+            sum_columns::<L, E, Q, 4>(l, weights, values, sums, stride, d);
             d += 4 * LANES;
         }
         if d + 2 * LANES <= stride {
-            sum_columns::<L, E, Q, 2>(l, weights, shared, values, sums, stride, d);
+            sum_columns::<L, E, Q, 2>(l, weights, values, sums, stride, d);
             d += 2 * LANES;
         }
     }
     while d < stride {
-        sum_columns::<L, E, Q, 1>(l, weights, shared, values, sums, stride, d);
+        sum_columns::<L, E, Q, 1>(l, weights, values, sums, stride, d);
         d += LANES;
     }
 }
@@ -261,17 +288,20 @@ fn load_groups<L: Lanes, E: Element, const D: usize>(l: L, values: &[E]) -> [L::
 #[inline(always)]
 fn sum_columns<L: Lanes, E: Element, const Q: usize, const D: usize>(
     l: L,
-    weights: &[&[f32]; Q],
-    shared: usize,
+    weights: &Weights<'_, Q>,
     values: &[E],
     sums: &mut [f32],
     stride: usize,
     first: usize,
 ) {
-    let common: [&[f32]; Q] = std::array::from_fn(|q| &weights[q][..shared]);
+    let Weights { of, start, shared } = weights;
     let mut acc = [[l.splat(0.0); D]; Q];
-    for t in 0..shared {
-        let value = load_groups::<L, E, D>(l, &values[t * stride + first..]);
+    for q in 0..Q {
+        add_values(l, &mut acc[q], of[q], start[q]..shared.start, values, stride, first);
+    }
+    let common: [&[f32]; Q] = std::array::from_fn(|q| &of[q][shared.clone()]);
+    for t in 0..shared.len() {
+        let value = load_groups::<L, E, D>(l, &values[(shared.start + t) * stride + first..]);
         for q in 0..Q {
             let weight = l.splat(common[q][t]);
             for g in 0..D {
@@ -280,12 +310,7 @@ fn sum_columns<L: Lanes, E: Element, const Q: usize, const D: usize>(
         }
     }
     for q in 0..Q {
-        for (t, weight) in weights[q].iter().enumerate().skip(shared) {
-            let value = load_groups::<L, E, D>(l, &values[t * stride + first..]);
-            for g in 0..D {
-                acc[q][g] = l.fma(l.splat(*weight), value[g], acc[q][g]);
-            }
-        }
+        add_values(l, &mut acc[q], of[q], shared.end.max(start[q])..of[q].len(), values, stride, first);
         let (groups, _) = sums[q * stride + first..].as_chunks_mut::<LANES>();
         for (group, acc) in groups.iter_mut().zip(&acc[q]) {
             l.store(*acc, group);
@@ -293,92 +318,24 @@ fn sum_columns<L: Lanes, E: Element, const Q: usize, const D: usize>(
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernels::isa::Isa;
-
-    /// Numbers in [-1, 1) with no pattern.
-    fn noise(count: usize, seed: u32) -> Vec<f32> {
-        let value = |i: u32| (i.wrapping_mul(2_654_435_761).wrapping_add(seed) ^ i << 7).wrapping_mul(0x9e37_79b9);
-        (0..count as u32).map(|i| value(i) as f32 / 2f32.powi(31) - 1.0).collect()
-    }
-
-    struct Case<E> {
-        dim: usize,
-        keys: Vec<E>,
-        values: Vec<E>,
-        queries: Vec<Vec<f32>>,
-        context: usize,
-    }
-
-    impl<E: Element + Into<f64>> Case<E> {
-        fn new(dim: usize, context: usize) -> Case<E> {
-            let stride = dim.next_multiple_of(LANES);
-            let mut values: Vec<E> = noise(context * stride, 2).into_iter().map(E::from_f32).collect();
-            // The padding of a head stays zero.
-            values.chunks_mut(stride).for_each(|value| value[dim..].fill(E::default()));
-            let keys =
-                noise(context.next_multiple_of(LANES) * dim, 1).into_iter().map(|x| E::from_f32(4.0 * x)).collect();
-            let queries = (0..MAX_QUERIES as u32).map(|q| noise(dim, 10 + q)).collect();
-            Case { dim, keys, values, queries, context }
+/// Adds the values of some positions, of one query alone.
+#[inline(always)]
+fn add_values<L: Lanes, E: Element, const D: usize>(
+    l: L,
+    acc: &mut [L::V; D],
+    weights: &[f32],
+    positions: Range<usize>,
+    values: &[E],
+    stride: usize,
+    first: usize,
+) {
+    for t in positions {
+        let value = load_groups::<L, E, D>(l, &values[t * stride + first..]);
+        for g in 0..D {
+            acc[g] = l.fma(l.splat(weights[t]), value[g], acc[g]);
         }
-
-        fn run(&self, isa: Isa, positions: &[usize]) -> Vec<Vec<f32>> {
-            let queries: Vec<Query<'_>> = positions
-                .iter()
-                .zip(&self.queries)
-                .map(|(positions, vector)| Query { vector, positions: *positions })
-                .collect();
-            let mut scratch = Scratch::new(self.context, self.dim);
-            let kernels = Kernels::new(Some(isa)).unwrap();
-            attend(kernels, &queries, &self.keys, &self.values, 0.5, &mut scratch);
-            (0..positions.len()).map(|q| scratch.answer(q)[..self.dim].to_vec()).collect()
-        }
-
-        fn truth(&self, query: usize, positions: usize) -> Vec<f64> {
-            let (dim, stride) = (self.dim, self.dim.next_multiple_of(LANES));
-            let key = |t: usize, d: usize| -> f64 { self.keys[(t / LANES * dim + d) * LANES + t % LANES].into() };
-            let score = |t| (0..dim).map(|d| f64::from(self.queries[query][d]) * key(t, d)).sum::<f64>() * 0.5;
-            let weights: Vec<f64> = (0..positions).map(|t| f64::exp(score(t))).collect();
-            let total: f64 = weights.iter().sum();
-            let value = |t: usize, d: usize| -> f64 { self.values[t * stride + d].into() };
-            (0..dim).map(|d| (0..positions).map(|t| weights[t] / total * value(t, d)).sum()).collect()
-        }
-    }
-
-    fn check<E: Element + Into<f64>>() {
-        for dim in [2, 16, 24, 48, 64, 120, 136] {
-            let case = Case::<E>::new(dim, 210);
-            for positions in [[1, 1, 1, 1], [2, 3, 4, 5], [15, 16, 17, 18], [200, 33, 129, 210]] {
-                let alone: Vec<Vec<f32>> = (0..MAX_QUERIES)
-                    .map(|query| {
-                        let shifted = Case {
-                            queries: vec![case.queries[query].clone()],
-                            keys: case.keys.clone(),
-                            values: case.values.clone(),
-                            ..case
-                        };
-                        shifted.run(Isa::Scalar, &positions[query..=query]).remove(0)
-                    })
-                    .collect();
-                for (query, answer) in alone.iter().enumerate() {
-                    for (found, truth) in answer.iter().zip(case.truth(query, positions[query])) {
-                        assert!((f64::from(*found) - truth).abs() < 3e-6, "{dim} {positions:?}: {found} {truth}");
-                    }
-                }
-                for isa in Isa::available() {
-                    for count in 1..=MAX_QUERIES {
-                        assert_eq!(case.run(isa, &positions[..count]), alone[..count], "{isa} {dim} {positions:?}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn queries_are_right_and_the_same_alone_in_tiles_and_on_every_isa() {
-        check::<f16>();
-        check::<f32>();
     }
 }
+
+#[cfg(test)]
+mod tests;

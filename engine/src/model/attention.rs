@@ -40,7 +40,8 @@ struct Piece<'a, 'out> {
     out: &'out mut [f32],
 }
 
-/// Attention of every query to the positions of its span up to its own; answers go to `out`, `tokens x q_width`.
+/// Attention of every query to the positions of its span up to its own, or the last of them that a sliding window leaves;
+/// answers go to `out`, `tokens x q_width`.
 pub(super) fn attention(
     team: &Team<'_>,
     kernels: Kernels,
@@ -116,7 +117,9 @@ fn attend_piece<E: Stored>(
             let count = MAX_QUERIES.min(shared - start);
             let tile: [Query<'_>; MAX_QUERIES] = std::array::from_fn(|n| {
                 let (token, place) = place(start + n.min(count - 1));
-                Query { vector: &queries.vectors[place..][..dim], positions: queries.first + token + 1 }
+                let end = queries.first + token + 1;
+                let start = end.saturating_sub(config.sliding_window.unwrap_or(end));
+                Query { vector: &queries.vectors[place..][..dim], start, end }
             });
             attend(kernels, &tile[..count], keys, values, scale, scratch);
             for n in 0..count {

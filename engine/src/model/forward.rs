@@ -140,16 +140,22 @@ impl<'a> Forward<'a> {
         });
     }
 
-    /// Self-attention: `delta = o(sub_norm(attention(rope(q), rope(k), v)))`.
+    /// Self-attention: `delta = o(sub_norm(attention(rope(norm(q)), rope(norm(k)), v)))`, the norms and biases where the
+    /// model has them.
     fn attend(&mut self, index: usize, layer: &Layer) {
         let (config, team, kernels) = (&self.model.config, self.team, self.kernels);
-        let (tokens, q_width, kv_width) = (self.tokens, config.q_width(), config.kv_width());
+        let (tokens, q_width, kv_width, eps) = (self.tokens, config.q_width(), config.kv_width(), config.norm_eps);
         let Buffers { normed, q, k, v, attended, delta, scratch, .. } = &mut *self.buffers;
         let (q, k, v) = (&mut q[..tokens * q_width], &mut k[..tokens * kv_width], &mut v[..tokens * kv_width]);
         linears(team, kernels, normed, &mut [(&layer.q, q), (&layer.k, k), (&layer.v, v)]);
+        add_bias(team, kernels, q, layer.q_bias.as_deref());
+        add_bias(team, kernels, k, layer.k_bias.as_deref());
+        add_bias(team, kernels, v, layer.v_bias.as_deref());
 
         let (rope, positions) = (self.rope, &self.positions);
         team.each_row_pair((q, q_width), (k, kv_width), |token, q, k| {
+            norm_heads(kernels, q, layer.q_norm.as_deref(), eps);
+            norm_heads(kernels, k, layer.k_norm.as_deref(), eps);
             rope.apply(kernels, positions[token], q);
             rope.apply(kernels, positions[token], k);
         });
@@ -162,10 +168,11 @@ impl<'a> Forward<'a> {
         let queries = Queries { vectors: q, spans: self.spans, layer: index };
         attention(team, kernels, config, scratch, queries, attended.f32_mut(tokens));
         if let Some(weight) = &layer.attn_sub_norm {
-            let eps = config.norm_eps;
             team.each_row(attended.f32_mut(tokens), q_width, |_, x| float::rms_norm_in_place(kernels, x, weight, eps));
         }
-        linears(team, kernels, attended, &mut [(&layer.o, &mut delta[..tokens * config.hidden])]);
+        let delta = &mut delta[..tokens * config.hidden];
+        linears(team, kernels, attended, &mut [(&layer.o, &mut *delta)]);
+        add_bias(team, kernels, delta, layer.o_bias.as_deref());
     }
 
     /// Feed-forward: `delta = down(sub_norm(act(gate) * up))`.
@@ -185,6 +192,20 @@ impl<'a> Forward<'a> {
         self.team.each_row(&mut residual[..self.tokens * hidden], hidden, |token, x| {
             float::add_assign(kernels, x, &delta[token * hidden..][..hidden]);
         });
+    }
+}
+
+/// Adds a bias, if there is one, to every token's row of `x`.
+fn add_bias(team: &Team<'_>, kernels: Kernels, x: &mut [f32], bias: Option<&[f32]>) {
+    if let Some(bias) = bias {
+        team.each_row(x, bias.len(), |_, x| float::add_assign(kernels, x, bias));
+    }
+}
+
+/// RMSNorm of each head of one token, if there is a norm.
+fn norm_heads(kernels: Kernels, x: &mut [f32], weight: Option<&[f32]>, eps: f32) {
+    if let Some(weight) = weight {
+        x.chunks_exact_mut(weight.len()).for_each(|head| float::rms_norm_in_place(kernels, head, weight, eps));
     }
 }
 

@@ -74,7 +74,7 @@ impl<S: Source> Loader<'_, S> {
         for index in 0..config.layers {
             layers.push(self.layer(index)?);
         }
-        let output_norm = self.norm("output_norm.weight", config.hidden)?;
+        let output_norm = self.vector("output_norm.weight", config.hidden)?;
         let head = match config.tied {
             true => None,
             false => Some(self.matrix("output.weight", config.vocab, config.hidden)?),
@@ -87,19 +87,15 @@ impl<S: Source> Loader<'_, S> {
         let c = self.config;
         let shape = |inputs: usize, outputs: usize| vec![inputs as u64, outputs as u64];
         let mut parts = vec![
-            ("attn_norm", vec![c.hidden as u64]),
-            ("attn_q", shape(c.hidden, c.q_width())),
-            ("attn_k", shape(c.hidden, c.kv_width())),
-            ("attn_v", shape(c.hidden, c.kv_width())),
-            ("attn_output", shape(c.q_width(), c.hidden)),
-            ("ffn_norm", vec![c.hidden as u64]),
-            ("ffn_gate", shape(c.hidden, c.ffn)),
-            ("ffn_up", shape(c.hidden, c.ffn)),
-            ("ffn_down", shape(c.ffn, c.hidden)),
+            ("attn_q.weight", shape(c.hidden, c.q_width())),
+            ("attn_k.weight", shape(c.hidden, c.kv_width())),
+            ("attn_v.weight", shape(c.hidden, c.kv_width())),
+            ("attn_output.weight", shape(c.q_width(), c.hidden)),
+            ("ffn_gate.weight", shape(c.hidden, c.ffn)),
+            ("ffn_up.weight", shape(c.hidden, c.ffn)),
+            ("ffn_down.weight", shape(c.ffn, c.hidden)),
         ];
-        if c.sub_norms {
-            parts.extend([("attn_sub_norm", vec![c.q_width() as u64]), ("ffn_sub_norm", vec![c.ffn as u64])]);
-        }
+        parts.extend(c.vectors().into_iter().filter_map(|(name, width)| Some((name, vec![width? as u64]))));
         parts
     }
 
@@ -110,7 +106,7 @@ impl<S: Source> Loader<'_, S> {
         let block = self.block();
         for index in 0..self.config.layers {
             for (part, shape) in &block {
-                self.find(&format!("blk.{index}.{part}.weight"), shape)?;
+                self.find(&format!("blk.{index}.{part}"), shape)?;
             }
         }
         self.find("output_norm.weight", &matrix[..1])?;
@@ -121,8 +117,7 @@ impl<S: Source> Loader<'_, S> {
             let outer = ["token_embd.weight", "output_norm.weight", "output.weight"];
             let inner = || {
                 let (index, part) = name.strip_prefix("blk.")?.split_once('.')?;
-                let part = part.strip_suffix(".weight")?;
-                let in_range = index.parse::<usize>().is_ok_and(|i| i < self.config.layers);
+                let in_range = index.parse::<usize>().is_ok_and(|i| i < self.config.layers && i.to_string() == index);
                 Some(in_range && block.iter().any(|(name, _)| *name == part))
             };
             outer.contains(&name) || inner() == Some(true)
@@ -152,23 +147,35 @@ impl<S: Source> Loader<'_, S> {
         let c = self.config;
         let name = |part: &str| format!("blk.{index}.{part}.weight");
         let linear = |part: &str, rows, cols| self.linear(&name(part), rows, cols);
-        let sub_norm = |part: &str, width| c.sub_norms.then(|| self.norm(&name(part), width)).transpose();
+        // Norms and biases that only some models have.
+        let widths = c.vectors();
+        let optional = |part: &str| {
+            let width = widths.iter().find(|(name, _)| *name == part).and_then(|(_, width)| *width);
+            width.map(|width| self.vector(&format!("blk.{index}.{part}"), width)).transpose()
+        };
         Ok(Layer {
-            attn_norm: self.norm(&name("attn_norm"), c.hidden)?,
+            attn_norm: self.vector(&name("attn_norm"), c.hidden)?,
             q: linear("attn_q", c.q_width(), c.hidden)?,
             k: linear("attn_k", c.kv_width(), c.hidden)?,
             v: linear("attn_v", c.kv_width(), c.hidden)?,
-            attn_sub_norm: sub_norm("attn_sub_norm", c.q_width())?,
+            q_bias: optional("attn_q.bias")?,
+            k_bias: optional("attn_k.bias")?,
+            v_bias: optional("attn_v.bias")?,
+            q_norm: optional("attn_q_norm.weight")?,
+            k_norm: optional("attn_k_norm.weight")?,
+            attn_sub_norm: optional("attn_sub_norm.weight")?,
             o: linear("attn_output", c.hidden, c.q_width())?,
-            ffn_norm: self.norm(&name("ffn_norm"), c.hidden)?,
+            o_bias: optional("attn_output.bias")?,
+            ffn_norm: self.vector(&name("ffn_norm"), c.hidden)?,
             gate: linear("ffn_gate", c.ffn, c.hidden)?,
             up: linear("ffn_up", c.ffn, c.hidden)?,
-            ffn_sub_norm: sub_norm("ffn_sub_norm", c.ffn)?,
+            ffn_sub_norm: optional("ffn_sub_norm.weight")?,
             down: linear("ffn_down", c.hidden, c.ffn)?,
         })
     }
 
-    fn norm(&self, name: &str, width: usize) -> Result<Vec<f32>> {
+    /// Norm weights or a bias.
+    fn vector(&self, name: &str, width: usize) -> Result<Vec<f32>> {
         let mut weights = vec![0.0; width];
         self.find(name, &[width as u64])?.row_to_f32(0, &mut weights)?;
         Ok(weights)

@@ -14,10 +14,11 @@ pub(super) struct Rope {
 }
 
 impl Rope {
-    /// The table for `context` positions: pair i turns by `position * theta^(-2i / head_dim)`.
+    /// The table for `context` positions: pair i turns by `position * theta^(-2i / head_dim) / factor[i]`.
     pub(super) fn new(config: &Config, context: usize) -> Rope {
         let pairs = config.head_dim / 2;
-        let frequency = |i: usize| config.rope_theta.powf(-2.0 * i as f64 / config.head_dim as f64);
+        let factor = |i: usize| config.rope_factors.get(i).map_or(1.0, |factor| f64::from(*factor));
+        let frequency = |i: usize| config.rope_theta.powf(-2.0 * i as f64 / config.head_dim as f64) / factor(i);
         let frequencies: Vec<f64> = (0..pairs).map(frequency).collect();
         let table = |f: fn(f64) -> f64| {
             let mut table = Vec::with_capacity(context * pairs);

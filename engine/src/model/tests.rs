@@ -22,6 +22,11 @@ fn bitnet() -> Config {
         norm_eps: 1e-5,
         rope_theta: 500.0,
         rope: RopeStyle::Neox,
+        rope_factors: Vec::new(),
+        attention_bias: false,
+        output_bias: false,
+        qk_norm: false,
+        sliding_window: None,
         activation: Activation::Relu2,
         sub_norms: true,
         context: 80,
@@ -52,7 +57,34 @@ fn shapes() -> Vec<Config> {
         Config { heads: 10, kv_heads: 2, head_dim: 10, ..bitnet() },
         Config { kv_heads: 4, head_dim: 136, layers: 1, sub_norms: false, ..bitnet() },
         Config { rope: RopeStyle::Neox, sub_norms: true, tied: true, ..llama() },
+        qwen2(),
+        qwen3(),
+        llama3(),
+        mistral(),
     ]
+}
+
+fn qwen2() -> Config {
+    Config { rope: RopeStyle::Neox, attention_bias: true, tied: true, ..llama() }
+}
+
+/// Heads together wider than the residual stream.
+fn qwen3() -> Config {
+    Config { rope: RopeStyle::Neox, qk_norm: true, head_dim: 24, ..llama() }
+}
+
+/// All biases, and RoPE scaling that leaves some pairs, slows some by 8 and some by less.
+fn llama3() -> Config {
+    let scaling = Llama3Scaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 80 };
+    let rope_factors = scaling.factors(16, 500.0).unwrap();
+    assert!(rope_factors[0] == 1.0 && rope_factors[7] == 8.0, "{rope_factors:?}");
+    assert!(rope_factors.iter().any(|factor| (1.1..7.9).contains(factor)), "{rope_factors:?}");
+    Config { rope_factors, attention_bias: true, output_bias: true, ..llama() }
+}
+
+/// A window shorter than a block of keys, and RoPE slowed by one factor.
+fn mistral() -> Config {
+    Config { sliding_window: Some(7), rope_factors: vec![4.0; 8], ..llama() }
 }
 
 fn model(config: Config, format: Format, seed: u64) -> Model {
@@ -279,11 +311,19 @@ fn logits_agree_with_the_oracle() {
                 Fault::MaskOffByOne,
                 Fault::MissingSubNorms,
                 Fault::WrongGroup,
+                Fault::MissingBias,
+                Fault::MissingHeadNorms,
+                Fault::UnscaledRope,
+                Fault::WindowOffByOne,
             ];
             for fault in faults {
                 let silent = match fault {
                     Fault::MissingSubNorms => !config.sub_norms,
                     Fault::WrongGroup => config.kv_heads == config.heads,
+                    Fault::MissingBias => !config.attention_bias,
+                    Fault::MissingHeadNorms => !config.qk_norm,
+                    Fault::UnscaledRope => config.rope_factors.is_empty(),
+                    Fault::WindowOffByOne => config.sliding_window.is_none(),
                     _ => false,
                 };
                 let error = distance(&found, &oracle(fault));
@@ -322,6 +362,24 @@ fn weights_that_do_not_fit_are_named() {
     assert!(error.contains("blk.0.ffn_up") && error.contains("200 x 90"), "{error}");
     let (config, embedding, layers, output_norm, _) = parts(llama());
     assert!(Model::new(config, embedding, layers, output_norm, None).unwrap_err().to_string().contains("output"));
+
+    type Spoil = fn(&mut Layer);
+    let spoilt: [(Config, Spoil, &str); 8] = [
+        (qwen2(), |l| l.q_bias = None, "blk.1.attn_q.bias: expected 96 values, found none"),
+        (qwen2(), |l| l.k_bias = Some(vec![0.0; 96]), "blk.1.attn_k.bias: expected 32 values, found 96 values"),
+        (qwen2(), |l| l.v_bias = None, "blk.1.attn_v.bias"),
+        (qwen2(), |l| l.o_bias = Some(vec![0.0; 96]), "blk.1.attn_output.bias: expected none"),
+        (llama(), |l| l.v_bias = Some(vec![0.0; 32]), "blk.1.attn_v.bias: expected none"),
+        (llama3(), |l| l.o_bias = None, "blk.1.attn_output.bias: expected 96 values"),
+        (qwen3(), |l| l.q_norm = Some(vec![1.0; 16]), "blk.1.attn_q_norm.weight: expected 24 values, found 16"),
+        (qwen3(), |l| l.k_norm = None, "blk.1.attn_k_norm.weight"),
+    ];
+    for (config, spoil, expected) in spoilt {
+        let (config, embedding, mut layers, output_norm, head) = parts(config);
+        spoil(&mut layers[1]);
+        let error = Model::new(config, embedding, layers, output_norm, head).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
 }
 
 #[test]

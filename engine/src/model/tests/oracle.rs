@@ -16,6 +16,12 @@ pub(super) enum Fault {
     MaskOffByOne,
     /// Keys and values of the wrong head in grouped-query attention.
     WrongGroup,
+    MissingBias,
+    MissingHeadNorms,
+    /// Without the factors of the RoPE frequencies.
+    UnscaledRope,
+    /// A sliding window that counts the positions before the query's own.
+    WindowOffByOne,
 }
 
 /// How the oracle computes.
@@ -34,8 +40,13 @@ impl Oracle {
         for layer in model.layers() {
             let normed: Vec<_> = residual.iter().map(|x| self.norm(config, x, &layer.attn_norm)).collect();
             let project = |linear| normed.iter().map(|x| self.linear(linear, x)).collect::<Vec<_>>();
-            let (mut q, mut k, v) = (project(&layer.q), project(&layer.k), project(&layer.v));
+            let (mut q, mut k, mut v) = (project(&layer.q), project(&layer.k), project(&layer.v));
+            for (rows, bias) in [(&mut q, &layer.q_bias), (&mut k, &layer.k_bias), (&mut v, &layer.v_bias)] {
+                rows.iter_mut().for_each(|x| self.bias(x, bias.as_deref()));
+            }
             for position in 0..tokens.len() {
+                self.head_norm(config, &mut q[position], layer.q_norm.as_deref());
+                self.head_norm(config, &mut k[position], layer.k_norm.as_deref());
                 self.rope(config, &mut q[position], position);
                 self.rope(config, &mut k[position], position);
             }
@@ -44,7 +55,9 @@ impl Oracle {
                 if let Some(weight) = layer.attn_sub_norm.as_ref().filter(|_| self.fault != Fault::MissingSubNorms) {
                     answer = self.norm(config, &answer, weight);
                 }
-                add(&mut residual[position], &self.linear(&layer.o, &answer));
+                let mut delta = self.linear(&layer.o, &answer);
+                self.bias(&mut delta, layer.o_bias.as_deref());
+                add(&mut residual[position], &delta);
             }
             for x in &mut residual {
                 let normed = self.norm(config, x, &layer.ffn_norm);
@@ -76,6 +89,21 @@ impl Oracle {
         x.iter().zip(weight).map(|(x, w)| x / rms * f64::from(*w)).collect()
     }
 
+    fn bias(self, x: &mut [f64], bias: Option<&[f32]>) {
+        if let Some(bias) = bias.filter(|_| self.fault != Fault::MissingBias) {
+            x.iter_mut().zip(bias).for_each(|(x, b)| *x += f64::from(*b));
+        }
+    }
+
+    fn head_norm(self, config: &Config, x: &mut [f64], weight: Option<&[f32]>) {
+        if let Some(weight) = weight.filter(|_| self.fault != Fault::MissingHeadNorms) {
+            for head in x.chunks_mut(config.head_dim) {
+                let normed = self.norm(config, head, weight);
+                head.copy_from_slice(&normed);
+            }
+        }
+    }
+
     fn activate(self, config: &Config, x: f64) -> f64 {
         let relu2 = (config.activation == Activation::Relu2) != (self.fault == Fault::OtherActivation);
         if relu2 { x.max(0.0).powi(2) } else { x / (1.0 + (-x).exp()) }
@@ -87,7 +115,9 @@ impl Oracle {
         for head in x.chunks_mut(dim) {
             for i in 0..dim / 2 {
                 let (a, b) = if neox { (i, i + dim / 2) } else { (2 * i, 2 * i + 1) };
-                let angle = position as f64 / config.rope_theta.powf(2.0 * i as f64 / dim as f64);
+                let scaled = !config.rope_factors.is_empty() && self.fault != Fault::UnscaledRope;
+                let factor = if scaled { f64::from(config.rope_factors[i]) } else { 1.0 };
+                let angle = position as f64 / config.rope_theta.powf(2.0 * i as f64 / dim as f64) / factor;
                 let (sin, cos) = angle.sin_cos();
                 (head[a], head[b]) = (head[a] * cos - head[b] * sin, head[a] * sin + head[b] * cos);
             }
@@ -97,6 +127,9 @@ impl Oracle {
     fn attention(self, config: &Config, q: &[f64], k: &[Vec<f64>], v: &[Vec<f64>], position: usize) -> Vec<f64> {
         let dim = config.head_dim;
         let seen = if self.fault == Fault::MaskOffByOne { position.max(1) } else { position + 1 };
+        let window = config.sliding_window.map(|w| w + usize::from(self.fault == Fault::WindowOffByOne));
+        // transformers: a key at `t` is seen if `t > position - window`.
+        let visible = |t: usize| window.is_none_or(|w| t as i64 > position as i64 - w as i64);
         let mut answer = Vec::new();
         for head in 0..config.heads {
             let kv_head = match self.fault {
@@ -108,7 +141,7 @@ impl Oracle {
                 let (q, k) = (part(q, head), part(&k[t], kv_head));
                 q.iter().zip(k).map(|(q, k)| q * k).sum::<f64>() / (dim as f64).sqrt()
             };
-            let scores: Vec<f64> = (0..seen).map(score).collect();
+            let scores: Vec<f64> = (0..seen).map(|t| if visible(t) { score(t) } else { f64::NEG_INFINITY }).collect();
             let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
             let total: f64 = weights.iter().sum();
