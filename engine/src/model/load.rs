@@ -9,8 +9,10 @@
 //! matrices, so beside the file's own mapping the peak is the finished model.
 
 mod gguf;
+mod hf;
 
 pub use gguf::{check_gguf, load_gguf};
+pub use hf::load_hf;
 
 use super::{Config, Format, Layer, Model};
 use crate::error::{Error, Result};
@@ -43,18 +45,20 @@ trait Weight: Sync {
     /// The error that names this weight.
     fn wrong(&self, expected: &str, found: String) -> Error;
 
-    /// Decodes a row; a weight that is not finite is an error.
-    fn row_to_f32(&self, row: usize, out: &mut [f32]) -> Result<()>;
+    /// What decodes a row; a weight that is not finite is an error.
+    fn floats(&self) -> Result<impl Rows<f32>>;
 
     /// Whether this is a matrix of trits with one scale.
     fn is_ternary(&self) -> bool;
 
-    /// The one scale of a ternary matrix; an error if it is none.
-    fn ternary_scale(&self) -> Result<f32>;
-
-    /// Decodes a row of a ternary matrix (see [`Weight::ternary_scale`]): -1, 0 or 1.
-    fn ternary_row(&self, row: usize, out: &mut [i8]) -> Result<()>;
+    /// The one scale of a ternary matrix, and what decodes a row to -1, 0 and 1; an error if it is none.
+    fn trits(&self) -> Result<(f32, impl Rows<i8>)>;
 }
+
+/// Decodes row `.0` of a matrix into `.1`.
+trait Rows<T>: Fn(usize, &mut [T]) -> Result<()> + Sync {}
+
+impl<T, F: Fn(usize, &mut [T]) -> Result<()> + Sync> Rows<T> for F {}
 
 struct Loader<'a, S> {
     source: &'a S,
@@ -117,6 +121,7 @@ impl<S: Source> Loader<'_, S> {
             let outer = ["token_embd.weight", "output_norm.weight", "output.weight"];
             let inner = || {
                 let (index, part) = name.strip_prefix("blk.")?.split_once('.')?;
+                // No second spelling of an index, such as 007.
                 let in_range = index.parse::<usize>().is_ok_and(|i| i < self.config.layers && i.to_string() == index);
                 Some(in_range && block.iter().any(|(name, _)| *name == part))
             };
@@ -177,7 +182,7 @@ impl<S: Source> Loader<'_, S> {
     /// Norm weights or a bias.
     fn vector(&self, name: &str, width: usize) -> Result<Vec<f32>> {
         let mut weights = vec![0.0; width];
-        self.find(name, &[width as u64])?.row_to_f32(0, &mut weights)?;
+        self.find(name, &[width as u64])?.floats()?(0, &mut weights)?;
         Ok(weights)
     }
 
@@ -196,16 +201,17 @@ impl<S: Source> Loader<'_, S> {
 
     fn ternary(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
         let weight = self.find(name, &[cols as u64, rows as u64])?;
-        let fill = |row: usize, trits: &mut [i8]| weight.ternary_row(row, trits);
-        TernaryMatrix::from_rows(rows, cols, weight.ternary_scale()?, fill).map(Linear::Ternary)
+        let (scale, row) = weight.trits()?;
+        TernaryMatrix::from_rows(rows, cols, scale, row).map(Linear::Ternary)
     }
 
     fn reference_ternary(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
         let weight = self.find(name, &[cols as u64, rows as u64])?;
-        let arithmetic = Arithmetic::Ternary { scale: weight.ternary_scale()? };
+        let (scale, trits_of) = weight.trits()?;
+        let arithmetic = Arithmetic::Ternary { scale };
         let matrix = PlainMatrix::from_rows(rows, cols, arithmetic, |row, out| {
             let mut trits = vec![0; cols];
-            weight.ternary_row(row, &mut trits)?;
+            trits_of(row, &mut trits)?;
             out.iter_mut().zip(trits).for_each(|(out, trit)| *out = f32::from(trit));
             Ok(())
         })?;
@@ -223,9 +229,10 @@ impl<S: Source> Loader<'_, S> {
 
     fn float16<E: Float16>(&self, name: &str, rows: usize, cols: usize) -> Result<Float16Matrix<E>> {
         let weight = self.find(name, &[cols as u64, rows as u64])?;
+        let floats = weight.floats()?;
         Float16Matrix::from_rows(rows, cols, |row, out| {
             let mut values = vec![0.0; cols];
-            weight.row_to_f32(row, &mut values)?;
+            floats(row, &mut values)?;
             for (col, (out, &value)) in out.iter_mut().zip(&values).enumerate() {
                 *out = E::narrow(value);
                 if !out.finite() {
@@ -241,6 +248,6 @@ impl<S: Source> Loader<'_, S> {
         let weight = self.find(name, &[cols as u64, rows as u64])?;
         let ternary = self.source.names().iter().any(|name| self.is_ternary(name));
         let arithmetic = if ternary { Arithmetic::F32 } else { Arithmetic::F64 };
-        PlainMatrix::from_rows(rows, cols, arithmetic, |row, out| weight.row_to_f32(row, out)).map(Linear::Plain)
+        PlainMatrix::from_rows(rows, cols, arithmetic, weight.floats()?).map(Linear::Plain)
     }
 }

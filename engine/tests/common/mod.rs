@@ -3,9 +3,14 @@
 // Every test file compiles its own copy and uses a part of it.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod bitnet;
+pub mod folder;
 pub mod writer;
 
 use std::path::PathBuf;
+
+use engine::model::{KvType, Model, Session, SessionOptions};
+use engine::{Isa, Kernels, Pool};
 
 /// A file of development data: in `shared/data` beside the checkout, else in the checkout's `data`.
 ///
@@ -44,4 +49,18 @@ impl Stream {
     pub fn unit(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
+}
+
+/// Logits after a prompt and a decoded token, by the scalar path.
+pub fn logits(model: &Model) -> Vec<f32> {
+    logits_on(model, Isa::Scalar)
+}
+
+/// Logits after a prompt and a decoded token.
+pub fn logits_on(model: &Model, isa: Isa) -> Vec<f32> {
+    let pool = Pool::new(2, false).unwrap();
+    let options = SessionOptions { context: 32, kv: KvType::F32, max_batch: 32 };
+    let mut session = Session::new(model, &pool, Kernels::new(Some(isa)).unwrap(), options).unwrap();
+    session.prefill(&[1, 7, 39, 0, 22, 5]).unwrap();
+    session.decode(11).unwrap().to_vec()
 }

@@ -1,6 +1,6 @@
 //! The configuration of a GGUF file, and its tensors as a source.
 
-use super::{Loader, Source, Weight};
+use super::{Loader, Rows, Source, Weight};
 use crate::error::{Error, Result};
 use crate::formats::error::shown;
 use crate::formats::gguf::TensorInfo;
@@ -269,23 +269,20 @@ impl Weight for (&GgufFile, &TensorInfo) {
         self.1.wrong(self.0.path(), expected, found).into()
     }
 
-    fn row_to_f32(&self, row: usize, out: &mut [f32]) -> Result<()> {
-        Ok(self.0.row_to_f32(self.1, row, out)?)
+    fn floats(&self) -> Result<impl Rows<f32>> {
+        Ok(|row: usize, out: &mut [f32]| Ok(self.0.row_to_f32(self.1, row, out)?))
     }
 
     fn is_ternary(&self) -> bool {
         self.1.kind().is_ternary()
     }
 
-    fn ternary_scale(&self) -> Result<f32> {
+    fn trits(&self) -> Result<(f32, impl Rows<i8>)> {
         if !self.1.kind().is_ternary() {
             let expected = "a ternary tensor (I2_S, TQ1_0, TQ2_0, TL1 or TL2) for the ternary engine (the f16 engine runs this file)";
             return Err(self.wrong(expected, self.1.kind().to_string()));
         }
-        Ok(self.0.ternary_scale(self.1)?)
-    }
-
-    fn ternary_row(&self, row: usize, out: &mut [i8]) -> Result<()> {
-        Ok(self.0.ternary_row(self.1, row, out)?)
+        let row = |row: usize, out: &mut [i8]| Ok(self.0.ternary_row(self.1, row, out)?);
+        Ok((self.0.ternary_scale(self.1)?, row))
     }
 }

@@ -1,0 +1,299 @@
+//! The configuration of a Hugging Face folder, and its tensors as a source.
+//!
+//! Keys that `config.json` leaves out have the defaults of transformers' configuration classes (5.24), which write only
+//! what differs from them; the 1bitLLM models have those of the code that they carry.
+
+use super::{Loader, Rows, Source, Weight};
+use crate::error::{Error, Result};
+use crate::formats::HfFolder;
+use crate::formats::safetensors::{self, Packing, Section};
+use crate::model::{Activation, Architecture, Config, Format, Model, RopeStyle};
+
+/// A model class of transformers, and what its configuration class assumes.
+struct Class {
+    /// In `architectures`.
+    name: &'static str,
+    arch: Architecture,
+    sub_norms: bool,
+    hidden_act: &'static str,
+    vocab_size: u32,
+    hidden_size: u32,
+    intermediate_size: u32,
+    num_hidden_layers: u32,
+    num_attention_heads: u32,
+    /// `None`: as many as attention heads. (`null` in the file means that for every class.)
+    num_key_value_heads: Option<u32>,
+    /// `None`: the width parted among the heads.
+    head_dim: Option<u32>,
+    max_position_embeddings: u32,
+    rms_norm_eps: f64,
+    rope_theta: f64,
+}
+
+/// `LlamaConfig`.
+const LLAMA: Class = Class {
+    name: "LlamaForCausalLM",
+    arch: Architecture::Llama,
+    sub_norms: false,
+    hidden_act: "silu",
+    vocab_size: 32_000,
+    hidden_size: 4096,
+    intermediate_size: 11_008,
+    num_hidden_layers: 32,
+    num_attention_heads: 32,
+    num_key_value_heads: None,
+    head_dim: None,
+    max_position_embeddings: 2048,
+    rms_norm_eps: 1e-6,
+    rope_theta: 10_000.0,
+};
+
+static CLASSES: [Class; 3] = [
+    LLAMA,
+    // `BitNetConfig`: BitNet b1.58 2B4T.
+    Class {
+        name: "BitNetForCausalLM",
+        arch: Architecture::BitNet,
+        sub_norms: true,
+        hidden_act: "relu2",
+        vocab_size: 128_256,
+        hidden_size: 2560,
+        intermediate_size: 6912,
+        num_hidden_layers: 30,
+        num_attention_heads: 20,
+        num_key_value_heads: Some(5),
+        max_position_embeddings: 2048,
+        rms_norm_eps: 1e-5,
+        rope_theta: 500_000.0,
+        ..LLAMA
+    },
+    // The 1bitLLM models' own `BitnetConfig`: LLaMA's defaults.
+    Class { name: "BitnetForCausalLM", arch: Architecture::BitNet, sub_norms: true, ..LLAMA },
+];
+
+/// Makes a model of a Hugging Face folder: of a `LlamaForCausalLM`, `BitNetForCausalLM` or `BitnetForCausalLM`.
+///
+/// The f16 engine runs the trits times their scale of every weight that the folder's [`safetensors::Convention`]
+/// quantises, of master weights too: both engines run one function.
+///
+/// # Errors
+/// [`Error::Format`] naming the key or tensor that is missing, unknown or does not fit (shapes as GGUF has them:
+/// `[inputs, outputs]`); for [`Format::Ternary`], the first linear layer that is not ternary.
+pub fn load_hf(folder: &HfFolder, format: Format) -> Result<Model> {
+    let reader = Reader { config: folder.config(), class: class(folder.config())? };
+    let config = reader.config()?;
+    if config.tied {
+        check_tied_head(folder)?;
+    }
+    Loader { source: folder, config: &config, name: reader.class.name, format }.load()
+}
+
+fn class(config: Section<'_>) -> Result<&'static Class> {
+    const KEY: &str = "architectures";
+    let known = || {
+        let names = CLASSES.iter().map(|class| class.name).collect::<Vec<_>>().join(", ");
+        format!("a known architecture ({names})")
+    };
+    let named = config.opt_strings(KEY)?.unwrap_or_default();
+    let Some(name) = named.first() else { return Err(config.missing(KEY, known()).into()) };
+    let class = CLASSES.iter().find(|class| class.name == *name);
+    class.ok_or_else(|| config.wrong(KEY, known(), *name).into())
+}
+
+/// Reads the configuration.
+struct Reader<'a> {
+    config: Section<'a>,
+    class: &'static Class,
+}
+
+impl Reader<'_> {
+    fn count(&self, key: &str, default: u32) -> Result<usize> {
+        match self.config.opt_u32(key)?.unwrap_or(default) {
+            0 => Err(self.config.wrong(key, "a count of at least 1", "0").into()),
+            count => Ok(count as usize),
+        }
+    }
+
+    fn config(&self) -> Result<Config> {
+        let (file, class) = (self.config, self.class);
+        let heads = self.count("num_attention_heads", class.num_attention_heads)?;
+        let hidden = self.count("hidden_size", class.hidden_size)?;
+        let config = Config {
+            arch: class.arch,
+            hidden,
+            ffn: self.count("intermediate_size", class.intermediate_size)?,
+            layers: self.count("num_hidden_layers", class.num_hidden_layers)?,
+            heads,
+            kv_heads: self.kv_heads(heads)?,
+            head_dim: self.head_dim(hidden, heads)?,
+            vocab: self.count("vocab_size", class.vocab_size)?,
+            norm_eps: file.opt_f64("rms_norm_eps")?.unwrap_or(class.rms_norm_eps) as f32,
+            rope_theta: self.rope()?,
+            rope: RopeStyle::Neox,
+            activation: self.activation()?,
+            sub_norms: class.sub_norms,
+            context: self.count("max_position_embeddings", class.max_position_embeddings)?,
+            tied: file.opt_bool("tie_word_embeddings")?.unwrap_or(false),
+        };
+        self.refuse_unsupported()?;
+        config.validate().map_err(|error| match error {
+            Error::Config { field, expected, found } => file.wrong(key_of(field), expected, found).into(),
+            other => other,
+        })?;
+        Ok(config)
+    }
+
+    fn kv_heads(&self, heads: usize) -> Result<usize> {
+        const KEY: &str = "num_key_value_heads";
+        match self.class.num_key_value_heads {
+            Some(default) if !self.config.has(KEY) => Ok(default as usize),
+            _ => self.count(KEY, heads as u32),
+        }
+    }
+
+    /// Values of a head: said outright, else the width parted among the heads.
+    fn head_dim(&self, hidden: usize, heads: usize) -> Result<usize> {
+        let given = match self.class.head_dim {
+            Some(default) if !self.config.has("head_dim") => Some(default),
+            _ => self.config.opt_u32("head_dim")?,
+        };
+        match given {
+            Some(dim) => Ok(dim as usize),
+            None if hidden.is_multiple_of(heads) => Ok(hidden / heads),
+            None => {
+                let expected = format!("a divisor of the hidden size {hidden}");
+                Err(self.config.wrong("num_attention_heads", expected, heads.to_string()).into())
+            }
+        }
+    }
+
+    fn activation(&self) -> Result<Activation> {
+        match self.config.opt_str("hidden_act")?.unwrap_or(self.class.hidden_act) {
+            "silu" | "swish" => Ok(Activation::Silu),
+            "relu2" => Ok(Activation::Relu2),
+            other => Err(self.config.wrong("hidden_act", "silu or relu2", other).into()),
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// RoPE's base and how it is scaled: in `rope_scaling` (old) or `rope_parameters` (new), which has the base too.
+    fn rope(&self) -> Result<f64> {
+        let file = self.config;
+        let section = match file.section("rope_scaling")? {
+            None => file.section("rope_parameters")?,
+            old => old,
+        };
+        for section in [Some(file), section].into_iter().flatten() {
+            match section.opt_f64("partial_rotary_factor")? {
+                Some(part) if part != 1.0 => {
+                    return Err(section.wrong("partial_rotary_factor", "1", part.to_string()).into());
+                }
+                _ => {}
+            }
+        }
+        let outer = file.opt_f64("rope_theta")?.unwrap_or(self.class.rope_theta);
+        let Some(section) = section else { return Ok(outer) };
+        let key = if section.has("rope_type") { "rope_type" } else { "type" };
+        match section.opt_str(key)? {
+            None | Some("default") => {}
+            Some(other) => return Err(section.wrong(key, "default (RoPE is not scaled)", other).into()),
+        }
+        Ok(section.opt_f64("rope_theta")?.unwrap_or(outer))
+    }
+
+    /// Refuses what would change the function and is not computed here.
+    fn refuse_unsupported(&self) -> Result<()> {
+        for key in ["attention_bias", "mlp_bias"] {
+            if self.config.opt_bool(key)?.unwrap_or(false) {
+                return Err(self.config.wrong(key, "false", "true").into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A head that is tied may be in the file as well, if it is the embedding: transformers unties one that differs, and
+/// did not always.
+fn check_tied_head(folder: &HfFolder) -> Result<()> {
+    let (Some(head), Some(embedding)) = (folder.weight("output.weight"), folder.weight("token_embd.weight")) else {
+        return Ok(());
+    };
+    match folder.data(head.tensor()) == folder.data(embedding.tensor()) {
+        true => Ok(()),
+        false => {
+            let expected = "the embedding's own bytes (config.json: tie_word_embeddings)";
+            Err(safetensors::Weight::wrong(&head, expected, "others").into())
+        }
+    }
+}
+
+/// The key that a field of [`Config`] is read from.
+fn key_of(field: &str) -> &'static str {
+    match field {
+        "hidden" => "hidden_size",
+        "ffn" => "intermediate_size",
+        "layers" => "num_hidden_layers",
+        "heads" => "num_attention_heads",
+        "kv_heads" => "num_key_value_heads",
+        "head_dim" => "head_dim",
+        "vocab" => "vocab_size",
+        "norm_eps" => "rms_norm_eps",
+        "rope_theta" => "rope_theta",
+        _ => "max_position_embeddings",
+    }
+}
+
+impl Source for HfFolder {
+    type Weight<'a> = safetensors::Weight<'a>;
+
+    fn names(&self) -> Vec<String> {
+        let mut names = self.weight_names();
+        if self.config().value("tie_word_embeddings") == Some(&true.into()) {
+            // See `check_tied_head`.
+            names.retain(|name| name != "output.weight");
+        }
+        names
+    }
+
+    fn weight(&self, name: &str) -> Option<Self::Weight<'_>> {
+        HfFolder::weight(self, name)
+    }
+
+    fn missing(&self, name: &str, expected: String) -> Error {
+        HfFolder::missing(self, name, expected).into()
+    }
+}
+
+impl Weight for safetensors::Weight<'_> {
+    fn dims(&self) -> &[u64] {
+        self.dims()
+    }
+
+    fn wrong(&self, expected: &str, found: String) -> Error {
+        safetensors::Weight::wrong(self, expected, found).into()
+    }
+
+    fn is_ternary(&self) -> bool {
+        self.packing() != Packing::Float
+    }
+
+    fn floats(&self) -> Result<impl Rows<f32>> {
+        let trits = match self.packing() {
+            Packing::Float => None,
+            _ => Some(safetensors::Weight::trits(self)?),
+        };
+        Ok(move |row: usize, out: &mut [f32]| {
+            match &trits {
+                None => self.row_to_f32(row, out)?,
+                Some(trits) => trits.row_to_f32(row, out)?,
+            }
+            Ok(())
+        })
+    }
+
+    fn trits(&self) -> Result<(f32, impl Rows<i8>)> {
+        let trits = safetensors::Weight::trits(self)?;
+        Ok((trits.scale(), move |row: usize, out: &mut [i8]| Ok(trits.row(row, out)?)))
+    }
+}
