@@ -291,6 +291,14 @@ fn weights_that_do_not_fit_the_convention_are_named() {
         folder.tensor(name).shape = vec![48, 32];
         refused(&folder, Format::Ternary, &[name, "[64, 96]", "[32, 192]"]);
     }
+    for shape in [vec![0, 64], vec![1 << 62, 0]] {
+        let mut folder = base(Form::Divides);
+        *folder.tensor(name) = Tensor { dtype: Dtype::U8, shape, data: Vec::new() };
+        let opened = open(&folder.files());
+        let message = opened.weight("blk.1.ffn_up.weight").unwrap().trits().unwrap_err().to_string();
+        told(&message, &[name, "at least 1"]);
+        refused(&folder, Format::Ternary, &[name, "[64, 96]"]);
+    }
     let mut folder = base(Form::Divides);
     *folder.tensor(scale) = Tensor::floats(Dtype::F32, &[1], &[0.0]);
     refused(&folder, Format::Ternary, &[scale, "above 0 to divide by", "found 0"]);

@@ -31,15 +31,27 @@ pub fn sha256(path: &Path) -> Result<String> {
     loop {
         let read = file.read(&mut buffer).with_context(|| path.display().to_string())?;
         if read == 0 {
-            return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
+            return Ok(hexadecimal(hasher));
         }
         hasher.update(&buffer[..read]);
     }
 }
 
-/// What `MODEL` on a command line means: a path to a GGUF file, or a name in `models.toml`.
+/// One SHA-256 for files whose own are known: that of the lines that `sha256sum` prints for them by name, so that
+/// `sha256sum *.safetensors | sha256sum` in their folder gives it too.
+pub fn sha256_of_all(files: &[(String, String)]) -> String {
+    let mut hasher = Sha256::new();
+    files.iter().for_each(|(name, digest)| hasher.update(format!("{digest}  {name}\n")));
+    hexadecimal(hasher)
+}
+
+fn hexadecimal(hasher: Sha256) -> String {
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What `MODEL` on a command line means: a path to a GGUF file or a Hugging Face folder, or a name in `models.toml`.
 pub enum Named {
-    /// A file, by path.
+    /// A file or folder, by path.
     Path(PathBuf),
     /// A model of the catalogue, with its file where it has one.
     Spec(ModelSpec, Option<PathBuf>),
@@ -51,7 +63,7 @@ pub enum Named {
 /// [`Error::Unknown`] with the nearest name; a file model that is not on this machine, with how to get it.
 pub fn resolve(name: &str, data: Option<&Path>) -> Result<Named> {
     let path = Path::new(name);
-    if path.is_file() || name.contains(['/', '\\']) || name.ends_with(".gguf") {
+    if path.is_file() || path.join("config.json").is_file() || name.contains(['/', '\\']) || name.ends_with(".gguf") {
         return Ok(Named::Path(path.to_owned()));
     }
     let catalogue = Catalogue::embedded()?;
@@ -83,6 +95,14 @@ mod tests {
         assert_eq!(sha256(&path).unwrap(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 
+    /// `printf abc > a; printf abc > b; sha256sum a b | sha256sum`
+    #[test]
+    fn files_have_one_digest_together() {
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".to_owned();
+        let files = [("a".to_owned(), abc.clone()), ("b".to_owned(), abc)];
+        assert_eq!(sha256_of_all(&files), "6e0534855d1d183250459e82c311fb77578cf75019787625a10154399462260d");
+    }
+
     #[test]
     fn names_and_paths_are_told_apart() {
         assert!(matches!(resolve("./x.gguf", None).unwrap(), Named::Path(_)));
@@ -92,5 +112,8 @@ mod tests {
         let empty = tempfile::tempdir().unwrap();
         let message = resolve("smollm2-135m", Some(empty.path())).err().unwrap().to_string();
         assert!(message.contains("scripts/fetch-data"), "{message}");
+        let folder = empty.path().to_str().unwrap();
+        std::fs::write(empty.path().join("config.json"), "{}").unwrap();
+        assert!(matches!(resolve(folder, None).unwrap(), Named::Path(_)));
     }
 }

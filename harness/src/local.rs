@@ -3,10 +3,11 @@
 use crate::error::Error;
 use crate::machine;
 use anyhow::{Context as _, Result, bail};
-use engine::formats::gguf::GgufFile;
+use engine::formats::{GgufFile, HfFolder};
 use engine::model::{self, Architecture, Config, Format, KvType, Model, RopeStyle, Session, SessionOptions};
 use engine::synthetic::{self, HeadType, SyntheticSpec};
 use engine::threads::Pool;
+use engine::tokenizer::Tokenizer;
 use engine::{Isa, Kernels};
 use std::path::Path;
 use suites::cell::KvCache;
@@ -128,30 +129,71 @@ pub fn open(
             room(&format!("model `{}`", shape.name), spec.weight_bytes(weights))?;
             synthetic::build(&self::spec(shape), format(weights))?
         }
-        (ModelSpec::File(_), Some(path)) => load(path, weights)?,
+        (ModelSpec::File(_), Some(path)) => Source::open(path)?.load(weights)?,
         (ModelSpec::File(file), None) => bail!("model `{}`: no file given; {}", file.name, file.fetch),
     };
     Ok(Opened { model, pool, kernels })
 }
 
-/// Loads a GGUF file.
-///
-/// # Errors
-/// Whatever is wrong with the file, naming it.
-pub fn load(path: &Path, weights: WeightFormat) -> Result<Model> {
-    load_file(&GgufFile::open(path)?, weights)
+/// A model's weights on disk.
+pub enum Source {
+    /// A GGUF file.
+    Gguf(GgufFile),
+    /// A Hugging Face folder.
+    Folder(HfFolder),
 }
 
-/// Loads an open GGUF file, if its weights fit this machine's memory.
-///
-/// # Errors
-/// Whatever is wrong with the file, naming it.
-pub fn load_file(file: &GgufFile, weights: WeightFormat) -> Result<Model> {
-    let path = file.path().display();
-    let matrices = file.tensors().iter().filter(|t| t.dims().len() > 1);
-    let packed = matrices.map(|t| (t.rows().next_multiple_of(16) as u64).saturating_mul(2 * t.cols() as u64));
-    room(&path.to_string(), packed.fold(0, u64::saturating_add))?;
-    model::load_gguf(file, format(weights)).with_context(|| format!("loading {path}"))
+impl Source {
+    /// Opens a file or folder.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it, naming it.
+    pub fn open(path: &Path) -> Result<Source> {
+        Ok(match path.is_dir() {
+            true => Source::Folder(HfFolder::open(path)?),
+            false => Source::Gguf(GgufFile::open(path)?),
+        })
+    }
+
+    /// The tokenizer: in the GGUF file, or `tokenizer.json` in the folder.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it, or that there is none.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        Ok(match self {
+            Source::Gguf(file) => Tokenizer::from_gguf(file)?,
+            Source::Folder(folder) => Tokenizer::from_json(folder.path().join("tokenizer.json"))?,
+        })
+    }
+
+    /// Loads the model, if its weights fit this machine's memory.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it, naming it.
+    pub fn load(&self, weights: WeightFormat) -> Result<Model> {
+        let (path, matrices) = match self {
+            Source::Gguf(file) => {
+                let matrices = file.tensors().iter().filter(|t| t.dims().len() > 1);
+                (file.path(), matrices.map(|t| (t.rows(), t.cols())).collect::<Vec<_>>())
+            }
+            Source::Folder(folder) => {
+                let weights = folder.weight_names().into_iter().filter_map(|name| folder.weight(&name));
+                let matrices = weights.filter(|weight| weight.dims().len() > 1);
+                (folder.path(), matrices.map(|weight| (weight.rows(), weight.cols())).collect())
+            }
+        };
+        let packed = |(rows, cols): (usize, usize)| {
+            let rows = rows.checked_next_multiple_of(16).unwrap_or(usize::MAX);
+            (rows as u64).saturating_mul(2).saturating_mul(cols as u64)
+        };
+        let path = path.display();
+        room(&path.to_string(), matrices.into_iter().map(packed).fold(0, u64::saturating_add))?;
+        let model = match self {
+            Source::Gguf(file) => model::load_gguf(file, format(weights)),
+            Source::Folder(folder) => model::load_hf(folder, format(weights)),
+        };
+        model.with_context(|| format!("loading {path}"))
+    }
 }
 
 /// Refuses what would drive the machine out of memory, where the system tells how much there is.

@@ -2,6 +2,7 @@
 
 pub mod convert;
 pub mod doctor;
+pub mod folder;
 pub mod generate;
 pub mod list;
 pub mod logits;

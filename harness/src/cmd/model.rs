@@ -3,6 +3,7 @@
 use super::say;
 use crate::answer;
 use crate::cmd::convert::{self, Becoming};
+use crate::cmd::folder;
 use crate::cmd::talk::{Reading, Talk};
 use crate::cmd::verify;
 use crate::data::{self, Named};
@@ -39,7 +40,7 @@ pub enum Args {
     Verify(verify::Args),
     /// Architecture, shapes, types and digest of a model
     Inspect {
-        /// A GGUF file, or a name from models.toml
+        /// A GGUF file, a Hugging Face folder, or a name from models.toml
         model: String,
         /// How to read what the file does not say
         #[command(flatten)]
@@ -98,6 +99,9 @@ fn inspect(name: &str, reading: &Reading, data: Option<&Path>, as_json: bool) ->
             "model": name, "synthetic": shape, "linear_params": shape.linear_params(),
         }),
         Named::Spec(_, None) => bail!("model `{name}` has no file"),
+        Named::Spec(_, Some(path)) | Named::Path(path) if path.is_dir() => {
+            folder::inspect(name, &reading.source(&path)?)?
+        }
         Named::Spec(_, Some(path)) | Named::Path(path) => {
             let file = reading.open(&path)?;
             let tensors = file.tensors().iter().map(|t| tensor(&file, t)).collect::<Result<Vec<_>>>()?;

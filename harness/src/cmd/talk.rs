@@ -2,7 +2,7 @@
 
 use crate::data::{self, Named};
 use crate::error::Error;
-use crate::local::{self, Opened};
+use crate::local::{self, Opened, Source};
 use anyhow::{Result, bail};
 use engine::formats::KernelConfig;
 use engine::formats::gguf::{GgufFile, I2sLayout};
@@ -55,12 +55,26 @@ impl Reading {
         }
         Ok(file)
     }
+
+    /// Opens a GGUF file or a Hugging Face folder, which leaves nothing open.
+    ///
+    /// # Errors
+    /// As [`Reading::open`], or an option that a folder has no use for.
+    pub fn source(&self, path: &Path) -> Result<Source> {
+        if !path.is_dir() {
+            return Ok(Source::Gguf(self.open(path)?));
+        }
+        if self.layout.0.is_some() || self.kernel_config.is_some() {
+            bail!(Error::Usage(format!("{}: --layout and --kernel-config are for GGUF files", path.display())));
+        }
+        Source::open(path)
+    }
 }
 
 /// Options of every command that talks to a model.
 #[derive(clap::Args, Clone)]
 pub struct Talk {
-    /// A GGUF file, or a name from models.toml
+    /// A GGUF file, a Hugging Face folder, or a name from models.toml
     #[arg(long)]
     pub model: String,
     /// Engine: `ternary` or `f16`
@@ -120,9 +134,9 @@ impl Talk {
             Named::Spec(_, Some(path)) | Named::Path(path) => path,
         };
         let kernels = local::kernels(isa)?;
-        let file = self.reading.open(&path)?;
-        let tokenizer = Tokenizer::from_gguf(&file).map_err(anyhow::Error::from);
-        let model = local::load_file(&file, format)?;
+        let source = self.reading.source(&path)?;
+        let tokenizer = source.tokenizer();
+        let model = source.load(format)?;
         let pool = engine::threads::Pool::new(threads as usize, true)?;
         Ok((Opened { model, pool, kernels }, tokenizer))
     }

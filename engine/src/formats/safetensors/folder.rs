@@ -173,7 +173,13 @@ impl HfFolder {
     pub fn weight(&self, name: &str) -> Option<Weight<'_>> {
         let own = || self.tensor(name).filter(|tensor| gguf_name(tensor.name()).is_none());
         let tensor = hf_names(name).iter().find_map(|name| self.tensor(name)).or_else(own)?;
-        Some(Weight::new(self, tensor))
+        Some(self.weight_of(tensor))
+    }
+
+    /// A tensor of this folder, as its convention reads it.
+    #[must_use]
+    pub fn weight_of<'a>(&'a self, tensor: &'a TensorInfo) -> Weight<'a> {
+        Weight::new(self, tensor)
     }
 
     /// The names by which [`HfFolder::weight`] knows the tensors that a model must use. Left out are the scales that go

@@ -1,5 +1,7 @@
 //! A weight as its folder's convention reads it.
 
+use std::fmt;
+
 use half::{bf16, f16};
 use rayon::prelude::*;
 
@@ -20,6 +22,17 @@ pub enum Packing {
     Loose,
     /// Floats to be quantised by their mean (see [`Convention::Online`]).
     Master,
+}
+
+impl fmt::Display for Packing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Packing::Float => "as it stands",
+            Packing::Packed => "packed trits",
+            Packing::Loose => "trits",
+            Packing::Master => "master weights",
+        })
+    }
 }
 
 /// A tensor of a folder, read as its convention says.
@@ -75,7 +88,7 @@ impl<'a> Weight<'a> {
     /// Rows: outputs of a matrix.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.tensor.rows() * if self.packing == Packing::Packed { 4 } else { 1 }
+        self.tensor.rows().saturating_mul(if self.packing == Packing::Packed { 4 } else { 1 })
     }
 
     /// The error that names this tensor.
@@ -88,6 +101,9 @@ impl<'a> Weight<'a> {
     /// # Errors
     /// A tensor that is not ternary; a dtype or scale that does not fit; master weights that are not finite.
     pub fn trits(&self) -> Result<Trits<'_>, FormatError> {
+        if self.packing != Packing::Float && (self.rows() == 0 || self.cols() == 0) {
+            return Err(self.wrong("dimensions of at least 1", format!("shape {:?}", self.tensor.shape())));
+        }
         let (scale, factor) = match self.packing {
             Packing::Float => {
                 let expected = "ternary weights for the ternary engine (the f16 engine runs this model)";
@@ -223,7 +239,7 @@ impl Trits<'_> {
     fn packed_row(&self, row: usize, out: &mut [i8]) -> Result<(), FormatError> {
         let (tensor, cols) = (self.weight.tensor, self.weight.cols());
         let stored = tensor.rows();
-        assert!(row < 4 * stored && out.len() == cols, "row {row}");
+        assert!(row < self.weight.rows() && out.len() == cols, "row {row}");
         let bytes = &self.weight.folder.data(tensor)[row % stored * cols..][..cols];
         let shift = row / stored * 2;
         for (out, byte) in out.iter_mut().zip(bytes) {
