@@ -183,6 +183,117 @@ fn what_a_configuration_leaves_out_is_as_in_transformers() {
     assert_eq!(load_hf(&open(&folder.files()), Format::Ternary).unwrap().config().rope_theta, 12345.0);
 }
 
+fn llama3(low: f64, high: f64) -> Value {
+    json!({
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": low, "high_freq_factor": high,
+        "original_max_position_embeddings": 16,
+    })
+}
+
+/// As another class of transformers, with what that has besides.
+fn other(class: &str, extras: &[(&str, usize)]) -> Folder {
+    let mut folder = llama(Dtype::F16);
+    folder.set("architectures", json!([class]));
+    let mut stream = Stream(12);
+    for layer in 0..2 {
+        for (name, width) in extras {
+            let values: Vec<f32> = (0..*width).map(|_| half::f16::from_f32(stream.unit()).to_f32()).collect();
+            let name = format!("model.layers.{layer}.self_attn.{name}");
+            folder.tensors.insert(name, Tensor::floats(Dtype::F32, &[*width], &values));
+        }
+    }
+    folder
+}
+
+const QKV: [(&str, usize); 3] = [("q_proj.bias", 64), ("k_proj.bias", 32), ("v_proj.bias", 32)];
+
+fn stored(folder: &Folder, layer: usize, name: &str) -> Option<Vec<f32>> {
+    let data = &folder.tensors[&format!("model.layers.{layer}.self_attn.{name}")].data;
+    Some(data.chunks(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+}
+
+#[test]
+fn classes_have_the_biases_and_norms_of_transformers() {
+    let load = |folder: &Folder| load_hf(&open(&folder.files()), Format::F16).unwrap();
+    let qwen2 = other("Qwen2ForCausalLM", &QKV);
+    let model = load(&qwen2);
+    for layer in 0..2 {
+        let l = &model.layers()[layer];
+        assert_eq!(l.q_bias, stored(&qwen2, layer, "q_proj.bias"));
+        assert_eq!(l.k_bias, stored(&qwen2, layer, "k_proj.bias"));
+        assert_eq!(l.v_bias, stored(&qwen2, layer, "v_proj.bias"));
+        assert!(l.o_bias.is_none() && l.q_norm.is_none());
+    }
+    assert_ne!(logits(&model), logits(&load(&llama(Dtype::F16))));
+    let norms = [("q_norm.weight", 16), ("k_norm.weight", 16)];
+    let mut qwen3 = other("Qwen3ForCausalLM", &norms);
+    qwen3.set("head_dim", json!(16));
+    let model = load(&qwen3);
+    assert_eq!(model.layers()[1].q_norm, stored(&qwen3, 1, "q_norm.weight"));
+    assert_eq!(model.layers()[1].k_norm, stored(&qwen3, 1, "k_norm.weight"));
+    assert!(model.config().qk_norm && !model.config().attention_bias);
+    // `Qwen3Config` has heads of 128 unless told otherwise.
+    qwen3.unset("head_dim");
+    refused(&qwen3, Format::F16, &["q_proj", "[64, 512]"]);
+    let mut all = other("LlamaForCausalLM", &[&QKV[..], &[("o_proj.bias", 64)]].concat());
+    refused(&all, Format::F16, &["_proj.bias", "unused"]);
+    all.set("attention_bias", json!(true));
+    let model = load(&all);
+    assert_eq!(model.layers()[0].o_bias, stored(&all, 0, "o_proj.bias"));
+    assert_eq!(model.layers()[0].k_bias, stored(&all, 0, "k_proj.bias"));
+    for class in ["Qwen2ForCausalLM", "Qwen3ForCausalLM", "MistralForCausalLM"] {
+        assert!(
+            load_hf(&open(&other(class, &[]).files()), Format::F16).is_err() == class.starts_with("Qwen"),
+            "{class}"
+        );
+    }
+}
+
+#[test]
+fn windows_are_as_transformers_has_them() {
+    let window = |folder: &Folder| load_hf(&open(&folder.files()), Format::F16).unwrap().config().sliding_window;
+    let mut mistral = other("MistralForCausalLM", &[]);
+    assert_eq!(window(&mistral), Some(4096));
+    assert_eq!(window(mistral.set("sliding_window", json!(8))), Some(8));
+    assert_eq!(window(mistral.set("sliding_window", Value::Null)), None);
+    refused(mistral.set("sliding_window", json!(0)), Format::F16, &["sliding_window", "at least 1"]);
+    let mut qwen = other("Qwen2ForCausalLM", &QKV);
+    assert_eq!(window(qwen.set("sliding_window", json!(8))), None);
+    // 28 layers have none before any has one.
+    assert_eq!(window(qwen.set("use_sliding_window", json!(true))), None);
+    assert_eq!(window(qwen.set("max_window_layers", json!(0))), Some(8));
+    refused(qwen.set("max_window_layers", json!(1)), Format::F16, &["sliding_window", "1 of 2 layers"]);
+    assert_eq!(window(qwen.set("layer_types", json!(["sliding_attention", "sliding_attention"]))), Some(8));
+    refused(qwen.set("layer_types", json!(["sliding_attention"])), Format::F16, &["layer_types", "2 of them"]);
+    refused(qwen.set("layer_types", json!(["x", "y"])), Format::F16, &["layer_types", "full_attention"]);
+    // `LlamaConfig` knows no window.
+    assert_eq!(window(llama(Dtype::F16).set("sliding_window", json!(8))), None);
+}
+
+#[test]
+fn rope_is_scaled_as_the_configuration_says() {
+    let load = |key: &str, value: Value| {
+        let mut folder = llama(Dtype::F16);
+        folder.set(key, value);
+        load_hf(&open(&folder.files()), Format::F16).unwrap().config().clone()
+    };
+    assert_eq!(load("rope_scaling", json!({ "type": "linear", "factor": 4.0 })).rope_factors, [4.0; 8]);
+    assert!(load("rope_scaling", json!({ "rope_type": "default" })).rope_factors.is_empty());
+    let old = load("rope_scaling", llama3(1.0, 4.0));
+    // Pair 0 turns 16 / 2 pi = 2.5 times, between the bounds; pair 1 0.8 times, below them.
+    let smooth = (16.0 / std::f64::consts::TAU - 1.0) / 3.0;
+    let want = 1.0 / ((1.0 - smooth) / 8.0 + smooth);
+    assert!((f64::from(old.rope_factors[0]) - want).abs() < 1e-6, "{:?}", old.rope_factors);
+    assert_eq!(old.rope_factors[1..], [8.0; 7]);
+    let mut new = llama3(1.0, 4.0);
+    new["rope_theta"] = json!(10_000.0);
+    assert_eq!(load("rope_parameters", new), old);
+    // The original context is the model's own if it is not given.
+    let mut short = llama3(1.0, 4.0);
+    short.as_object_mut().unwrap().remove("original_max_position_embeddings");
+    assert_eq!(load("rope_scaling", short.clone()).rope_factors[0], 1.0);
+}
+
 #[track_caller]
 fn told(message: &str, parts: &[&str]) {
     for part in ["folder"].iter().chain(parts) {
@@ -205,7 +316,11 @@ fn refused(folder: &Folder, format: Format, parts: &[&str]) {
 #[test]
 fn configurations_that_are_not_run_are_named() {
     let faults: &[(&str, Value, &[&str])] = &[
-        ("architectures", json!(["GPT2LMHeadModel"]), &["LlamaForCausalLM, BitNetForCausalLM", "GPT2LMHeadModel"]),
+        (
+            "architectures",
+            json!(["GPT2LMHeadModel"]),
+            &["LlamaForCausalLM, MistralForCausalLM", "BitnetForCausalLM", "GPT2LMHeadModel"],
+        ),
         ("architectures", json!([]), &["architectures", "missing", "BitnetForCausalLM"]),
         ("architectures", json!("LlamaForCausalLM"), &["architectures", "array of strings"]),
         ("hidden_size", json!(0), &["hidden_size", "at least 1"]),
@@ -217,7 +332,7 @@ fn configurations_that_are_not_run_are_named() {
         ("head_dim", json!(7), &["head_dim", "even"]),
         ("head_dim", json!(32), &["q_proj", "[64, 128]", "[64, 64]"]),
         ("vocab_size", json!(41), &["embed_tokens", "[64, 41]", "[64, 40]"]),
-        ("num_hidden_layers", json!(3), &["model.layers.2.input_layernorm.weight", "missing"]),
+        ("num_hidden_layers", json!(3), &["model.layers.2.", "missing"]),
         ("num_hidden_layers", json!(1), &["model.layers.1.", "1 blocks", "unused"]),
         ("hidden_act", json!("gelu"), &["hidden_act", "silu or relu2", "gelu"]),
         ("rms_norm_eps", json!(-1.0), &["rms_norm_eps", "from 0 up"]),
@@ -225,6 +340,13 @@ fn configurations_that_are_not_run_are_named() {
         ("rope_scaling", json!({ "rope_type": "yarn", "factor": 4.0 }), &["rope_scaling.rope_type", "yarn"]),
         ("rope_scaling", json!({ "type": "dynamic", "factor": 4.0 }), &["rope_scaling.type", "dynamic"]),
         ("rope_parameters", json!({ "rope_type": "longrope" }), &["rope_parameters.rope_type", "longrope"]),
+        ("rope_scaling", json!({ "rope_type": "linear" }), &["rope_scaling.factor", "missing"]),
+        ("rope_scaling", json!({ "type": "linear", "factor": 0.0 }), &["rope_scaling.factor", "above 0"]),
+        ("rope_scaling", json!({ "rope_type": "llama3", "factor": 8.0 }), &["rope_scaling.low_freq_factor", "missing"]),
+        ("rope_scaling", llama3(4.0, 4.0), &["rope_scaling.high_freq_factor", "above low_freq_factor"]),
+        ("head_dim", json!(1 << 20), &["head_dim", "at most 65536"]),
+        ("attention_bias", json!(true), &["quantization_config.linear_class", "biases"]),
+        ("mlp_bias", json!(true), &["mlp_bias", "false"]),
         ("partial_rotary_factor", json!(0.5), &["partial_rotary_factor", "0.5"]),
         ("quantization_config.quant_method", json!("awq"), &["quantization_config.quant_method", "bitnet", "awq"]),
         ("quantization_config.linear_class", json!("x"), &["quantization_config.linear_class", "autobitlinear"]),

@@ -6,8 +6,8 @@
 use super::{Loader, Rows, Source, Weight};
 use crate::error::{Error, Result};
 use crate::formats::HfFolder;
-use crate::formats::safetensors::{self, Packing, Section};
-use crate::model::{Activation, Architecture, Config, Format, Model, RopeStyle};
+use crate::formats::safetensors::{self, Convention, Packing, Section};
+use crate::model::{Activation, Architecture, Config, Format, Llama3Scaling, Model, RopeStyle};
 
 /// A model class of transformers, and what its configuration class assumes.
 struct Class {
@@ -15,6 +15,10 @@ struct Class {
     name: &'static str,
     arch: Architecture,
     sub_norms: bool,
+    /// RMSNorm of each head's query and key.
+    qk_norm: bool,
+    biases: Biases,
+    window: Window,
     hidden_act: &'static str,
     vocab_size: u32,
     hidden_size: u32,
@@ -30,11 +34,41 @@ struct Class {
     rope_theta: f64,
 }
 
+/// Which of the attention's linear layers have biases.
+#[derive(Clone, Copy, PartialEq)]
+enum Biases {
+    None,
+    /// All four, if `attention_bias` says so.
+    Told,
+    /// Queries, keys and values, always.
+    Qkv,
+}
+
+/// Which layers see a window of positions alone.
+#[derive(Clone, Copy, PartialEq)]
+enum Window {
+    None,
+    /// All, if `sliding_window` is a number; it is 4096 if not given.
+    All,
+    /// With `use_sliding_window`, those from `max_window_layers` on, or as `layer_types` says.
+    Upper,
+}
+
+/// `sliding_window` and `max_window_layers` where they are not given.
+const WINDOW: u32 = 4096;
+const WINDOW_FROM: u32 = 28;
+
+/// Longest head: far above every one there is.
+const MAX_HEAD_DIM: u32 = 1 << 16;
+
 /// `LlamaConfig`.
 const LLAMA: Class = Class {
     name: "LlamaForCausalLM",
     arch: Architecture::Llama,
     sub_norms: false,
+    qk_norm: false,
+    biases: Biases::Told,
+    window: Window::None,
     hidden_act: "silu",
     vocab_size: 32_000,
     hidden_size: 4096,
@@ -48,8 +82,33 @@ const LLAMA: Class = Class {
     rope_theta: 10_000.0,
 };
 
-static CLASSES: [Class; 3] = [
+/// `Qwen2Config`.
+const QWEN2: Class = Class {
+    name: "Qwen2ForCausalLM",
+    biases: Biases::Qkv,
+    window: Window::Upper,
+    vocab_size: 151_936,
+    intermediate_size: 22_016,
+    num_key_value_heads: Some(32),
+    max_position_embeddings: 32_768,
+    ..LLAMA
+};
+
+static CLASSES: [Class; 6] = [
     LLAMA,
+    // `MistralConfig`.
+    Class {
+        name: "MistralForCausalLM",
+        biases: Biases::None,
+        window: Window::All,
+        intermediate_size: 14_336,
+        num_key_value_heads: Some(8),
+        max_position_embeddings: 131_072,
+        ..LLAMA
+    },
+    QWEN2,
+    // `Qwen3Config`.
+    Class { name: "Qwen3ForCausalLM", biases: Biases::Told, qk_norm: true, head_dim: Some(128), ..QWEN2 },
     // `BitNetConfig`: BitNet b1.58 2B4T.
     Class {
         name: "BitNetForCausalLM",
@@ -71,7 +130,8 @@ static CLASSES: [Class; 3] = [
     Class { name: "BitnetForCausalLM", arch: Architecture::BitNet, sub_norms: true, ..LLAMA },
 ];
 
-/// Makes a model of a Hugging Face folder: of a `LlamaForCausalLM`, `BitNetForCausalLM` or `BitnetForCausalLM`.
+/// Makes a model of a Hugging Face folder: of a `LlamaForCausalLM`, `MistralForCausalLM`, `Qwen2ForCausalLM`,
+/// `Qwen3ForCausalLM`, `BitNetForCausalLM` (2B4T) or `BitnetForCausalLM` (the 1bitLLM models).
 ///
 /// The f16 engine runs the trits times their scale of every weight that the folder's [`safetensors::Convention`]
 /// quantises, of master weights too: both engines run one function.
@@ -82,6 +142,11 @@ static CLASSES: [Class; 3] = [
 pub fn load_hf(folder: &HfFolder, format: Format) -> Result<Model> {
     let reader = Reader { config: folder.config(), class: class(folder.config())? };
     let config = reader.config()?;
+    if config.attention_bias && folder.convention() == Convention::Multiplies {
+        let section = folder.config().section("quantization_config")?.unwrap_or(folder.config());
+        let expected = "bitlinear, or a model without biases (autobitlinear scales them with the weights)";
+        return Err(section.wrong("linear_class", expected, "autobitlinear").into());
+    }
     if config.tied {
         check_tied_head(folder)?;
     }
@@ -118,28 +183,43 @@ impl Reader<'_> {
         let (file, class) = (self.config, self.class);
         let heads = self.count("num_attention_heads", class.num_attention_heads)?;
         let hidden = self.count("hidden_size", class.hidden_size)?;
-        let config = Config {
+        let layers = self.count("num_hidden_layers", class.num_hidden_layers)?;
+        let told = class.biases == Biases::Told && file.opt_bool("attention_bias")?.unwrap_or(false);
+        let (rope_theta, scaling) = self.rope()?;
+        let mut config = Config {
             arch: class.arch,
             hidden,
             ffn: self.count("intermediate_size", class.intermediate_size)?,
-            layers: self.count("num_hidden_layers", class.num_hidden_layers)?,
+            layers,
             heads,
             kv_heads: self.kv_heads(heads)?,
             head_dim: self.head_dim(hidden, heads)?,
             vocab: self.count("vocab_size", class.vocab_size)?,
             norm_eps: file.opt_f64("rms_norm_eps")?.unwrap_or(class.rms_norm_eps) as f32,
-            rope_theta: self.rope()?,
+            rope_theta,
             rope: RopeStyle::Neox,
+            rope_factors: Vec::new(),
+            attention_bias: class.biases == Biases::Qkv || told,
+            output_bias: told,
+            qk_norm: class.qk_norm,
+            sliding_window: self.sliding_window(layers)?,
             activation: self.activation()?,
             sub_norms: class.sub_norms,
             context: self.count("max_position_embeddings", class.max_position_embeddings)?,
             tied: file.opt_bool("tie_word_embeddings")?.unwrap_or(false),
         };
-        self.refuse_unsupported()?;
-        config.validate().map_err(|error| match error {
+        if file.opt_bool("mlp_bias")?.unwrap_or(false) {
+            return Err(file.wrong("mlp_bias", "false (no biases in the feed-forward)", "true").into());
+        }
+        let by_key = |error| match error {
             Error::Config { field, expected, found } => file.wrong(key_of(field), expected, found).into(),
             other => other,
-        })?;
+        };
+        config.validate().map_err(by_key)?;
+        if let Some(section) = scaling {
+            config.rope_factors = self.rope_factors(section, &config)?;
+            config.validate().map_err(by_key)?;
+        }
         Ok(config)
     }
 
@@ -158,6 +238,10 @@ impl Reader<'_> {
             _ => self.config.opt_u32("head_dim")?,
         };
         match given {
+            Some(dim) if dim > MAX_HEAD_DIM => {
+                let expected = format!("at most {MAX_HEAD_DIM}");
+                Err(self.config.wrong("head_dim", expected, dim.to_string()).into())
+            }
             Some(dim) => Ok(dim as usize),
             None if hidden.is_multiple_of(heads) => Ok(hidden / heads),
             None => {
@@ -177,8 +261,8 @@ impl Reader<'_> {
 }
 
 impl Reader<'_> {
-    /// RoPE's base and how it is scaled: in `rope_scaling` (old) or `rope_parameters` (new), which has the base too.
-    fn rope(&self) -> Result<f64> {
+    /// RoPE's base, and the object that scales it: `rope_scaling` (old) or `rope_parameters` (new), which has the base too.
+    fn rope(&self) -> Result<(f64, Option<Section<'_>>)> {
         let file = self.config;
         let section = match file.section("rope_scaling")? {
             None => file.section("rope_parameters")?,
@@ -192,24 +276,75 @@ impl Reader<'_> {
                 _ => {}
             }
         }
-        let outer = file.opt_f64("rope_theta")?.unwrap_or(self.class.rope_theta);
-        let Some(section) = section else { return Ok(outer) };
-        let key = if section.has("rope_type") { "rope_type" } else { "type" };
-        match section.opt_str(key)? {
-            None | Some("default") => {}
-            Some(other) => return Err(section.wrong(key, "default (RoPE is not scaled)", other).into()),
-        }
-        Ok(section.opt_f64("rope_theta")?.unwrap_or(outer))
+        let inner = section.map(|section| section.opt_f64("rope_theta")).transpose()?.flatten();
+        let outer = file.opt_f64("rope_theta")?;
+        Ok((inner.or(outer).unwrap_or(self.class.rope_theta), section))
     }
 
-    /// Refuses what would change the function and is not computed here.
-    fn refuse_unsupported(&self) -> Result<()> {
-        for key in ["attention_bias", "mlp_bias"] {
-            if self.config.opt_bool(key)?.unwrap_or(false) {
-                return Err(self.config.wrong(key, "false", "true").into());
+    /// What frequencies are divided by; none if they are not scaled.
+    fn rope_factors(&self, section: Section<'_>, config: &Config) -> Result<Vec<f32>> {
+        let key = if section.has("rope_type") { "rope_type" } else { "type" };
+        let number = |key: &str| match section.opt_f64(key)? {
+            Some(number) => Ok::<f64, Error>(number),
+            None => Err(section.missing(key, "a number").into()),
+        };
+        match section.opt_str(key)?.unwrap_or("default") {
+            "default" => Ok(Vec::new()),
+            "linear" => Ok(vec![number("factor")? as f32; config.head_dim / 2]),
+            "llama3" => {
+                let original = section.opt_u32("original_max_position_embeddings")?;
+                let scaling = Llama3Scaling {
+                    factor: number("factor")?,
+                    low_freq_factor: number("low_freq_factor")?,
+                    high_freq_factor: number("high_freq_factor")?,
+                    original_context: original.map_or(config.context, |context| context as usize),
+                };
+                scaling.factors(config.head_dim, config.rope_theta).map_err(|error| match error {
+                    Error::Config { field, expected, found } => {
+                        section.wrong(field.trim_start_matches("rope_scaling."), expected, found).into()
+                    }
+                    other => other,
+                })
+            }
+            other => Err(section.wrong(key, "default, linear or llama3", other).into()),
+        }
+    }
+
+    /// The window that all layers see, if they do.
+    fn sliding_window(&self, layers: usize) -> Result<Option<usize>> {
+        const KEY: &str = "sliding_window";
+        let file = self.config;
+        let width = match file.has(KEY) {
+            true => file.opt_u32(KEY)?,
+            false => Some(WINDOW),
+        };
+        let width = width.map(|width| width as usize);
+        match self.class.window {
+            Window::None => return Ok(None),
+            Window::All => return Ok(width),
+            Window::Upper => {}
+        }
+        let used = file.opt_bool("use_sliding_window")?.unwrap_or(false);
+        let slides = match file.opt_strings("layer_types")? {
+            Some(types) if types.len() != layers => {
+                return Err(file.wrong("layer_types", format!("{layers} of them"), types.len().to_string()).into());
+            }
+            Some(types) => match types.iter().find(|kind| !matches!(**kind, "full_attention" | "sliding_attention")) {
+                Some(other) => {
+                    return Err(file.wrong("layer_types", "full_attention and sliding_attention", *other).into());
+                }
+                None => types.iter().filter(|kind| **kind == "sliding_attention").count(),
+            },
+            None => layers.saturating_sub(file.opt_u32("max_window_layers")?.unwrap_or(WINDOW_FROM) as usize),
+        };
+        match (used.then_some(width).flatten(), slides) {
+            (None, _) | (_, 0) => Ok(None),
+            (Some(width), slides) if slides == layers => Ok(Some(width)),
+            (Some(_), slides) => {
+                let found = format!("{slides} of {layers} layers with one");
+                Err(file.wrong(KEY, "a window in all layers or in none", found).into())
             }
         }
-        Ok(())
     }
 }
 
@@ -240,6 +375,8 @@ fn key_of(field: &str) -> &'static str {
         "vocab" => "vocab_size",
         "norm_eps" => "rms_norm_eps",
         "rope_theta" => "rope_theta",
+        "rope_factors" => "rope_scaling.factor",
+        "sliding_window" => "sliding_window",
         _ => "max_position_embeddings",
     }
 }
