@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use engine::Format;
+use engine::formats::HfFolder;
+use engine::model::load_hf;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
@@ -105,4 +108,38 @@ impl Folder {
 /// A safetensors file of any header, followed by `data`.
 pub fn raw(header: &str, data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
+}
+
+/// Opens files of a test's own.
+pub fn open(files: &HashMap<String, Vec<u8>>) -> HfFolder {
+    HfFolder::from_files("folder", files).unwrap()
+}
+
+/// `rope_scaling` of LLaMA 3.1 and later, for an original context of 16.
+pub fn llama3(low: f64, high: f64) -> Value {
+    json!({
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": low, "high_freq_factor": high,
+        "original_max_position_embeddings": 16,
+    })
+}
+
+/// A message that names the folder and holds all parts.
+#[track_caller]
+pub fn told(message: &str, parts: &[&str]) {
+    for part in ["folder"].iter().chain(parts) {
+        assert!(message.contains(part), "{part:?} is not in: {message}");
+    }
+}
+
+/// Refused when opened.
+#[track_caller]
+pub fn refused_files(files: &HashMap<String, Vec<u8>>, parts: &[&str]) {
+    told(&HfFolder::from_files("folder", files).unwrap_err().to_string(), parts);
+}
+
+/// Refused when opened or when loaded.
+#[track_caller]
+pub fn refused(folder: &Folder, format: Format, parts: &[&str]) {
+    let opened = HfFolder::from_files("folder", &folder.files()).map_err(engine::Error::from);
+    told(&opened.and_then(|folder| load_hf(&folder, format)).unwrap_err().to_string(), parts);
 }
