@@ -7,12 +7,16 @@
 mod describe;
 mod encode;
 mod gguf;
+mod hf;
 mod rows;
+mod shards;
 mod synth;
 
 pub(crate) use encode::Item;
 pub(crate) use gguf::gguf_items;
 pub use gguf::gguf_to_gguf;
+pub(crate) use hf::each_of_folder;
+pub use hf::{FolderOptions, gguf_to_hf, hf_to_gguf};
 pub(crate) use rows::Rows;
 pub use synth::synthetic_to_gguf;
 
@@ -32,21 +36,24 @@ pub enum Target {
     Tl1,
     /// bitnet.cpp's TL2, by [`Options::kernels`].
     Tl2,
+    /// Hugging Face's packing, for folders.
+    Hf,
     /// F32, F16, BF16 or Q8_0.
     Float(TensorType),
 }
 
 impl Target {
-    /// The type in GGUF files.
+    /// The type in GGUF files; `None` for the packing of Hugging Face's folders.
     #[must_use]
-    pub fn tensor_type(self) -> TensorType {
+    pub fn tensor_type(self) -> Option<TensorType> {
         match self {
-            Self::I2s(_) => TensorType::I2S,
-            Self::Tq1_0 => TensorType::Tq1_0,
-            Self::Tq2_0 => TensorType::Tq2_0,
-            Self::Tl1 => TensorType::Tl1,
-            Self::Tl2 => TensorType::Tl2,
-            Self::Float(kind) => kind,
+            Self::I2s(_) => Some(TensorType::I2S),
+            Self::Tq1_0 => Some(TensorType::Tq1_0),
+            Self::Tq2_0 => Some(TensorType::Tq2_0),
+            Self::Tl1 => Some(TensorType::Tl1),
+            Self::Tl2 => Some(TensorType::Tl2),
+            Self::Hf => None,
+            Self::Float(kind) => Some(kind),
         }
     }
 }
@@ -65,6 +72,8 @@ pub struct Options {
     /// Quantise weights that are not ternary by the mean of their magnitudes, as BitNet b1.58 does in training; else
     /// they are refused.
     pub quantise: bool,
+    /// Write the inverses of scales into a Hugging Face folder (`bitlinear`), not the scales (`autobitlinear`).
+    pub inverse: bool,
 }
 
 /// What became of a model.
@@ -76,4 +85,6 @@ pub struct Report {
     pub converted: usize,
     /// What was not kept bit for bit, tensor by tensor; empty if everything was.
     pub inexact: Vec<String>,
+    /// What else is to be told, such as a tokenizer that was not carried over.
+    pub notes: Vec<String>,
 }

@@ -3,10 +3,10 @@
 
 use rayon::prelude::*;
 
-use crate::convert::{Item, Rows, gguf_items};
+use crate::convert::{Item, Rows, each_of_folder, gguf_items};
 use crate::error::Result;
-use crate::formats::GgufFile;
-use crate::model::check_gguf;
+use crate::formats::{GgufFile, HfFolder};
+use crate::model::{check_gguf, check_hf};
 use crate::tokenizer::Tokenizer;
 
 /// How bad a finding is.
@@ -92,6 +92,8 @@ const LARGEST_GAIN: f64 = 300.0;
 /// Tokenizer models that say that there is none.
 const NO_TOKENIZER: [&str; 2] = ["none", "no_vocab"];
 
+const NO_TEXT: &str = "no tokenizer: token ids alone can be given";
+
 /// Reads all of a GGUF file.
 #[must_use]
 pub fn verify_gguf(file: &GgufFile) -> Verdict {
@@ -115,13 +117,37 @@ pub fn verify_gguf(file: &GgufFile) -> Verdict {
 fn tokenizer(file: &GgufFile, verdict: &mut Verdict) {
     const MODEL: &str = "tokenizer.ggml.model";
     match file.opt_str(MODEL) {
-        Ok(None) => verdict.find(Level::Suspect, None, "no tokenizer: token ids alone can be given"),
+        Ok(None) => verdict.find(Level::Suspect, None, NO_TEXT),
         Ok(Some(name)) if NO_TOKENIZER.contains(&name) => {}
         _ => match Tokenizer::from_gguf(file) {
             Ok(_) => verdict.tokenizer = true,
             Err(error) => verdict.find(Level::Bad, None, error),
         },
     }
+}
+
+/// Reads all of a Hugging Face folder; tensors have their GGUF names.
+#[must_use]
+pub fn verify_hf(folder: &HfFolder) -> Verdict {
+    let mut verdict = Verdict::default();
+    if let Err(error) = check_hf(folder) {
+        verdict.find(Level::Bad, None, error);
+    }
+    match folder.path().join("tokenizer.json") {
+        path if !path.exists() => verdict.find(Level::Suspect, None, NO_TEXT),
+        path => match Tokenizer::from_json(path) {
+            Ok(_) => verdict.tokenizer = true,
+            Err(error) => verdict.find(Level::Bad, None, error),
+        },
+    }
+    each_of_folder(folder, |name, item| {
+        verdict.tensors += 1;
+        match item.and_then(|item| Ok((look(&item)?, item))) {
+            Err(error) => verdict.find(Level::Bad, Some(name), error),
+            Ok((seen, item)) => judge(&item, seen, &mut verdict),
+        }
+    });
+    verdict
 }
 
 /// What the values of a tensor are.

@@ -38,7 +38,7 @@ fn kernels(target: Target) -> Option<KernelConfig> {
 }
 
 fn options(target: Target) -> Options {
-    Options { target, kernels: kernels(target), embedding: None, fallback: None, quantise: false }
+    Options { target, kernels: kernels(target), embedding: None, fallback: None, quantise: false, inverse: false }
 }
 
 fn spec(arch: Architecture) -> SyntheticSpec {

@@ -59,7 +59,8 @@ fn the_peak_is_under_two_tensors() {
         ("f32.gguf", "f32-again.gguf", Target::Float(TensorType::F32)),
     ];
     for (from, to, target) in steps {
-        let options = Options { target, kernels: None, embedding: None, fallback: None, quantise: false };
+        let options =
+            Options { target, kernels: None, embedding: None, fallback: None, quantise: false, inverse: false };
         let taken = peak(|| {
             let file = GgufFile::open(path(from)).unwrap();
             gguf_to_gguf(&file, &path(to), &options).unwrap();

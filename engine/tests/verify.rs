@@ -2,11 +2,12 @@
 
 mod common;
 
-use engine::convert::{Options, Target, synthetic_to_gguf};
+use engine::convert::{FolderOptions, Options, Target, gguf_to_hf, synthetic_to_gguf};
+use engine::formats::HfFolder;
 use engine::formats::gguf::{GgufFile, I2sLayout};
 use engine::model::{Activation, Architecture, Config, RopeStyle};
 use engine::synthetic::{HeadType, SyntheticSpec};
-use engine::verify::{Level, Verdict, verify_gguf};
+use engine::verify::{Level, Verdict, verify_gguf, verify_hf};
 
 const LINEAR: &str = "blk.1.ffn_up.weight";
 
@@ -36,7 +37,7 @@ fn sound() -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.gguf");
     let target = Target::I2s(I2sLayout::Blocks128);
-    let options = Options { target, kernels: None, embedding: None, fallback: None, quantise: false };
+    let options = Options { target, kernels: None, embedding: None, fallback: None, quantise: false, inverse: false };
     synthetic_to_gguf(&SyntheticSpec { config, seed: 5, head: HeadType::F16 }, &path, &options).unwrap();
     std::fs::read(path).unwrap()
 }
@@ -112,4 +113,35 @@ fn structure_is_checked_too() {
     finds(&renamed("bitnet-b1.58", "bitnet-b1.59"), Level::Bad, None, &["known architecture"]);
     finds(&renamed("none", "gpt2"), Level::Bad, None, &["tokenizer"]);
     finds(&renamed("tokenizer.ggml.model", "tokenizer.ggml.modem"), Level::Suspect, None, &["no tokenizer"]);
+}
+
+#[test]
+fn folders_are_verified_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hf");
+    let options =
+        Options { target: Target::Hf, kernels: None, embedding: None, fallback: None, quantise: false, inverse: false };
+    let file = GgufFile::from_bytes("test.gguf", sound()).unwrap();
+    gguf_to_hf(&file, &path, &FolderOptions { options, shard_bytes: 1 << 30 }).unwrap();
+    let verdict = verify_hf(&HfFolder::open(&path).unwrap());
+    assert!(verdict.sound() && verdict.findings.len() == 1, "{:?}", verdict.findings);
+    assert!(verdict.findings[0].what.contains("no tokenizer"));
+    assert_eq!((verdict.tensors, verdict.ternary.len(), verdict.zero_shares().len()), (24, 14, 2));
+    // A code that is no trit, in the first packed tensor; a norm that is no number, in the last.
+    let weights = path.join("model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let folder = HfFolder::open(&path).unwrap();
+    let place = |name: &str| folder.tensor(name).unwrap().bytes().start;
+    assert!(place("model.norm.weight") > header);
+    bytes[place("model.layers.1.mlp.up_proj.weight")] = 0xff;
+    let norm = place("model.norm.weight");
+    bytes[norm..norm + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    drop(folder);
+    std::fs::write(&weights, bytes).unwrap();
+    let verdict = verify_hf(&HfFolder::open(&path).unwrap());
+    let bad: Vec<_> = verdict.findings.iter().filter(|finding| finding.level == Level::Bad).collect();
+    assert_eq!(bad.len(), 2, "{bad:?}");
+    assert!(bad.iter().any(|f| f.tensor.as_deref() == Some(LINEAR) && f.what.contains("code 3")), "{bad:?}");
+    assert!(bad.iter().any(|f| f.tensor.as_deref() == Some("output_norm.weight") && f.what.contains("NaN")), "{bad:?}");
 }

@@ -1,11 +1,14 @@
 //! The metadata of a GGUF file from a model's configuration.
 
+use crate::error::{Error, Result};
 use crate::formats::gguf::{Meta, Metadata};
 use crate::model::{Activation, Architecture, Config};
 
 /// The architecture that GGUF files give such a model.
 pub(super) fn architecture(config: &Config) -> &'static str {
     match (config.arch, config.activation) {
+        (Architecture::Llama, _) if config.qk_norm => "qwen3",
+        (Architecture::Llama, _) if config.attention_bias => "qwen2",
         (Architecture::Llama, _) => "llama",
         (Architecture::BitNet, Activation::Relu2) => "bitnet-b1.58",
         (Architecture::BitNet, Activation::Silu) => "bitnet",
@@ -13,8 +16,12 @@ pub(super) fn architecture(config: &Config) -> &'static str {
 }
 
 /// The keys that a model is loaded by, here and in llama.cpp.
-pub(super) fn config_metadata(config: &Config) -> Metadata {
+///
+/// # Errors
+/// What no key of such a file says.
+pub(super) fn config_metadata(config: &Config) -> Result<Metadata> {
     let name = architecture(config);
+    refuse(config, name)?;
     let mut metadata = Metadata::default();
     metadata.set("general.architecture", name);
     let mut set = |key: &str, value: Meta| {
@@ -38,5 +45,52 @@ pub(super) fn config_metadata(config: &Config) -> Metadata {
     }
     set("attention.layer_norm_rms_epsilon", Meta::F32(config.norm_eps));
     set("rope.freq_base", Meta::F32(config.rope_theta as f32));
-    metadata
+    Ok(metadata)
+}
+
+/// Refuses what neither kind of file would say (RoPE factors are a tensor in GGUF files: see `hf`). Every field is named,
+/// so that a new one cannot be forgotten.
+pub(super) fn refuse(config: &Config, name: &str) -> Result<()> {
+    let Config {
+        arch: _,
+        hidden: _,
+        ffn: _,
+        layers: _,
+        heads: _,
+        kv_heads: _,
+        head_dim: _,
+        vocab: _,
+        norm_eps: _,
+        rope_theta: _,
+        rope: _,
+        rope_factors: _,
+        attention_bias,
+        output_bias,
+        qk_norm,
+        sliding_window,
+        activation,
+        sub_norms,
+        context: _,
+        tied: _,
+    } = config;
+    let llama = config.arch == Architecture::Llama;
+    let wrong = |field, expected: &str, found: String| {
+        Err(Error::Config { field, expected: format!("{expected}, to convert a {name} model"), found })
+    };
+    if let Some(window) = sliding_window {
+        return wrong("sliding_window", "none", window.to_string());
+    }
+    if *output_bias {
+        return wrong("output_bias", "none", "one".to_owned());
+    }
+    if *attention_bias && (*qk_norm || !llama) || *qk_norm && !llama {
+        return wrong("attention_bias", "no biases beside query and key norms, neither in BitNet", "both".to_owned());
+    }
+    if *sub_norms == llama {
+        return wrong("sub_norms", if llama { "none" } else { "sub-norms" }, sub_norms.to_string());
+    }
+    if llama && *activation != Activation::Silu {
+        return wrong("activation", "silu", format!("{activation:?}"));
+    }
+    Ok(())
 }

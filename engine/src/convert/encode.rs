@@ -131,6 +131,7 @@ impl Planner<'_> {
             Target::Tq2_0 => Packing::Tq2_0,
             Target::Tl1 => Packing::Tl1(tile()?),
             Target::Tl2 => Packing::Tl2(tile()?),
+            Target::Hf => Packing::Hf,
         })
     }
 

@@ -71,7 +71,8 @@ fn describe(metadata: &mut Metadata, options: &Options) {
 /// `general.file_type`: llama.cpp's `llama_ftype`; of bitnet.cpp's, 40 for I2_S and, as its converter has it, the ids of
 /// the tensors for TL1 and TL2.
 fn file_type(target: Target) -> u32 {
-    match target.tensor_type() {
+    let Some(kind) = target.tensor_type() else { return 1 };
+    match kind {
         TensorType::F32 => 0,
         TensorType::Q8_0 => 7,
         TensorType::BF16 => 32,

@@ -112,6 +112,32 @@ impl<R: Rows> Rows for Permuted<R> {
     }
 }
 
+impl<R: Rows + ?Sized> Rows for Box<R> {
+    fn shape(&self) -> (usize, usize) {
+        (**self).shape()
+    }
+
+    fn scale(&self) -> Result<Option<f32>> {
+        (**self).scale()
+    }
+
+    fn trits(&self, row: usize, out: &mut [i8]) -> Result<()> {
+        (**self).trits(row, out)
+    }
+
+    fn values(&self, row: usize, out: &mut [f32]) -> Result<()> {
+        (**self).values(row, out)
+    }
+
+    fn stored(&self) -> Option<(TensorType, &[u8])> {
+        (**self).stored()
+    }
+
+    fn done(&self) {
+        (**self).done();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,7 +20,7 @@ use crate::synthetic::{SyntheticSpec, build};
 /// A specification that does not make sense, a shape that the packing cannot have, the operating system's answer.
 pub fn synthetic_to_gguf(spec: &SyntheticSpec, path: &Path, options: &Options) -> Result<Report> {
     let model = build(spec, Format::Ternary)?;
-    let mut metadata = config_metadata(model.config());
+    let mut metadata = config_metadata(model.config())?;
     metadata.set("general.name", format!("synthetic, seed {}", spec.seed).as_str());
     metadata.set("tokenizer.ggml.model", Meta::Text("none".to_owned()));
     write(path, metadata, &items(&model), options)
@@ -64,7 +64,7 @@ fn matrix<'a>(name: &str, role: Role, linear: &'a Linear, head_dim: Option<usize
     Item { name: format!("{name}.weight"), dims, role, rows }
 }
 
-fn vector<'a>(name: &str, values: &'a [f32]) -> Item<'a> {
+pub(super) fn vector<'a>(name: &str, values: &'a [f32]) -> Item<'a> {
     let dims = vec![values.len() as u64];
     Item { name: name.to_owned(), dims, role: Role::Other, rows: Box::new(VectorRows(values)) }
 }

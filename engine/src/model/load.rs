@@ -12,7 +12,7 @@ mod gguf;
 mod hf;
 
 pub use gguf::{check_gguf, load_gguf};
-pub use hf::load_hf;
+pub use hf::{check_hf, load_hf};
 
 use super::{Config, Format, Layer, Model};
 use crate::error::{Error, Result};

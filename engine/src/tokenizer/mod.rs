@@ -8,6 +8,7 @@
 
 mod bpe;
 mod bytes;
+pub(crate) mod carry;
 mod error;
 mod json;
 mod pre;

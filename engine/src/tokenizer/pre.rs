@@ -3,6 +3,7 @@
 //! The expressions are those of the models' own `tokenizer.json` files; the names are the values of
 //! `tokenizer.ggml.pre`.
 
+use serde_json::Value;
 use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
@@ -58,6 +59,37 @@ impl Pre {
             "default" => Self::new(&FALLBACK),
             _ => return None,
         })
+    }
+
+    /// The name of the one that a `tokenizer.json` describes, if it is one of llama.cpp's: the splits must be the same,
+    /// digit for digit.
+    pub(super) fn of_json(normalizer: &Value, pre_tokenizer: &Value) -> Option<&'static str> {
+        let steps = match pre_tokenizer["pretokenizers"].as_array() {
+            Some(steps) => steps.as_slice(),
+            None => std::slice::from_ref(pre_tokenizer),
+        };
+        let mut patterns = Vec::new();
+        for step in steps {
+            match step["type"].as_str()? {
+                "Split" if step["behavior"] == "Isolated" && step["invert"] != true => {
+                    patterns.push(step["pattern"]["Regex"].as_str()?);
+                }
+                "Digits" if step["individual_digits"] == true => patterns.push(r"\p{N}"),
+                "ByteLevel" if step["add_prefix_space"] == true => return None,
+                "ByteLevel" if step["use_regex"] == true || step["use_regex"].is_null() => patterns.push(GPT2),
+                "ByteLevel" => {}
+                _ => return None,
+            }
+        }
+        let composes = match normalizer["type"].as_str() {
+            None => false,
+            Some("NFC") => true,
+            Some(_) => return None,
+        };
+        let names = ["llama-bpe", "qwen2", "deepseek-r1-qwen", "smollm", "gpt-2", "tekken"];
+        let same =
+            |name: &&str| Self::named(name).is_some_and(|pre| pre.patterns == patterns && pre.composes == composes);
+        names.into_iter().find(same)
     }
 
     /// What is done to text before it is split.

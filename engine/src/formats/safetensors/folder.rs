@@ -163,6 +163,11 @@ impl HfFolder {
         &self.shards[tensor.shard()].bytes.as_slice()[tensor.bytes()]
     }
 
+    /// Gives back the memory that the mapped pages of a tensor take; they are read again when they are asked for.
+    pub(super) fn release(&self, tensor: &TensorInfo) {
+        self.shards[tensor.shard()].bytes.release(tensor.bytes());
+    }
+
     /// The file that a tensor is in.
     pub(super) fn shard_path(&self, tensor: &TensorInfo) -> &Path {
         &self.shards[tensor.shard()].path

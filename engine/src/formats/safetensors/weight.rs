@@ -91,6 +91,16 @@ impl<'a> Weight<'a> {
         self.tensor.rows().saturating_mul(if self.packing == Packing::Packed { 4 } else { 1 })
     }
 
+    /// Its bytes as stored.
+    pub(crate) fn data(&self) -> &'a [u8] {
+        self.folder.data(self.tensor)
+    }
+
+    /// See [`HfFolder::release`].
+    pub(crate) fn release(&self) {
+        self.folder.release(self.tensor);
+    }
+
     /// The error that names this tensor.
     pub(crate) fn wrong(&self, expected: impl Into<String>, found: impl Into<String>) -> FormatError {
         self.tensor.wrong(self.folder.shard_path(self.tensor), expected, found)

@@ -153,6 +153,20 @@ pub fn load_hf(folder: &HfFolder, format: Format) -> Result<Model> {
     Loader { source: folder, config: &config, name: reader.class.name, format }.load()
 }
 
+/// Checks that a folder is of a known architecture and has its tensors in their shapes, without decoding any.
+///
+/// # Errors
+/// As [`load_hf`], what weights hold apart.
+pub fn check_hf(folder: &HfFolder) -> Result<Config> {
+    let reader = Reader { config: folder.config(), class: class(folder.config())? };
+    let config = reader.config()?;
+    if config.tied {
+        check_tied_head(folder)?;
+    }
+    Loader { source: folder, config: &config, name: reader.class.name, format: Format::F16 }.check()?;
+    Ok(config)
+}
+
 fn class(config: Section<'_>) -> Result<&'static Class> {
     const KEY: &str = "architectures";
     let known = || {
