@@ -1,6 +1,8 @@
 //! Generating text: the loop, its stop conditions, and the sampler.
 
 mod batch;
+mod conversation;
+mod perplexity;
 mod sampler;
 mod score;
 mod text;
@@ -9,6 +11,8 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 pub use batch::generate_batch;
+pub use conversation::{Conversation, Turn, WhenFull};
+pub use perplexity::{Perplexity, perplexity};
 pub use sampler::{Sampler, Sampling, greedy};
 pub use score::{Score, Scorer};
 pub use text::TextStream;

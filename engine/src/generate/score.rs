@@ -40,6 +40,21 @@ impl<'s, 'm> Scorer<'s, 'm> {
     /// [`Error::EmptyPrompt`] if nothing comes before or nothing is to be scored, [`Error::Token`],
     /// [`Error::ContextFull`] if all but the last token do not fit the context, [`Error::NotFinite`].
     pub fn score(&mut self, tokens: &[u32], first: usize) -> Result<Score> {
+        let mut score = Score { loglikelihood: 0.0, tokens: 0, greedy: true };
+        self.each(tokens, first, |logarithm, greedy| {
+            score.loglikelihood += logarithm;
+            score.tokens += 1;
+            score.greedy &= greedy;
+        })?;
+        Ok(score)
+    }
+
+    /// As [`Scorer::score`], token by token: `found` gets ln p(token | all before it), and whether greedy choice would have
+    /// taken the token.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn each(&mut self, tokens: &[u32], first: usize, mut found: impl FnMut(f64, bool)) -> Result<()> {
         if first == 0 || first >= tokens.len() {
             return Err(Error::EmptyPrompt);
         }
@@ -59,17 +74,15 @@ impl<'s, 'm> Scorer<'s, 'm> {
         if common < first - 1 {
             self.session.prefill(&read[common..first - 1])?;
         }
-        let mut score = Score { loglikelihood: 0.0, tokens: tokens.len() - first, greedy: true };
         for start in (first - 1..read.len()).step_by(PIECE) {
             let end = (start + PIECE).min(read.len());
             let rows = self.session.prefill_all(&read[start..end])?;
             for (logits, &target) in rows.chunks_exact(vocab).zip(&tokens[start + 1..]) {
-                score.loglikelihood += log_probability(logits, target).ok_or(Error::NotFinite)?;
-                score.greedy &= greedy(logits) == target;
+                found(log_probability(logits, target).ok_or(Error::NotFinite)?, greedy(logits) == target);
             }
         }
         self.cached = read.to_vec();
-        Ok(score)
+        Ok(())
     }
 }
 
