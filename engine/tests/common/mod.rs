@@ -5,6 +5,7 @@
 
 pub mod bitnet;
 pub mod folder;
+pub mod vocab;
 pub mod writer;
 
 use std::path::PathBuf;

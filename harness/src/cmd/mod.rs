@@ -1,5 +1,6 @@
 //! The program's commands, one file each.
 
+pub mod chat;
 pub mod convert;
 pub mod doctor;
 pub mod folder;
@@ -7,10 +8,12 @@ pub mod generate;
 pub mod list;
 pub mod logits;
 pub mod model;
+pub mod perplexity;
 pub mod plan;
 pub mod report;
 pub mod score;
 pub mod select;
+pub mod speak;
 pub mod suite;
 pub mod talk;
 pub mod verify;
@@ -43,10 +46,14 @@ pub enum Command {
     Doctor(doctor::Args),
     /// Continue a prompt with either engine
     Generate(generate::Args),
+    /// Talk with a model, turn by turn
+    Chat(chat::Args),
     /// Logits after given token ids, as JSON
     Logits(logits::Args),
     /// Log-likelihoods of continuations, as JSON
     Score(score::Args),
+    /// Perplexity of a model over a text
+    Perplexity(perplexity::Args),
     /// Make a model, look into one, convert or check one
     #[command(subcommand)]
     Model(model::Args),
@@ -79,8 +86,10 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Report(args) => report::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Generate(args) => generate::run(args),
+        Command::Chat(args) => chat::run(args),
         Command::Logits(args) => logits::run(args),
         Command::Score(args) => score::run(args),
+        Command::Perplexity(args) => perplexity::run(args),
         Command::Model(args) => model::run(args),
         Command::Worker { parent } => crate::worker::main(*parent),
     }

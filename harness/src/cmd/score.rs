@@ -3,6 +3,7 @@
 //! Context and continuation are tokenised together and parted at the context's token count; white space that ends the
 //! context goes with the continuation. What does not fit the model's context is cut off from the left.
 
+use super::speak::Special;
 use super::talk::Talk;
 use crate::error::Error;
 use crate::local;
@@ -46,6 +47,7 @@ struct Output<'a> {
     engine: &'a str,
     isa: String,
     threads: usize,
+    special: Special,
     results: Vec<Scored>,
 }
 
@@ -102,6 +104,7 @@ pub fn run(args: &Args) -> Result<u8> {
         engine: &args.talk.engine,
         isa: opened.kernels.isa().to_string(),
         threads: opened.pool.threads(),
+        special: Special::of(&tokenizer, tokenizer.adds_bos()),
         results,
     };
     super::say(serde_json::to_string(&output)?)?;

@@ -136,6 +136,7 @@ impl Talk {
         let kernels = local::kernels(isa)?;
         let source = self.reading.source(&path)?;
         let tokenizer = source.tokenizer();
+        tokenizer.iter().for_each(|tokenizer| super::speak::tell(tokenizer.notes()));
         let model = source.load(format)?;
         let pool = engine::threads::Pool::new(threads as usize, true)?;
         Ok((Opened { model, pool, kernels }, tokenizer))
