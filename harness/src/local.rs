@@ -31,7 +31,7 @@ pub fn exit_code(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         // A file's own configuration is told by its key, as a format error: this one was asked for.
         | engine::Error::Config { .. }
         | engine::Error::Threads { .. }
-        | engine::Error::Size { what: "context (positions)", .. } => 64,
+        | engine::Error::Size { what: "context (positions)" | "stride (tokens)", .. } => 64,
         _ => 65,
     })
 }

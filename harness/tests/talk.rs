@@ -39,7 +39,8 @@ fn start(arguments: &[&str]) -> Child {
 /// What comes out after `input`.
 fn with_input(arguments: &[&str], input: &str) -> Output {
     let mut child = start(arguments);
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    // It may have ended before it has read all.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }
 
@@ -144,8 +145,8 @@ fn a_full_context_is_met_as_asked() {
     refused(&with(&["--context-full", "error"]), 64, &["context of 64 tokens is full"]);
     let shifted = &lines(&with(&["--context-full", "shift", "--keep", "5"]))[0];
     assert_eq!((shifted["stop"].as_str(), shifted["context_full"].as_str()), (Some("max_tokens"), Some("shift")));
-    // 59 after the five kept: 30 go when the 65th comes, and again 30 tokens later.
-    assert_eq!((shifted["dropped_tokens"].as_u64(), shifted["tokens"].as_array().unwrap().len()), (Some(60), 90));
+    // Of the 59 after the five kept 30 go when the 65th comes, which makes room for as many.
+    assert_eq!((shifted["dropped_tokens"].as_u64(), shifted["tokens"].as_array().unwrap().len()), (Some(30), 90));
     assert_eq!(
         ids(&shifted["tokens"]).split(',').take(60).collect::<Vec<_>>(),
         ids(&stopped["tokens"]).split(',').collect::<Vec<_>>()
