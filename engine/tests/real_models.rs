@@ -12,9 +12,12 @@ use engine::tokenizer::Tokenizer;
 use engine::{Kernels, Pool};
 use serde_json::Value;
 
-/// How far a logit may be from the oracle's with an f32 cache: the oracle sums in f64 over the same f16 weights, so
+/// How far a logit may be from the oracle's with an f32 cache: the oracle sums in f64 over the same 16-bit weights, so
 /// only f32 rounding is left. Logits are of the order of 10.
 const F32_CACHE: f64 = 2e-4;
+
+/// The same for the reference, whose linear layers sum in f64 too.
+const REFERENCE: f64 = 5e-5;
 
 /// The same with an f16 cache, whose keys and values carry 11 bits.
 const F16_CACHE: f64 = 4e-2;
@@ -41,10 +44,10 @@ struct Real {
 }
 
 impl Real {
-    fn open(file: &str, name: &str) -> Option<Self> {
+    fn open(file: &str, name: &str, format: Format) -> Option<Self> {
         let file = GgufFile::open(data(file)?).unwrap();
         Some(Self {
-            model: load_gguf(&file, Format::F16).unwrap(),
+            model: load_gguf(&file, format).unwrap(),
             tokenizer: Tokenizer::from_gguf(&file).unwrap(),
             pool: Pool::new(2, false).unwrap(),
             golden: golden(name),
@@ -73,14 +76,15 @@ impl Real {
         }
     }
 
-    fn agrees_on_logits(&self) {
+    /// Holds the rows of `key` against those of the engine, with each cache and its bound.
+    fn agrees_on_logits(&self, key: &str, bounds: &[(KvType, f64)]) {
         let step = self.golden["logit_step"].as_u64().unwrap() as usize;
         let all = [ids(&self.golden["prompt_tokens"]), ids(&self.golden["tokens"])].concat();
-        for (kv, bound) in [(KvType::F32, F32_CACHE), (KvType::F16, F16_CACHE)] {
+        for &(kv, bound) in bounds {
             let rows = self.session(kv).prefill_all(&all).unwrap();
             let vocab = rows.len() / all.len();
             let mut worst = 0.0f64;
-            for (position, expected) in self.golden["logits"].as_object().unwrap() {
+            for (position, expected) in self.golden[key].as_object().unwrap() {
                 let row = &rows[position.parse::<usize>().unwrap() * vocab..][..vocab];
                 let expected = expected.as_array().unwrap();
                 assert_eq!(row.iter().step_by(step).count(), expected.len());
@@ -88,26 +92,41 @@ impl Real {
                     worst = worst.max((f64::from(*found) - expected.as_f64().unwrap()).abs());
                 }
             }
-            println!("largest difference with {kv:?}: {worst:e}");
+            println!("{}: largest difference from {key} with {kv:?}: {worst:e}", self.model.linear_kind());
             assert!(worst < bound, "{kv:?}: {worst} of at most {bound}");
         }
     }
 }
 
+const STORIES: (&str, &str) = ("stories260K.f32.gguf", "stories260k");
+const SMOLLM: (&str, &str) = ("smollm2-135m-instruct-q4_1.gguf", "smollm2-135m");
+const BOTH_CACHES: [(KvType, f64); 2] = [(KvType::F32, F32_CACHE), (KvType::F16, F16_CACHE)];
+
 #[test]
 fn stories_tells_the_oracles_story() {
-    let Some(real) = Real::open("stories260K.f32.gguf", "stories260k") else { return };
+    let Some(real) = Real::open(STORIES.0, STORIES.1, Format::F16) else { return };
     assert!(real.golden["text"].as_str().unwrap().starts_with(", there was a little girl named Lily."));
     real.tells_what_the_oracle_tells();
-    real.agrees_on_logits();
+    real.agrees_on_logits("logits", &BOTH_CACHES);
 }
 
 #[test]
 fn smollm_knows_the_capital_of_france() {
-    let Some(real) = Real::open("smollm2-135m-instruct-q4_1.gguf", "smollm2-135m") else { return };
+    let Some(real) = Real::open(SMOLLM.0, SMOLLM.1, Format::F16) else { return };
     assert!(real.golden["text"].as_str().unwrap().starts_with(" Paris"));
     real.tells_what_the_oracle_tells();
-    real.agrees_on_logits();
+    real.agrees_on_logits("logits", &BOTH_CACHES);
+}
+
+/// bf16 weights, rounded once; and the reference, of the file's weights as they are, nearer the oracle than the others.
+#[test]
+fn bf16_and_the_reference_agree_with_the_oracle() {
+    for (file, name) in [STORIES, SMOLLM] {
+        let Some(real) = Real::open(file, name, Format::Bf16) else { return };
+        real.agrees_on_logits("logits_bf16", &BOTH_CACHES);
+        let Some(real) = Real::open(file, name, Format::Reference) else { return };
+        real.agrees_on_logits("logits_exact", &[(KvType::F32, REFERENCE)]);
+    }
 }
 
 #[test]

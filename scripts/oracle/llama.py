@@ -9,17 +9,27 @@ from gguf.quants import dequantize
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 
-class Model:
-    """Weights by name, in the file's (permuted, interleaved-RoPE) order."""
+def to_bf16(rows: np.ndarray) -> np.ndarray:
+    """To the nearest value whose lower sixteen bits are zero, ties to even."""
+    bits = rows.astype(np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
 
-    def __init__(self, path: str):
+
+# What an engine makes of a matrix.
+ROUNDINGS = {"logits": lambda rows: rows.astype(np.float16), "logits_bf16": to_bf16, "logits_exact": lambda rows: rows}
+
+
+class Model:
+    """Weights by name, in the file's (permuted, interleaved-RoPE) order; matrices rounded."""
+
+    def __init__(self, path: str, rounding):
         reader = GGUFReader(path)
         self.meta = {key: field.contents() for key, field in reader.fields.items()}
         self.weights = {}
         for tensor in reader.tensors:
             rows = dequantize(tensor.data, tensor.tensor_type).reshape([int(d) for d in reversed(tensor.shape)])
             if rows.ndim == 2:
-                rows = rows.astype(np.float16)
+                rows = rounding(rows)
             self.weights[tensor.name] = rows.astype(np.float32)
         self.heads = self.meta["llama.attention.head_count"]
         self.kv_heads = self.meta["llama.attention.head_count_kv"]
@@ -90,7 +100,7 @@ def main() -> None:
     parser.add_argument("--tokenizer")
     parser.add_argument("--bos", type=int)
     options = parser.parse_args()
-    model = Model(options.gguf)
+    model = Model(options.gguf, ROUNDINGS["logits"])
     tokenizer = Tokenizer.from_file(options.tokenizer) if options.tokenizer else smollm(model.meta)
     prompt = ([options.bos] if options.bos is not None else []) + tokenizer.encode(options.prompt).ids
     ids, least = list(prompt), np.inf
@@ -99,8 +109,9 @@ def main() -> None:
         best, second = np.sort(last)[-1], np.sort(last)[-2]
         least = min(least, best - second)
         ids.append(int(last.argmax()))
-    rows = model.logits(ids)
-    step = max(1, rows.shape[1] // 256)
+    step = max(1, model.logits(ids[:1]).shape[1] // 256)
+    rows = {name: Model(options.gguf, rounding).logits(ids) for name, rounding in ROUNDINGS.items()}
+    kept = lambda rows: {str(p): [round(float(v), 6) for v in rows[p, ::step]] for p in (0, len(prompt) - 1, len(ids) - 1)}
     answer = {
         "prompt": options.prompt,
         "prompt_tokens": prompt,
@@ -108,7 +119,7 @@ def main() -> None:
         "text": tokenizer.decode(ids[len(prompt):]),
         "smallest_margin": round(float(least), 6),
         "logit_step": step,
-        "logits": {str(p): [round(float(v), 6) for v in rows[p, ::step]] for p in (0, len(prompt) - 1, len(ids) - 1)},
+        **{name: kept(rows) for name, rows in rows.items()},
         "encoded": {text: tokenizer.encode(text).ids for text in TEXTS},
     }
     print(json.dumps(answer, ensure_ascii=False, indent=None, separators=(",", ":")))
