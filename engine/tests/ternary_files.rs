@@ -7,7 +7,10 @@ use common::Stream;
 use common::writer::{Meta, Writer};
 use engine::formats::GgufFile;
 use engine::formats::gguf::I2sLayout;
-use engine::model::{Activation, Architecture, Format, KvType, Model, RopeStyle, Session, SessionOptions, load_gguf};
+use engine::model::{
+    Activation, Architecture, Format, KvType, Model, RopeStyle, Session, SessionOptions, is_ternary_gguf, load_gguf,
+    predict_gguf_bytes,
+};
 use engine::synthetic::PAIR_BOUND;
 use engine::{Isa, Kernels, Pool};
 use half::f16;
@@ -197,6 +200,21 @@ fn the_reference_is_the_ternary_engine_bit_for_bit() {
             }
         }
     }
+}
+
+#[test]
+fn bytes_are_told_before_loading() {
+    let mut writer = model("bitnet-b1.58", PACKINGS[0]);
+    let file = open(&writer, PACKINGS[0]);
+    assert!(is_ternary_gguf(&file));
+    for format in [Format::Ternary, Format::F16, Format::Bf16, Format::Reference] {
+        let footprint = load_gguf(&file, format).unwrap().footprint();
+        let matrices = footprint.total() - footprint.norm_bytes;
+        assert_eq!(predict_gguf_bytes(&file, format), matrices as u64, "{format:?}");
+    }
+    writer.tensors.retain(|tensor| tensor.name != "blk.1.ffn_up.weight");
+    writer.f32("blk.1.ffn_up.weight", &[256, 512], &vec![0.0; 256 * 512]);
+    assert!(!is_ternary_gguf(&open(&writer, PACKINGS[0])));
 }
 
 #[test]

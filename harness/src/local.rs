@@ -56,6 +56,8 @@ pub fn format(format: WeightFormat) -> Format {
     match format {
         WeightFormat::Ternary => Format::Ternary,
         WeightFormat::F16 => Format::F16,
+        WeightFormat::Bf16 => Format::Bf16,
+        WeightFormat::Reference => Format::Reference,
     }
 }
 
@@ -171,29 +173,27 @@ impl Source {
     /// # Errors
     /// Whatever is wrong with it, naming it.
     pub fn load(&self, weights: WeightFormat) -> Result<Model> {
-        let (path, matrices) = match self {
-            Source::Gguf(file) => {
-                let matrices = file.tensors().iter().filter(|t| t.dims().len() > 1);
-                (file.path(), matrices.map(|t| (t.rows(), t.cols())).collect::<Vec<_>>())
-            }
-            Source::Folder(folder) => {
-                let weights = folder.weight_names().into_iter().filter_map(|name| folder.weight(&name));
-                let matrices = weights.filter(|weight| weight.dims().len() > 1);
-                (folder.path(), matrices.map(|weight| (weight.rows(), weight.cols())).collect())
-            }
-        };
-        let packed = |(rows, cols): (usize, usize)| {
-            let rows = rows.checked_next_multiple_of(16).unwrap_or(usize::MAX);
-            (rows as u64).saturating_mul(2).saturating_mul(cols as u64)
+        let format = format(weights);
+        let (path, bytes) = match self {
+            Source::Gguf(file) => (file.path(), model::predict_gguf_bytes(file, format)),
+            Source::Folder(folder) => (folder.path(), model::predict_hf_bytes(folder, format)),
         };
         let path = path.display();
-        room(&path.to_string(), matrices.into_iter().map(packed).fold(0, u64::saturating_add))?;
+        room(&path.to_string(), bytes)?;
         let model = match self {
-            Source::Gguf(file) => model::load_gguf(file, format(weights)),
-            Source::Folder(folder) => model::load_hf(folder, format(weights)),
+            Source::Gguf(file) => model::load_gguf(file, format),
+            Source::Folder(folder) => model::load_hf(folder, format),
         };
         model.with_context(|| format!("loading {path}"))
     }
+}
+
+/// Whether the ternary engine can run the GGUF file at `path`.
+///
+/// # Errors
+/// Whatever is wrong with the file, naming it.
+pub fn is_ternary(path: &Path) -> Result<bool> {
+    Ok(model::is_ternary_gguf(&GgufFile::open(path)?))
 }
 
 /// Refuses what would drive the machine out of memory, where the system tells how much there is.

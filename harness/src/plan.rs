@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use suites::cell::KvCache;
 use suites::model::{EngineSpec, ModelSpec, WeightFormat};
@@ -44,6 +44,8 @@ pub struct Host {
     pub isas: Vec<String>,
     /// File models found, by model name: the path, or why the file can't be used.
     pub files: BTreeMap<String, Result<PathBuf, String>>,
+    /// Names of the file models found whose linear layers are ternary.
+    pub ternary: BTreeSet<String>,
 }
 
 impl Host {
@@ -132,11 +134,13 @@ fn planned(suite: &Suite, catalogue: &Catalogue, host: &Host, cell: Cell, blocks
 
 /// Why `cell` can't run on `host`, if it can't.
 fn not_applicable(host: &Host, cell: &Cell, model: &ModelSpec, format: WeightFormat, bytes: u64) -> Option<String> {
-    if let (ModelSpec::File(_), WeightFormat::Ternary) = (model, format) {
-        return Some("no ternary weights in this file".to_owned());
-    }
     if let Err(reason) = host.path(model) {
         return Some(reason);
+    }
+    if let (ModelSpec::File(file), WeightFormat::Ternary) = (model, format)
+        && !host.ternary.contains(&file.name)
+    {
+        return Some("no ternary weights in this file".to_owned());
     }
     if cell.threads > host.cpus {
         return Some(format!("{} threads, {} CPUs", cell.threads, host.cpus));

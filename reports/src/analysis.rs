@@ -142,8 +142,8 @@ fn pairs(catalogue: Option<&Catalogue>) -> Vec<(String, String)> {
 fn model_sizes(cells: &[CellSummary], data: &RunData, catalogue: Option<&Catalogue>) -> Vec<ModelSize> {
     let mut counted: BTreeMap<&str, f64> = BTreeMap::new();
     for record in &data.records {
-        // Only f16 packing says how many weights there are without knowing the packing's padding.
-        if let Some(m) = record.measurement().filter(|m| m.ran.linear == "f16") {
+        // Only 16-bit packing says how many weights there are without knowing the packing's padding.
+        if let Some(m) = record.measurement().filter(|m| matches!(m.ran.linear.as_str(), "f16" | "bf16")) {
             counted.entry(&record.cell.model).or_insert(m.footprint.weights_bytes as f64 / 2.0);
         }
     }

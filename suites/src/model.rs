@@ -131,6 +131,10 @@ pub enum WeightFormat {
     Ternary,
     /// 16-bit floating point, f32 accumulation.
     F16,
+    /// The same in bfloat16.
+    Bf16,
+    /// The model's function in plain f32 loops: what the others are held against.
+    Reference,
 }
 
 /// An engine that a suite can name.
@@ -178,10 +182,14 @@ impl Shape {
     pub fn weight_bytes(&self, format: WeightFormat) -> WeightBytes {
         let packed = |n: u64, k: u64| match format {
             WeightFormat::Ternary => n.next_multiple_of(16) * k.next_multiple_of(16) / 4,
-            WeightFormat::F16 => n.next_multiple_of(16) * k * 2,
+            WeightFormat::F16 | WeightFormat::Bf16 => n.next_multiple_of(16) * k * 2,
+            WeightFormat::Reference => n * k * 4,
         };
         let linear = self.block_linears().iter().map(|&(n, k)| packed(n, k)).sum::<u64>() * u64::from(self.layers);
-        let one = self.head.bytes(u64::from(self.vocab).next_multiple_of(16) * u64::from(self.hidden));
+        let (vocab, hidden) = (u64::from(self.vocab), u64::from(self.hidden));
+        let packed_head = self.head.bytes(vocab.next_multiple_of(16) * hidden);
+        // The reference unpacks it: both are there while it does.
+        let one = if format == WeightFormat::Reference { packed_head + vocab * hidden * 4 } else { packed_head };
         WeightBytes { linear, embedding: if self.tied { one } else { 2 * one } }
     }
 
@@ -253,6 +261,7 @@ impl ModelSpec {
                 let bytes = shape.weight_bytes(format);
                 bytes.linear + bytes.embedding
             }
+            ModelSpec::File(file) if format == WeightFormat::Reference => file.f16_bytes * 2,
             ModelSpec::File(file) => file.f16_bytes,
         }
     }

@@ -87,6 +87,10 @@ fn shapes_are_the_papers() {
         assert!((found - millions).abs() < 0.06, "{name}: {found} M, the paper has {millions} M");
         let two_bits = shape.weight_bytes(WeightFormat::Ternary).linear as f64;
         assert!((two_bits * 4.0 / 1e6 - millions).abs() < 0.06, "{name}: two bits a weight, nothing padded");
+        let half = shape.weight_bytes(WeightFormat::F16);
+        assert_eq!(half, shape.weight_bytes(WeightFormat::Bf16));
+        let reference = shape.weight_bytes(WeightFormat::Reference);
+        assert!(reference.linear == 2 * half.linear && reference.embedding > 2 * half.embedding, "{name}");
     }
 }
 

@@ -11,15 +11,15 @@
 mod gguf;
 mod hf;
 
-pub use gguf::{check_gguf, load_gguf};
-pub use hf::{check_hf, load_hf};
+pub use gguf::{check_gguf, is_ternary_gguf, load_gguf, predict_gguf_bytes};
+pub use hf::{check_hf, load_hf, predict_hf_bytes};
 
 use super::{Config, Format, Layer, Model};
 use crate::error::{Error, Result};
 use crate::formats::gguf::Shape;
 use crate::linear::Linear;
 use crate::quant::plain::Arithmetic;
-use crate::quant::{Float16, Float16Matrix, PlainMatrix, TernaryMatrix};
+use crate::quant::{Float16, Float16Matrix, PANEL, PlainMatrix, TernaryMatrix};
 
 /// Weights by their GGUF names, wherever they come from.
 trait Source {
@@ -59,6 +59,29 @@ trait Weight: Sync {
 trait Rows<T>: Fn(usize, &mut [T]) -> Result<()> + Sync {}
 
 impl<T, F: Fn(usize, &mut [T]) -> Result<()> + Sync> Rows<T> for F {}
+
+/// Whether the linear layers of the blocks are ternary, all of them.
+fn is_ternary<S: Source>(source: &S) -> bool {
+    let mut linears = source.names().into_iter().filter(|name| name.starts_with("blk.")).peekable();
+    let ternary = |name: String| source.weight(&name).is_some_and(|w| w.dims().len() < 2 || w.is_ternary());
+    linears.peek().is_some() && linears.all(ternary)
+}
+
+/// Bytes that the matrices of a source take in `format`.
+fn predict_bytes<S: Source>(source: &S, format: Format) -> u64 {
+    let bytes = |name: String| {
+        let weight = source.weight(&name)?;
+        let &[cols, rows] = weight.dims() else { return None };
+        let panels = rows.div_ceil(PANEL as u64).saturating_mul(PANEL as u64);
+        let values = |rows: u64, bytes: u64| rows.saturating_mul(cols).saturating_mul(bytes);
+        Some(match format {
+            Format::Ternary if name.starts_with("blk.") && weight.is_ternary() => values(panels, 1) / 4,
+            Format::Ternary | Format::F16 | Format::Bf16 => values(panels, 2),
+            Format::Reference => values(rows, 4),
+        })
+    };
+    source.names().into_iter().filter_map(bytes).fold(0, u64::saturating_add)
+}
 
 struct Loader<'a, S> {
     source: &'a S,

@@ -2,9 +2,9 @@
 
 use crate::error::Error;
 use crate::plan::{Filter, Host};
-use crate::{data, machine};
+use crate::{data, local, machine};
 use anyhow::{Result, bail};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use suites::model::ModelSpec;
 use suites::{Catalogue, Suite};
@@ -64,7 +64,7 @@ impl Select {
         let named = |m: &&ModelSpec| {
             suite.groups.iter().any(|g| g.models.iter().chain(&g.fallback).any(|name| name == m.name()))
         };
-        let mut files = BTreeMap::new();
+        let (mut files, mut ternary) = (BTreeMap::new(), BTreeSet::new());
         for model in suite.models.iter().filter(named) {
             let ModelSpec::File(file) = model else { continue };
             let Some(path) = data::find(file, self.data.as_deref()) else { continue };
@@ -81,9 +81,13 @@ impl Select {
             if let Err(reason) = &usable {
                 eprintln!("{}: {reason}", file.name);
             }
+            // What is wrong with the file itself, its worker tells.
+            if usable.as_ref().is_ok_and(|path| local::is_ternary(path).unwrap_or(false)) {
+                ternary.insert(file.name.clone());
+            }
             files.insert(file.name.clone(), usable);
         }
-        Ok(Host { cpus: machine::cpus(), available_bytes: machine::available_bytes(), isas, files })
+        Ok(Host { cpus: machine::cpus(), available_bytes: machine::available_bytes(), isas, files, ternary })
     }
 }
 

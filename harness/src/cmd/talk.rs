@@ -77,10 +77,10 @@ pub struct Talk {
     /// A GGUF file, a Hugging Face folder, or a name from models.toml
     #[arg(long)]
     pub model: String,
-    /// Engine: `ternary` or `f16`
+    /// Engine: `ternary`, `f16`, `bf16` or `reference` (scalar f32, activations quantised as the model defines it)
     #[arg(long, default_value = "f16")]
     pub engine: String,
-    /// Force an instruction-set path: scalar, avx2 or avx512
+    /// Force an instruction-set path: scalar, avx2 or avx512 (default: the best there is; scalar for the reference)
     #[arg(long)]
     pub isa: Option<String>,
     /// Worker threads (default: every CPU)
@@ -125,7 +125,8 @@ impl Talk {
         if !(1..=4096).contains(&threads) {
             bail!(Error::Usage(format!("--threads: expected 1 to 4096, found {threads}")));
         }
-        let isa = self.isa.as_deref();
+        let plain = (format == WeightFormat::Reference).then_some("scalar");
+        let isa = self.isa.as_deref().or(plain);
         let path = match data::resolve(&self.model, self.data.as_deref())? {
             Named::Spec(spec, None) => {
                 let none = Error::Usage(format!("model `{}` has no tokenizer: give --tokens", self.model));

@@ -17,7 +17,7 @@ const DECODE_THREADS: u32 = 4;
 const TERNARY_MACS: f64 = 5e10;
 /// As [`TERNARY_MACS`], in f16.
 const F16_MACS: f64 = 2e10;
-/// Multiply-adds a second of one thread in the scalar reference.
+/// Multiply-adds a second of one thread on the scalar path, and in the reference engine.
 const SCALAR_MACS: f64 = 5e8;
 /// Tokens of the answer's probe.
 const PROBE: f64 = 5.0;
@@ -44,12 +44,15 @@ fn load_seconds(model: &ModelSpec) -> f64 {
 
 /// Wall time of one worker running `cell`: making the model, the check, the warm-up, the windows.
 pub fn cell_ns(model: &ModelSpec, format: WeightFormat, cell: &Cell, min_window: Duration) -> u64 {
-    let decode = model.weight_bytes(format) as f64 / (DECODE_BYTES * f64::from(cell.threads.min(DECODE_THREADS)));
+    let streamed = model.weight_bytes(format) as f64 / (DECODE_BYTES * f64::from(cell.threads.min(DECODE_THREADS)));
     let macs = match format {
         WeightFormat::Ternary => TERNARY_MACS,
-        WeightFormat::F16 => F16_MACS,
+        WeightFormat::F16 | WeightFormat::Bf16 => F16_MACS,
+        WeightFormat::Reference => SCALAR_MACS,
     };
     let prefill = weights(model) / (macs * f64::from(cell.threads));
+    // The reference computes longer than it reads.
+    let decode = if format == WeightFormat::Reference { prefill.max(streamed) } else { streamed };
     let (tokens, depth) = (f64::from(cell.workload.tokens), f64::from(cell.workload.depth()));
     let (window, check) = match cell.workload.phase {
         Phase::Prefill => (tokens * prefill, PROBE * decode + BATCH * (decode + prefill)),

@@ -6,6 +6,7 @@ fn host() -> Host {
         available_bytes: Some(22_900_000_000),
         isas: vec!["scalar".into(), "avx2".into()],
         files: BTreeMap::new(),
+        ternary: BTreeSet::new(),
     }
 }
 
@@ -55,11 +56,17 @@ fn each_reason_is_named() {
     assert_eq!(na(&own, "f16/tiny-260k/t1/tg8"), None);
     assert!(na(&own, "f16/tiny-260k/t3/tg8").unwrap().contains("3 threads, 2 CPUs"));
     assert!(na(&own, "f16/tiny-260k/t1/tg8@d510").unwrap().contains("518 tokens, the model allows 512"));
-    assert_eq!(na(&own, "ternary/smollm2-135m/t1/tg8").unwrap(), "no ternary weights in this file");
-    assert!(na(&own, "f16/smollm2-135m/t1/tg8").unwrap().contains("run scripts/fetch-data --only smollm2-135m"));
+    for engine in ["f16", "ternary"] {
+        let reason = na(&own, &format!("{engine}/smollm2-135m/t1/tg8")).unwrap();
+        assert!(reason.contains("run scripts/fetch-data --only smollm2-135m"), "{reason}");
+    }
     let mut with_file = host();
     with_file.files.insert("smollm2-135m".into(), Ok("x.gguf".into()));
+    let ternary = "ternary/smollm2-135m/t1/tg8";
     assert_eq!(na(&make(&text, &with_file), "f16/smollm2-135m/t1/tg8"), None);
+    assert_eq!(na(&make(&text, &with_file), ternary).unwrap(), "no ternary weights in this file");
+    with_file.ternary.insert("smollm2-135m".into());
+    assert_eq!(na(&make(&text, &with_file), ternary), None);
     let forced = make(OWN, &host());
     assert!(na(&forced, "f16/tiny-260k/t1/tg8/isa-avx512").unwrap().contains("no avx512 on this CPU"));
 }

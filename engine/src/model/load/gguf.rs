@@ -1,6 +1,6 @@
 //! The configuration of a GGUF file, and its tensors as a source.
 
-use super::{Loader, Rows, Source, Weight};
+use super::{Loader, Rows, Source, Weight, is_ternary, predict_bytes};
 use crate::error::{Error, Result};
 use crate::formats::error::shown;
 use crate::formats::gguf::TensorInfo;
@@ -74,6 +74,16 @@ pub fn check_gguf(file: &GgufFile) -> Result<Config> {
     let config = reader.config()?;
     Loader { source: file, config: &config, name: reader.family.name, format: Format::F16 }.check()?;
     Ok(config)
+}
+
+/// Whether [`load_gguf`] can make a [`Format::Ternary`] model of the file: all linear layers of its blocks are ternary.
+pub fn is_ternary_gguf(file: &GgufFile) -> bool {
+    is_ternary(file)
+}
+
+/// Bytes that the matrices of a file take in `format`, about: what there must be room for before [`load_gguf`].
+pub fn predict_gguf_bytes(file: &GgufFile, format: Format) -> u64 {
+    predict_bytes(file, format)
 }
 
 fn family(file: &GgufFile) -> Result<&'static Family> {

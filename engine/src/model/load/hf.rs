@@ -3,7 +3,7 @@
 //! Keys that `config.json` leaves out have the defaults of transformers' configuration classes (5.24), which write only
 //! what differs from them; the 1bitLLM models have those of the code that they carry.
 
-use super::{Loader, Rows, Source, Weight};
+use super::{Loader, Rows, Source, Weight, predict_bytes};
 use crate::error::{Error, Result};
 use crate::formats::HfFolder;
 use crate::formats::safetensors::{self, Convention, Packing, Section};
@@ -129,6 +129,11 @@ static CLASSES: [Class; 6] = [
     // The 1bitLLM models' own `BitnetConfig`: LLaMA's defaults.
     Class { name: "BitnetForCausalLM", arch: Architecture::BitNet, sub_norms: true, ..LLAMA },
 ];
+
+/// Bytes that the matrices of a folder take in `format`, about: what there must be room for before [`load_hf`].
+pub fn predict_hf_bytes(folder: &HfFolder, format: Format) -> u64 {
+    predict_bytes(folder, format)
+}
 
 /// Makes a model of a Hugging Face folder: of a `LlamaForCausalLM`, `MistralForCausalLM`, `Qwen2ForCausalLM`,
 /// `Qwen3ForCausalLM`, `BitNetForCausalLM` (2B4T) or `BitnetForCausalLM` (the 1bitLLM models).
