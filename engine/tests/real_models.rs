@@ -240,7 +240,7 @@ fn shapes_are_held_against_the_metadata() {
     refused(&writer, &["blk.0.attn_norm.weight", "expected [8]", "found [8, 1]"]);
     let mut writer = tiny();
     writer.set("llama.block_count", Meta::U32(2));
-    refused(&writer, &["blk.1.attn_norm.weight", "missing", "[8]"]);
+    refused(&writer, &["blk.1.attn_q.weight", "missing", "[8, 8]"]);
     writer.set("llama.block_count", Meta::U32(u32::MAX));
     refused(&writer, &["llama.block_count"]);
     for name in ["blk.0.ffn_up.bias", "blk.1.attn_norm.weight", "blk.x.attn_norm.weight", "other"] {
