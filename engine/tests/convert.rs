@@ -8,7 +8,8 @@ use engine::convert::{Options, Report, Target, gguf_to_gguf, synthetic_to_gguf};
 use engine::formats::gguf::{GgufFile, I2sLayout, TensorType};
 use engine::formats::kernel_config::KernelConfig;
 use engine::model::{
-    Activation, Architecture, Config, Format, KvType, Model, RopeStyle, Session, SessionOptions, load_gguf,
+    Activation, Architecture, Config, Format, KvType, Llama3Scaling, Model, RopeStyle, Session, SessionOptions,
+    load_gguf,
 };
 use engine::synthetic::{HeadType, SyntheticSpec, build};
 use engine::{Isa, Kernels, Pool};
@@ -153,6 +154,38 @@ fn a_llama_file_has_its_rows_where_llama_files_have_them() {
     let unlike = logits(&build(&other, Format::Ternary).unwrap());
     let apart = found.iter().zip(&unlike).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(apart > 0.2, "{apart}");
+}
+
+/// Each architecture written and loaded again. Qwen's files have the order of Hugging Face's: the same bits.
+#[test]
+fn files_of_every_architecture_hold_the_same_function() {
+    let folder = Folder::new();
+    let llama = spec(Architecture::Llama).config;
+    let scaling = Llama3Scaling { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 64 };
+    let rope_factors = scaling.factors(64, 10_000.0).unwrap();
+    let cases = [
+        ("qwen2", Config { attention_bias: true, tied: true, ..llama.clone() }),
+        ("qwen2", Config { attention_bias: true, sliding_window: Some(3), ..llama.clone() }),
+        ("qwen3", Config { qk_norm: true, head_dim: 128, ..llama.clone() }),
+        ("llama", Config { rope_factors, attention_bias: true, output_bias: true, ..llama.clone() }),
+        ("llama", Config { rope_factors: vec![4.0; 128], sliding_window: Some(3), head_dim: 256, ..llama.clone() }),
+    ];
+    for (arch, config) in cases {
+        let spec = SyntheticSpec { config: config.clone(), seed: 9, head: HeadType::F16 };
+        for (nth, target) in [X86, Target::Tq2_0].into_iter().enumerate() {
+            let path = folder.path(&format!("{nth}.gguf"));
+            synthetic_to_gguf(&spec, &path, &options(target)).unwrap();
+            assert_eq!(GgufFile::open(&path).unwrap().str("general.architecture").unwrap(), arch);
+            let model = load(&path);
+            let rope = model.config().rope;
+            assert_eq!(*model.config(), Config { rope, ..config.clone() });
+            let (found, want) = (logits(&model), logits(&build(&spec, Format::Ternary).unwrap()));
+            let worst = found.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let (interleaved, bound) = if arch == "llama" { (true, 0.02) } else { (false, 0.0) };
+            assert_eq!(rope == RopeStyle::Interleaved, interleaved, "{arch}");
+            assert!(worst <= bound, "{arch} {target:?}: {worst}");
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use common::writer::{Meta, Writer};
 use common::{Stream, data};
 use engine::formats::GgufFile;
-use engine::model::{Format, KvType, Model, Session, SessionOptions, load_gguf};
+use engine::model::{Format, KvType, Model, RopeStyle, Session, SessionOptions, load_gguf};
 use engine::tokenizer::Tokenizer;
 use engine::{Kernels, Pool};
 use serde_json::Value;
@@ -252,8 +252,8 @@ fn shapes_are_held_against_the_metadata() {
 
 #[test]
 fn metadata_that_makes_no_model_is_named() {
-    let cases: [(&str, Option<Meta>, &[&str]); 18] = [
-        ("general.architecture", Some("mamba".into()), &["llama", "mamba"]),
+    let cases: [(&str, Option<Meta>, &[&str]); 22] = [
+        ("general.architecture", Some("mamba".into()), &["llama, bitnet-b1.58", "qwen2, qwen3", "mamba"]),
         ("general.architecture", Some(Meta::U32(1)), &["string"]),
         ("llama.embedding_length", None, &["missing"]),
         ("llama.embedding_length", Some(Meta::U32(0)), &["found 0"]),
@@ -264,9 +264,13 @@ fn metadata_that_makes_no_model_is_named() {
         ("llama.attention.key_length", Some(Meta::U32(8)), &["llama.rope.dimension_count", "8", "found 4"]),
         ("llama.rope.dimension_count", Some(Meta::U32(2)), &["length of a head", "found 2"]),
         ("llama.rope.freq_base", Some(Meta::F32(f32::NAN)), &["NaN"]),
-        ("llama.rope.scaling.type", Some("yarn".into()), &["none", "yarn"]),
-        ("llama.rope.scaling.factor", Some(Meta::F32(4.0)), &["not scaled", "found 4"]),
-        ("llama.rope.scale_linear", Some(Meta::F32(2.0)), &["not scaled", "found 2"]),
+        ("llama.rope.scaling.type", Some("yarn".into()), &["none or linear", "yarn"]),
+        ("llama.rope.scaling.type", Some("longrope".into()), &["none or linear", "longrope"]),
+        ("llama.rope.scaling.factor", Some(Meta::F32(-4.0)), &["above 0", "found -4"]),
+        ("llama.rope.scaling.factor", Some(Meta::F32(f32::INFINITY)), &["finite", "found inf"]),
+        ("llama.rope.scale_linear", Some(Meta::F32(f32::NAN)), &["above 0", "found NaN"]),
+        ("llama.attention.sliding_window", Some(Meta::Integers(vec![4])), &["integer", "array"]),
+        ("llama.attention.causal", Some(Meta::Bool(false)), &["true", "found false"]),
         ("llama.expert_count", Some(Meta::U32(8)), &["found 8"]),
         ("llama.attention.layer_norm_rms_epsilon", Some(Meta::F32(-1.0)), &["found -1"]),
         ("llama.context_length", Some(Meta::U32(0)), &["found 0"]),
@@ -293,7 +297,114 @@ fn weights_that_f16_cannot_hold_are_named() {
         data[8 * 4 + 4..][..4].copy_from_slice(&value.to_le_bytes());
         refused(&writer, &["blk.0.attn_k.weight", expected, "row 1, column 1"]);
     }
-    let mut writer = tiny();
+}
+
+#[test]
+fn rope_is_scaled_as_the_file_says() {
+    let factors = |writer: &Writer| load(writer, Format::F16).unwrap().config().rope_factors.clone();
+    let with = |key: &str, factor: f32| {
+        let mut writer = tiny();
+        writer.set(key, Meta::F32(factor));
+        writer
+    };
+    // llama.cpp: linear where no type is said, the newer key first, 0 as 1, nothing where the type is none.
+    let mut writer = with("llama.rope.scaling.factor", 4.0);
+    writer.set("llama.rope.scale_linear", Meta::F32(2.0));
+    assert_eq!(factors(&writer), [4.0, 4.0]);
+    writer.set("llama.rope.scaling.type", "none");
+    assert!(factors(&writer).is_empty());
+    writer.set("llama.rope.scaling.type", "linear");
     writer.f32("rope_freqs.weight", &[2], &[1.0, 8.0]);
-    refused(&writer, &["rope_freqs.weight", "factor of 8"]);
+    assert_eq!(factors(&writer), [4.0, 32.0]);
+    assert_eq!(factors(&with("llama.rope.scale_linear", 2.0)), [2.0, 2.0]);
+    assert!(factors(&with("llama.rope.scaling.factor", 0.0)).is_empty());
+
+    for (freqs, parts) in [
+        (&[1.0, 0.0][..], &["above 0", "found 0"][..]),
+        (&[1.0, -1.0], &["above 0", "found -1"]),
+        (&[1.0, f32::NAN], &["finite"]),
+        (&[1.0], &["expected [2]", "found [1]"]),
+        (&[1.0; 4], &["expected [2]", "found [4]"]),
+    ] {
+        let mut writer = tiny();
+        writer.f32("rope_freqs.weight", &[freqs.len() as u64], freqs);
+        refused(&writer, &["rope_freqs.weight"]);
+        refused(&writer, parts);
+    }
+    let mut writer = with("llama.rope.scaling.factor", f32::MAX);
+    writer.f32("rope_freqs.weight", &[2], &[1.0, 8.0]);
+    refused(&writer, &["rope_freqs.weight", "finite", "inf"]);
+    // A head as long as u32 allows is refused before anything of its size is made.
+    let mut writer = with("llama.rope.scaling.factor", 4.0);
+    for key in ["attention.key_length", "rope.dimension_count"] {
+        writer.set(&format!("llama.{key}"), Meta::U32(1 << 27));
+    }
+    refused(&writer, &["blk.0.attn_q.weight"]);
+}
+
+#[test]
+fn a_sliding_window_is_heeded() {
+    let mut writer = tiny();
+    writer.set("llama.attention.sliding_window", Meta::U32(3));
+    assert_eq!(load(&writer, Format::F16).unwrap().config().sliding_window, Some(3));
+    writer.set("llama.attention.sliding_window_pattern", Meta::U32(2));
+    refused(&writer, &["sliding_window_pattern", "same in every layer", "found 2"]);
+    writer.set("llama.attention.sliding_window", Meta::U32(0));
+    assert_eq!(load(&writer, Format::F16).unwrap().config().sliding_window, None);
+}
+
+/// As [`tiny`], of another architecture.
+fn tiny_of(arch: &str) -> Writer {
+    let mut writer = tiny();
+    for (key, value) in std::mem::take(&mut writer.meta) {
+        writer.set(&key.replace("llama.", &format!("{arch}.")), value);
+    }
+    writer.set("general.architecture", arch);
+    writer
+}
+
+#[test]
+fn biases_and_head_norms_are_where_the_architecture_has_them() {
+    let biases = [("attn_q", 8), ("attn_k", 4), ("attn_v", 4), ("attn_output", 8)];
+    let bias = |writer: &mut Writer, (part, width): (&str, u64)| {
+        writer.f32(&format!("blk.0.{part}.bias"), &[width], &vec![0.5; width as usize]);
+    };
+    let mut qwen2 = tiny_of("qwen2");
+    refused(&qwen2, &["blk.0.attn_q.bias", "missing", "[8]"]);
+    biases[..3].iter().for_each(|part| bias(&mut qwen2, *part));
+    let model = load(&qwen2, Format::F16).unwrap();
+    assert!(model.config().attention_bias && !model.config().output_bias);
+    assert_eq!(model.config().rope, RopeStyle::Neox);
+    assert_eq!(model.layers()[0].v_bias.as_deref(), Some(&[0.5; 4][..]));
+    bias(&mut qwen2, biases[3]);
+    refused(&qwen2, &["blk.0.attn_output.bias", "unused"]);
+
+    // LLaMA files have all four, or those of the inputs, or none; half precision is as good.
+    let mut llama = tiny();
+    bias(&mut llama, biases[0]);
+    refused(&llama, &["blk.0.attn_k.bias", "missing", "[4]"]);
+    let mut llama = tiny();
+    biases.iter().for_each(|part| bias(&mut llama, *part));
+    assert!(load(&llama, Format::F16).unwrap().config().output_bias);
+    for (kind, bytes) in [(1, half::f16::from_f32(0.25).to_le_bytes()), (30, half::bf16::from_f32(0.25).to_le_bytes())]
+    {
+        for (name, width) in [("attn_q.bias", 8), ("attn_norm.weight", 8)] {
+            let tensor = llama.tensor(&format!("blk.0.{name}"));
+            (tensor.kind, tensor.data) = (kind, bytes.repeat(width));
+        }
+        let model = load(&llama, Format::F16).unwrap();
+        assert_eq!(model.layers()[0].q_bias.as_deref(), Some(&[0.25; 8][..]));
+        assert_eq!(model.layers()[0].attn_norm, [0.25; 8]);
+    }
+
+    let mut qwen3 = tiny_of("qwen3");
+    refused(&qwen3, &["blk.0.attn_q_norm.weight", "missing", "[4]"]);
+    for part in ["attn_q_norm", "attn_k_norm"] {
+        qwen3.f32(&format!("blk.0.{part}.weight"), &[4], &[1.5; 4]);
+    }
+    let model = load(&qwen3, Format::F16).unwrap();
+    assert!(model.config().qk_norm && model.config().rope == RopeStyle::Neox);
+    assert_eq!(model.layers()[0].k_norm.as_deref(), Some(&[1.5; 4][..]));
+    bias(&mut qwen3, biases[0]);
+    refused(&qwen3, &["blk.0.attn_q.bias", "unused"]);
 }

@@ -2,13 +2,14 @@
 
 use crate::error::{Error, Result};
 use crate::formats::gguf::{Meta, Metadata};
-use crate::model::{Activation, Architecture, Config};
+use crate::model::{Activation, Architecture, Config, RopeStyle};
 
 /// The architecture that GGUF files give such a model.
 pub(super) fn architecture(config: &Config) -> &'static str {
+    let halves = config.rope == RopeStyle::Neox;
     match (config.arch, config.activation) {
-        (Architecture::Llama, _) if config.qk_norm => "qwen3",
-        (Architecture::Llama, _) if config.attention_bias => "qwen2",
+        (Architecture::Llama, _) if config.qk_norm && halves => "qwen3",
+        (Architecture::Llama, _) if config.attention_bias && !config.output_bias && halves => "qwen2",
         (Architecture::Llama, _) => "llama",
         (Architecture::BitNet, Activation::Relu2) => "bitnet-b1.58",
         (Architecture::BitNet, Activation::Silu) => "bitnet",
@@ -45,6 +46,13 @@ pub(super) fn config_metadata(config: &Config) -> Result<Metadata> {
     }
     set("attention.layer_norm_rms_epsilon", Meta::F32(config.norm_eps));
     set("rope.freq_base", Meta::F32(config.rope_theta as f32));
+    if let Some(window) = config.sliding_window {
+        set("attention.sliding_window", Meta::U32(window as u32));
+    }
+    if let Some(factor) = linear_factor(config) {
+        set("rope.scaling.type", "linear".into());
+        set("rope.scaling.factor", Meta::F32(factor));
+    }
     Ok(metadata)
 }
 
@@ -65,9 +73,9 @@ pub(super) fn refuse(config: &Config, name: &str) -> Result<()> {
         rope: _,
         rope_factors: _,
         attention_bias,
-        output_bias,
+        output_bias: _,
         qk_norm,
-        sliding_window,
+        sliding_window: _,
         activation,
         sub_norms,
         context: _,
@@ -77,12 +85,6 @@ pub(super) fn refuse(config: &Config, name: &str) -> Result<()> {
     let wrong = |field, expected: &str, found: String| {
         Err(Error::Config { field, expected: format!("{expected}, to convert a {name} model"), found })
     };
-    if let Some(window) = sliding_window {
-        return wrong("sliding_window", "none", window.to_string());
-    }
-    if *output_bias {
-        return wrong("output_bias", "none", "one".to_owned());
-    }
     if *attention_bias && (*qk_norm || !llama) || *qk_norm && !llama {
         return wrong("attention_bias", "no biases beside query and key norms, neither in BitNet", "both".to_owned());
     }
@@ -93,4 +95,10 @@ pub(super) fn refuse(config: &Config, name: &str) -> Result<()> {
         return wrong("activation", "silu", format!("{activation:?}"));
     }
     Ok(())
+}
+
+/// The one factor by which RoPE's frequencies are divided, if there is one. Else files hold all of them, as a tensor.
+pub(super) fn linear_factor(config: &Config) -> Option<f32> {
+    let first = *config.rope_factors.first()?;
+    config.rope_factors.iter().all(|factor| *factor == first).then_some(first)
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::describe::{architecture, config_metadata, refuse};
+use super::describe::{architecture, config_metadata, linear_factor, refuse};
 use super::encode::{self, Form, Item, Planner, Role};
 use super::gguf::{gguf_items, write};
 use super::rows::{Permuted, Rows};
@@ -76,6 +76,7 @@ impl Rows for HfRows<'_> {
 /// is left at `path` then.
 pub fn hf_to_gguf(folder: &HfFolder, path: &Path, options: &Options) -> Result<Report> {
     let config = check_hf(folder)?;
+    no_output_bias(&config)?;
     let mut metadata = config_metadata(&config)?;
     let mut notes = Vec::new();
     if let Err(error) = carry::folder_to_metadata(folder.path(), config.vocab, &mut metadata) {
@@ -89,7 +90,7 @@ pub fn hf_to_gguf(folder: &HfFolder, path: &Path, options: &Options) -> Result<R
         let (dims, role) = (weight.dims().to_vec(), rows.role);
         items.push(Item { name: name.clone(), dims, role, rows: turned(name, rows, &config, RopeStyle::Neox) });
     }
-    if !config.rope_factors.is_empty() {
+    if !config.rope_factors.is_empty() && linear_factor(&config).is_none() {
         items.push(vector(ROPE_FACTORS, &config.rope_factors));
     }
     // Blocks after one another, as llama.cpp's own files have them.
@@ -137,6 +138,17 @@ fn turned<'a>(name: &str, rows: impl Rows + 'a, config: &Config, have: RopeStyle
     }
 }
 
+/// The biases of `llama` would need the other order of RoPE's pairs, which is not done here.
+fn no_output_bias(config: &Config) -> Result<()> {
+    match config.output_bias {
+        false => Ok(()),
+        true => {
+            let expected = "none, to convert from or to a folder".to_owned();
+            Err(Error::Config { field: "output_bias", expected, found: "one".to_owned() })
+        }
+    }
+}
+
 /// How to write a folder.
 #[derive(Clone, Debug)]
 pub struct FolderOptions {
@@ -154,6 +166,11 @@ pub struct FolderOptions {
 pub fn gguf_to_hf(file: &GgufFile, path: &Path, how: &FolderOptions) -> Result<Report> {
     let config = check_gguf(file)?;
     refuse(&config, architecture(&config))?;
+    no_output_bias(&config)?;
+    if let Some(window) = config.sliding_window {
+        let expected = "none, to convert to a folder".to_owned();
+        return Err(Error::Config { field: "sliding_window", expected, found: window.to_string() });
+    }
     if !config.rope_factors.is_empty() {
         let expected = "none (config.json has the rule they were made by, which the file does not)".to_owned();
         let found = format!("{}", config.rope_factors.len());

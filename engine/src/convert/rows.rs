@@ -90,6 +90,13 @@ impl<R> Permuted<R> {
     }
 }
 
+impl Permuted<()> {
+    /// A vector with one value a row, in the other order.
+    pub(crate) fn permute(&self, values: &[f32]) -> Vec<f32> {
+        (0..values.len()).map(|row| values[self.source(row)]).collect()
+    }
+}
+
 impl<R: Rows> Rows for Permuted<R> {
     fn shape(&self) -> (usize, usize) {
         self.rows.shape()

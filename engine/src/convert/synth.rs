@@ -1,8 +1,9 @@
 //! GGUF files of synthetic models.
 
+use std::borrow::Cow;
 use std::path::Path;
 
-use super::describe::config_metadata;
+use super::describe::{architecture, config_metadata, linear_factor};
 use super::encode::{Item, Role};
 use super::gguf::write;
 use super::rows::{Permuted, Rows};
@@ -10,7 +11,7 @@ use super::{Options, Report};
 use crate::error::Result;
 use crate::formats::gguf::Meta;
 use crate::linear::Linear;
-use crate::model::{Architecture, Config, Format, Model, RopeStyle};
+use crate::model::{Config, Format, Model, RopeStyle};
 use crate::synthetic::{SyntheticSpec, build};
 
 /// Makes a synthetic model and writes it, its embedding and head as F16 or Q8_0 as it holds them. The file has no
@@ -30,9 +31,17 @@ pub fn synthetic_to_gguf(spec: &SyntheticSpec, path: &Path, options: &Options) -
 fn items(model: &Model) -> Vec<Item<'_>> {
     let config = model.config();
     let mut items = vec![matrix("token_embd", Role::Embedding, model.embedding(), None)];
+    if !config.rope_factors.is_empty() && linear_factor(config).is_none() {
+        items.push(vector("rope_freqs.weight", &config.rope_factors));
+    }
     for (index, layer) in model.layers().iter().enumerate() {
         for ((name, _), values) in config.vectors().into_iter().zip(layer.vectors()) {
-            items.extend(values.map(|values| vector(&format!("blk.{index}.{name}"), values)));
+            let turned = matches!(name, "attn_q.bias" | "attn_k.bias") && interleaved_in_files(config);
+            let order = Permuted { rows: (), head_dim: config.head_dim, to_halves: false };
+            items.extend(values.map(|values| match turned {
+                true => vector(&format!("blk.{index}.{name}"), order.permute(values)),
+                false => vector(&format!("blk.{index}.{name}"), values),
+            }));
         }
         for (name, linear) in layer.linears() {
             let turned = matches!(name, "attn_q" | "attn_k") && interleaved_in_files(config);
@@ -48,7 +57,7 @@ fn items(model: &Model) -> Vec<Item<'_>> {
 
 /// Whether a model that turns i and i + d/2 together is of an architecture whose files have the other order.
 fn interleaved_in_files(config: &Config) -> bool {
-    config.arch == Architecture::Llama && config.rope == RopeStyle::Neox
+    architecture(config) == "llama" && config.rope == RopeStyle::Neox
 }
 
 fn matrix_into<'a>(items: &mut Vec<Item<'a>>, name: &str, linear: &'a Linear, head_dim: Option<usize>) {
@@ -64,7 +73,8 @@ fn matrix<'a>(name: &str, role: Role, linear: &'a Linear, head_dim: Option<usize
     Item { name: format!("{name}.weight"), dims, role, rows }
 }
 
-pub(super) fn vector<'a>(name: &str, values: &'a [f32]) -> Item<'a> {
+pub(super) fn vector<'a>(name: &str, values: impl Into<Cow<'a, [f32]>>) -> Item<'a> {
+    let values = values.into();
     let dims = vec![values.len() as u64];
     Item { name: name.to_owned(), dims, role: Role::Other, rows: Box::new(VectorRows(values)) }
 }
@@ -98,7 +108,7 @@ impl Rows for LinearRows<'_> {
 }
 
 /// A vector in memory.
-struct VectorRows<'a>(&'a [f32]);
+struct VectorRows<'a>(Cow<'a, [f32]>);
 
 impl Rows for VectorRows<'_> {
     fn shape(&self) -> (usize, usize) {
@@ -115,7 +125,7 @@ impl Rows for VectorRows<'_> {
     }
 
     fn values(&self, _: usize, out: &mut [f32]) -> Result<()> {
-        out.copy_from_slice(self.0);
+        out.copy_from_slice(&self.0);
         Ok(())
     }
 }

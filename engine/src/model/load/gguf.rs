@@ -1,5 +1,8 @@
 //! The configuration of a GGUF file, and its tensors as a source.
 
+mod rope;
+
+use self::rope::ROPE_FREQS;
 use super::{Loader, Rows, Source, Weight, is_ternary, predict_bytes};
 use crate::error::{Error, Result};
 use crate::formats::error::shown;
@@ -15,17 +18,32 @@ struct Family {
     rope: RopeStyle,
     activation: Activation,
     sub_norms: bool,
+    /// RMSNorm of each head's query and key.
+    qk_norm: bool,
+    bias: Bias,
+}
+
+/// Whether an architecture's attention has biases.
+#[derive(Clone, Copy, PartialEq)]
+enum Bias {
+    Never,
+    /// Queries, keys and values; not the output.
+    Inputs,
+    /// As the file has them.
+    Optional,
 }
 
 /// The architectures that are loaded. llama.cpp's graphs: `build_llama`; `build_bitnet_158` of bitnet.cpp (BitNet b1.58
-/// 2B4T, first called bitnet-25); `build_bitnet` (the 1bitLLM models, with SiLU).
-static FAMILIES: [Family; 4] = [
+/// 2B4T, first called bitnet-25); `build_bitnet` (the 1bitLLM models, with SiLU); `build_qwen2` (2.5 too), `build_qwen3`.
+static FAMILIES: [Family; 6] = [
     Family {
         name: "llama",
         arch: Architecture::Llama,
         rope: RopeStyle::Interleaved,
         activation: Activation::Silu,
         sub_norms: false,
+        qk_norm: false,
+        bias: Bias::Optional,
     },
     Family {
         name: "bitnet-b1.58",
@@ -33,6 +51,8 @@ static FAMILIES: [Family; 4] = [
         rope: RopeStyle::Neox,
         activation: Activation::Relu2,
         sub_norms: true,
+        qk_norm: false,
+        bias: Bias::Never,
     },
     Family {
         name: "bitnet-25",
@@ -40,6 +60,8 @@ static FAMILIES: [Family; 4] = [
         rope: RopeStyle::Neox,
         activation: Activation::Relu2,
         sub_norms: true,
+        qk_norm: false,
+        bias: Bias::Never,
     },
     Family {
         name: "bitnet",
@@ -47,22 +69,40 @@ static FAMILIES: [Family; 4] = [
         rope: RopeStyle::Neox,
         activation: Activation::Silu,
         sub_norms: true,
+        qk_norm: false,
+        bias: Bias::Never,
+    },
+    Family {
+        name: "qwen2",
+        arch: Architecture::Llama,
+        rope: RopeStyle::Neox,
+        activation: Activation::Silu,
+        sub_norms: false,
+        qk_norm: false,
+        bias: Bias::Inputs,
+    },
+    Family {
+        name: "qwen3",
+        arch: Architecture::Llama,
+        rope: RopeStyle::Neox,
+        activation: Activation::Silu,
+        sub_norms: false,
+        qk_norm: true,
+        bias: Bias::Never,
     },
 ];
 
 const ARCHITECTURE: &str = "general.architecture";
 const TOKENS: &str = "tokenizer.ggml.tokens";
-const ROPE_FREQS: &str = "rope_freqs.weight";
 
-/// Makes a model of a GGUF file of architecture `llama`, `bitnet-b1.58`, `bitnet-25` or `bitnet`.
+/// Makes a model of a GGUF file of architecture `llama`, `bitnet-b1.58`, `bitnet-25`, `bitnet`, `qwen2` or `qwen3`.
 ///
 /// # Errors
 /// [`Error::Format`] naming the metadata key or tensor that is missing, unknown or does not fit (shapes in the file's
 /// order: `[inputs, outputs]`); for [`Format::Ternary`], the first linear layer that is not ternary.
 pub fn load_gguf(file: &GgufFile, format: Format) -> Result<Model> {
-    let reader = Reader { file, family: family(file)? };
-    let config = reader.config()?;
-    Loader { source: file, config: &config, name: reader.family.name, format }.load()
+    let (family, config) = (family(file)?, check_gguf(file)?);
+    Loader { source: file, config: &config, name: family.name, format }.load()
 }
 
 /// Checks that a GGUF file is of a known architecture and has its tensors in their shapes, without decoding any.
@@ -71,8 +111,10 @@ pub fn load_gguf(file: &GgufFile, format: Format) -> Result<Model> {
 /// As [`load_gguf`], what weights hold apart.
 pub fn check_gguf(file: &GgufFile) -> Result<Config> {
     let reader = Reader { file, family: family(file)? };
-    let config = reader.config()?;
+    let mut config = reader.config()?;
     Loader { source: file, config: &config, name: reader.family.name, format: Format::F16 }.check()?;
+    // Only now is the length of a head known to be that of tensors in the file.
+    config.rope_factors = reader.rope_factors(config.head_dim)?;
     Ok(config)
 }
 
@@ -131,10 +173,14 @@ impl Reader<'_> {
             rope_theta: f64::from(file.opt_f32(&self.key("rope.freq_base"))?.unwrap_or(10_000.0)),
             rope: family.rope,
             rope_factors: Vec::new(),
-            attention_bias: false,
-            output_bias: false,
-            qk_norm: false,
-            sliding_window: None,
+            attention_bias: match family.bias {
+                Bias::Never => false,
+                Bias::Inputs => true,
+                Bias::Optional => file.tensor("blk.0.attn_q.bias").is_some(),
+            },
+            output_bias: family.bias == Bias::Optional && file.tensor("blk.0.attn_output.bias").is_some(),
+            qk_norm: family.qk_norm,
+            sliding_window: self.sliding_window()?,
             activation: family.activation,
             sub_norms: family.sub_norms,
             context: self.count("context_length")?,
@@ -175,44 +221,28 @@ impl Reader<'_> {
         Ok(dim)
     }
 
+    /// How many positions a query sees, if not all; the same in every layer.
+    fn sliding_window(&self) -> Result<Option<usize>> {
+        let file = self.file;
+        let window = file.opt_u32(&self.key("attention.sliding_window"))?.filter(|&window| window > 0);
+        let pattern = self.key("attention.sliding_window_pattern");
+        if let (Some(_), Some(value)) = (window, file.value(&pattern)) {
+            let expected = "none (a sliding window is the same in every layer)";
+            return Err(file.wrong_key(&pattern, expected, value.to_string()).into());
+        }
+        Ok(window.map(|window| window as usize))
+    }
+
     /// Refuses what would change the function and is not computed here.
     fn refuse_unsupported(&self) -> Result<()> {
         let file = self.file;
-        let scaling = self.key("rope.scaling.type");
-        match file.opt_str(&scaling)? {
-            None | Some("none") => {}
-            Some(other) => {
-                return Err(file.wrong_key(&scaling, "none (RoPE is not scaled)", shown(other)).into());
-            }
+        let experts = self.key("expert_count");
+        if let Some(count) = file.opt_u32(&experts)?.filter(|&count| count > 0) {
+            return Err(file.wrong_key(&experts, "none", count.to_string()).into());
         }
-        // Without a type llama.cpp takes these for linear scaling.
-        if file.opt_str(&scaling)?.is_none() {
-            for key in ["rope.scaling.factor", "rope.scale_linear"] {
-                let key = self.key(key);
-                match file.opt_f32(&key)? {
-                    None => {}
-                    Some(factor) if factor == 0.0 || factor == 1.0 => {}
-                    Some(other) => {
-                        return Err(file.wrong_key(&key, "1 (RoPE is not scaled)", other.to_string()).into());
-                    }
-                }
-            }
-        }
-        for key in ["expert_count", "attention.sliding_window"] {
-            let key = self.key(key);
-            match file.opt_u32(&key)? {
-                None | Some(0) => {}
-                Some(other) => return Err(file.wrong_key(&key, "none", other.to_string()).into()),
-            }
-        }
-        let Some(freqs) = file.tensor(ROPE_FREQS) else { return Ok(()) };
-        for row in 0..freqs.rows() {
-            let mut factors = vec![0.0; freqs.cols()];
-            file.row_to_f32(freqs, row, &mut factors)?;
-            if let Some(factor) = factors.iter().find(|&&f| f != 1.0) {
-                let found = format!("a factor of {factor}");
-                return Err(freqs.wrong(file.path(), "factors of 1 (RoPE frequencies are not scaled)", found).into());
-            }
+        let causal = self.key("attention.causal");
+        if file.opt_bool(&causal)? == Some(false) {
+            return Err(file.wrong_key(&causal, "true (a token sees those before it)", "false").into());
         }
         Ok(())
     }
@@ -229,6 +259,7 @@ fn key_of(field: &str) -> &'static str {
         "head_dim" => "attention.key_length",
         "norm_eps" => "attention.layer_norm_rms_epsilon",
         "rope_theta" => "rope.freq_base",
+        "sliding_window" => "attention.sliding_window",
         _ => "context_length",
     }
 }
