@@ -66,6 +66,7 @@ pub fn kv(kv: KvCache) -> KvType {
     match kv {
         KvCache::F16 => KvType::F16,
         KvCache::F32 => KvType::F32,
+        KvCache::Int8 => KvType::Int8,
     }
 }
 

@@ -111,8 +111,9 @@ fn variant_key(cell: &Cell) -> (KvCache, Option<String>) {
 /// What sets a cell apart beside engine, model, threads and workload: ` kv-f32 isa-avx2`, empty by default.
 pub(crate) fn variant(cell: &Cell) -> String {
     let mut text = String::new();
-    if cell.kv == KvCache::F32 {
-        text.push_str(" kv-f32");
+    if cell.kv != KvCache::F16 {
+        text.push_str(" kv-");
+        text.push_str(cell.kv.name());
     }
     if let Some(isa) = &cell.isa {
         text.push_str(" isa-");

@@ -125,7 +125,7 @@ pub struct Cell {
     pub threads: u32,
     /// The timed window.
     pub workload: Workload,
-    /// Element type of the KV cache: `f16` or `f32`.
+    /// Element type of the KV cache: `f16`, `f32` or `int8`.
     pub kv: KvCache,
     /// Forced instruction set, or `None` for the best the CPU has. What actually ran is in the measurement.
     pub isa: Option<String>,
@@ -140,6 +140,8 @@ pub enum KvCache {
     F16,
     /// 4 bytes an element.
     F32,
+    /// 1 byte an element, and 8 bytes of scales a head and position.
+    Int8,
 }
 
 impl KvCache {
@@ -148,6 +150,24 @@ impl KvCache {
         match self {
             KvCache::F16 => 2,
             KvCache::F32 => 4,
+            KvCache::Int8 => 1,
+        }
+    }
+
+    /// Bytes the scales of one head and position take, key and value together.
+    pub fn scale_bytes(self) -> u64 {
+        match self {
+            KvCache::F16 | KvCache::F32 => 0,
+            KvCache::Int8 => 8,
+        }
+    }
+
+    /// As definitions, records and `--kv` name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            KvCache::F16 => "f16",
+            KvCache::F32 => "f32",
+            KvCache::Int8 => "int8",
         }
     }
 }
@@ -156,8 +176,9 @@ impl Cell {
     /// `engine/model/t2/tg128`, with `/kv-f32` and `/isa-avx2` added where they differ from the default.
     pub fn id(&self) -> String {
         let mut id = format!("{}/{}/t{}/{}", self.engine, self.model, self.threads, self.workload);
-        if self.kv == KvCache::F32 {
-            id.push_str("/kv-f32");
+        if self.kv != KvCache::F16 {
+            id.push_str("/kv-");
+            id.push_str(self.kv.name());
         }
         if let Some(isa) = &self.isa {
             id.push_str("/isa-");
@@ -216,5 +237,7 @@ mod tests {
         cell.isa = Some("avx2".into());
         cell.kv = KvCache::F32;
         assert_eq!(cell.id(), "f16/7b/t2/tg128/kv-f32/isa-avx2");
+        cell.kv = KvCache::Int8;
+        assert_eq!(cell.id(), "f16/7b/t2/tg128/kv-int8/isa-avx2");
     }
 }

@@ -268,11 +268,15 @@ impl ModelSpec {
 
     /// Predicted KV-cache bytes for `positions` tokens.
     pub fn kv_bytes(&self, positions: u32, kv: KvCache) -> u64 {
-        let elements = match self {
-            ModelSpec::Synthetic(s) => 2 * u64::from(s.layers) * u64::from(s.kv_heads * s.head_dim()),
-            ModelSpec::File(file) => file.kv_per_position,
+        let (elements, heads) = match self {
+            ModelSpec::Synthetic(s) => {
+                let heads = u64::from(s.layers) * u64::from(s.kv_heads);
+                (2 * heads * u64::from(s.head_dim()), heads)
+            }
+            // Heads of a file's model are not known here: of at least 32 values.
+            ModelSpec::File(file) => (file.kv_per_position, file.kv_per_position / 64),
         };
-        elements * u64::from(positions) * kv.bytes()
+        (elements * kv.bytes() + heads * kv.scale_bytes()) * u64::from(positions)
     }
 
     /// Predicted peak resident memory of a worker running `cell` on this model in `format`.

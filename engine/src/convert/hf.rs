@@ -76,7 +76,7 @@ impl Rows for HfRows<'_> {
 /// is left at `path` then.
 pub fn hf_to_gguf(folder: &HfFolder, path: &Path, options: &Options) -> Result<Report> {
     let config = check_hf(folder)?;
-    no_output_bias(&config)?;
+    no_bias_of_llama(&config)?;
     let mut metadata = config_metadata(&config)?;
     let mut notes = Vec::new();
     if let Err(error) = carry::folder_to_metadata(folder.path(), config.vocab, &mut metadata) {
@@ -139,14 +139,12 @@ fn turned<'a>(name: &str, rows: impl Rows + 'a, config: &Config, have: RopeStyle
 }
 
 /// The biases of `llama` would need the other order of RoPE's pairs, which is not done here.
-fn no_output_bias(config: &Config) -> Result<()> {
-    match config.output_bias {
-        false => Ok(()),
-        true => {
-            let expected = "none, to convert from or to a folder".to_owned();
-            Err(Error::Config { field: "output_bias", expected, found: "one".to_owned() })
-        }
+fn no_bias_of_llama(config: &Config) -> Result<()> {
+    if !(architecture(config) == "llama" && (config.attention_bias || config.output_bias)) {
+        return Ok(());
     }
+    let expected = "none, to convert a llama model from or to a folder".to_owned();
+    Err(Error::Config { field: "attention_bias", expected, found: "biases".to_owned() })
 }
 
 /// How to write a folder.
@@ -166,7 +164,7 @@ pub struct FolderOptions {
 pub fn gguf_to_hf(file: &GgufFile, path: &Path, how: &FolderOptions) -> Result<Report> {
     let config = check_gguf(file)?;
     refuse(&config, architecture(&config))?;
-    no_output_bias(&config)?;
+    no_bias_of_llama(&config)?;
     if let Some(window) = config.sliding_window {
         let expected = "none, to convert to a folder".to_owned();
         return Err(Error::Config { field: "sliding_window", expected, found: window.to_string() });

@@ -1,4 +1,4 @@
-//! Attention of a few queries over one key/value head, against an f16 or f32 cache.
+//! Attention of a few queries over one key/value head, against an f16, f32 or int8 cache.
 //!
 //! The order of operations of a query depends on nothing but its own keys: a score adds its products in the order of the
 //! head's dimensions, the softmax sum has sixteen lanes by position from the query's first on, an output value adds in
@@ -7,7 +7,12 @@
 //!
 //! Cache layout of one head, both zero-filled at first:
 //! - keys `[position / 16][dimension][position % 16]`, so that sixteen scores are made side by side without reductions;
-//! - values `[position][stride]`, the stride being the head dimension rounded up to 16.
+//! - values `[position][stride]`, the stride being the head dimension rounded up to 16;
+//! - in an int8 cache also one f32 scale a position for the key and one for the value, their count rounded up to 16.
+//!
+//! An int8 key or value of a head is `scale * code`, `scale = absmax / 127` rounded to f32 and `code = x / scale` rounded
+//! to f32, then to the nearest integer, ties to even. A score is the sum over its codes, as of any key, times the scale;
+//! a softmax weight is multiplied by the value's scale (after the softmax's sum was taken), then by the codes.
 
 use std::ops::Range;
 
@@ -24,16 +29,25 @@ pub(crate) const SCORE_UNIT: usize = 8 * LANES;
 
 /// A number type of the key/value cache.
 pub(crate) trait Element: Copy + Default + Send + Sync + 'static {
-    /// Nearest finite value of this type, ties to even; NaN stays NaN. An infinite key would make every score of its head
-    /// useless.
-    fn from_f32(x: f32) -> Self;
-    /// Sixteen consecutive values, widened exactly.
+    /// Whether each key and value of a head has a scale.
+    const SCALED: bool;
+    /// The scale of one key or value of a head; NaN if there is one in it.
+    fn scale(x: &[f32]) -> f32;
+    /// Nearest finite value of this type to `x / scale`, ties to even; NaN stays NaN or makes `scale` so. An infinite key
+    /// would make every score of its head useless.
+    fn from_f32(x: f32, scale: f32) -> Self;
+    /// Sixteen consecutive values, widened exactly, yet to be multiplied by the scale.
     fn load<L: Lanes>(l: L, from: &[Self; LANES]) -> L::V;
 }
 
 impl Element for f16 {
+    const SCALED: bool = false;
     #[inline(always)]
-    fn from_f32(x: f32) -> f16 {
+    fn scale(_: &[f32]) -> f32 {
+        1.0
+    }
+    #[inline(always)]
+    fn from_f32(x: f32, _: f32) -> f16 {
         f16::from_f32(x.clamp(-65504.0, 65504.0))
     }
     #[inline(always)]
@@ -43,14 +57,47 @@ impl Element for f16 {
 }
 
 impl Element for f32 {
+    const SCALED: bool = false;
     #[inline(always)]
-    fn from_f32(x: f32) -> f32 {
+    fn scale(_: &[f32]) -> f32 {
+        1.0
+    }
+    #[inline(always)]
+    fn from_f32(x: f32, _: f32) -> f32 {
         x
     }
     #[inline(always)]
     fn load<L: Lanes>(l: L, from: &[f32; LANES]) -> L::V {
         l.load(from)
     }
+}
+
+impl Element for i8 {
+    const SCALED: bool = true;
+    fn scale(x: &[f32]) -> f32 {
+        let largest = x.iter().fold(0.0f32, |largest, x| if x.abs() > largest { x.abs() } else { largest });
+        if x.iter().any(|x| x.is_nan()) { f32::NAN } else { largest.min(f32::MAX) / 127.0 }
+    }
+    /// Zeros have the scale 0; so has what is so small that its scale would round to 0.
+    #[inline(always)]
+    fn from_f32(x: f32, scale: f32) -> i8 {
+        // 0 / 0 is NaN, which becomes 0.
+        (x.clamp(f32::MIN, f32::MAX) / scale).round_ties_even().clamp(-127.0, 127.0) as i8
+    }
+    #[inline(always)]
+    fn load<L: Lanes>(l: L, from: &[i8; LANES]) -> L::V {
+        l.load_i8(from)
+    }
+}
+
+/// The cache of one head.
+#[derive(Clone, Copy)]
+pub(crate) struct Head<'a, E> {
+    pub(crate) keys: &'a [E],
+    pub(crate) values: &'a [E],
+    /// One a position, rounded up to 16; none unless [`Element::SCALED`].
+    pub(crate) key_scales: &'a [f32],
+    pub(crate) value_scales: &'a [f32],
 }
 
 /// One query: its vector (head dimension long) and the positions it attends to, `start..end`; no others are read, save
@@ -93,30 +140,28 @@ impl Scratch {
     }
 }
 
-/// `softmax(q k^T * scale) v` for up to [`MAX_QUERIES`] queries over one head's `keys` and `values`; the answers are left
-/// in `scratch`.
+/// `softmax(q k^T * scale) v` for up to [`MAX_QUERIES`] queries over one head's keys and values; the answers are left in
+/// `scratch`.
 pub(crate) fn attend<E: Element>(
     kernels: Kernels,
     queries: &[Query<'_>],
-    keys: &[E],
-    values: &[E],
+    head: Head<'_, E>,
     scale: f32,
     scratch: &mut Scratch,
 ) {
     match queries.len() {
         0 => {}
-        1 => run(kernels, Attend::<E, 1> { queries, keys, values, scale, scratch }),
-        2 => run(kernels, Attend::<E, 2> { queries, keys, values, scale, scratch }),
-        3 => run(kernels, Attend::<E, 3> { queries, keys, values, scale, scratch }),
-        4 => run(kernels, Attend::<E, 4> { queries, keys, values, scale, scratch }),
+        1 => run(kernels, Attend::<E, 1> { queries, head, scale, scratch }),
+        2 => run(kernels, Attend::<E, 2> { queries, head, scale, scratch }),
+        3 => run(kernels, Attend::<E, 3> { queries, head, scale, scratch }),
+        4 => run(kernels, Attend::<E, 4> { queries, head, scale, scratch }),
         n => panic!("attention over {n} queries at once, at most {MAX_QUERIES}"),
     }
 }
 
 struct Attend<'a, E, const Q: usize> {
     queries: &'a [Query<'a>],
-    keys: &'a [E],
-    values: &'a [E],
+    head: Head<'a, E>,
     scale: f32,
     scratch: &'a mut Scratch,
 }
@@ -139,17 +184,23 @@ impl<E: Element, const Q: usize> Step for Attend<'_, E, Q> {
         let start = self.queries.iter().map(|q| q.start).min().unwrap_or(0);
         let end = self.queries.iter().map(|q| q.end).max().unwrap_or(0);
 
-        let (keys, _) = self.keys.as_chunks::<LANES>();
-        scores_of(l, packed, keys, start / LANES..end.div_ceil(LANES), scores, row);
+        scores_of(l, packed, self.head, start / LANES..end.div_ceil(LANES), scores, row);
         let mut inverse = [0.0f32; Q];
         for ((inverse, query), scores) in inverse.iter_mut().zip(self.queries.iter()).zip(scores.chunks_exact_mut(row))
         {
-            *inverse = softmax_weights(l, &mut scores[query.start..query.end]);
+            let weights = &mut scores[query.start..query.end];
+            *inverse = softmax_weights(l, weights);
+            if E::SCALED {
+                let scales = &self.head.value_scales[query.start..query.end];
+                for (weight, scale) in weights.iter_mut().zip(scales) {
+                    *weight *= scale;
+                }
+            }
         }
 
         let stride = dim.next_multiple_of(LANES);
         let weights = Weights::<Q>::new(self.queries, scores, row);
-        sums_of(l, &weights, self.values, answers, stride);
+        sums_of(l, &weights, self.head.values, answers, stride);
         for (answer, inverse) in answers.chunks_exact_mut(stride).zip(inverse) {
             answer.iter_mut().for_each(|x| *x *= inverse);
         }
@@ -179,12 +230,12 @@ impl<'a, const Q: usize> Weights<'a, Q> {
     }
 }
 
-/// Scores of all queries against some blocks of sixteen positions; `keys` is `[block * dim + d]`.
+/// Scores of all queries against some blocks of sixteen positions.
 #[inline(always)]
 fn scores_of<L: Lanes, E: Element, const Q: usize>(
     l: L,
     queries: &[[f32; Q]],
-    keys: &[[E; LANES]],
+    head: Head<'_, E>,
     blocks: Range<usize>,
     scores: &mut [f32],
     row: usize,
@@ -192,18 +243,18 @@ fn scores_of<L: Lanes, E: Element, const Q: usize>(
     let Range { start: mut block, end: blocks } = blocks;
     if L::WIDE && Q == 1 {
         while block + 8 <= blocks {
-            score_blocks::<L, E, Q, 8>(l, queries, keys, block, scores, row);
+            score_blocks::<L, E, Q, 8>(l, queries, head, block, scores, row);
             block += 8;
         }
     }
     if L::WIDE || Q == 1 {
         while block + 4 <= blocks {
-            score_blocks::<L, E, Q, 4>(l, queries, keys, block, scores, row);
+            score_blocks::<L, E, Q, 4>(l, queries, head, block, scores, row);
             block += 4;
         }
     }
     while block < blocks {
-        score_blocks::<L, E, Q, 1>(l, queries, keys, block, scores, row);
+        score_blocks::<L, E, Q, 1>(l, queries, head, block, scores, row);
         block += 1;
     }
 }
@@ -213,12 +264,14 @@ fn scores_of<L: Lanes, E: Element, const Q: usize>(
 fn score_blocks<L: Lanes, E: Element, const Q: usize, const B: usize>(
     l: L,
     queries: &[[f32; Q]],
-    keys: &[[E; LANES]],
+    head: Head<'_, E>,
     block: usize,
     scores: &mut [f32],
     row: usize,
 ) {
     let dim = queries.len();
+    let (keys, _) = head.keys.as_chunks::<LANES>();
+    let (scales, _) = head.key_scales.as_chunks::<LANES>();
     let blocks: [&[[E; LANES]]; B] = std::array::from_fn(|b| &keys[(block + b) * dim..][..dim]);
     let mut sums = [[l.splat(0.0); B]; Q];
     for d in 0..dim {
@@ -235,8 +288,9 @@ fn score_blocks<L: Lanes, E: Element, const Q: usize, const B: usize>(
     }
     for (q, sums) in sums.iter().enumerate() {
         let (groups, _) = scores[q * row + block * LANES..].as_chunks_mut::<LANES>();
-        for (group, sum) in groups.iter_mut().zip(sums) {
-            l.store(*sum, group);
+        for (b, (group, sum)) in groups.iter_mut().zip(sums).enumerate() {
+            let sum = if E::SCALED { l.mul(*sum, l.load(&scales[block + b])) } else { *sum };
+            l.store(sum, group);
         }
     }
 }

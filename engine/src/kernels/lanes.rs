@@ -24,6 +24,8 @@ pub(crate) trait Lanes: Copy {
     fn load(self, from: &[f32; LANES]) -> Self::V;
     /// Sixteen consecutive f16 values, widened exactly.
     fn load_f16(self, from: &[f16; LANES]) -> Self::V;
+    /// Sixteen consecutive integers, converted exactly.
+    fn load_i8(self, from: &[i8; LANES]) -> Self::V;
     /// Writes the lanes to sixteen consecutive values.
     fn store(self, v: Self::V, to: &mut [f32; LANES]);
     /// `a + b`.
@@ -129,6 +131,10 @@ impl Lanes for Scalar {
         from.map(f16::to_f32)
     }
     #[inline(always)]
+    fn load_i8(self, from: &[i8; LANES]) -> Self::V {
+        from.map(f32::from)
+    }
+    #[inline(always)]
     fn store(self, v: Self::V, to: &mut [f32; LANES]) {
         *to = v;
     }
@@ -213,6 +219,15 @@ mod x86 {
             unsafe { Pair(_mm256_cvtph_ps(_mm_loadu_si128(p)), _mm256_cvtph_ps(_mm_loadu_si128(p.add(1)))) }
         }
         #[inline(always)]
+        fn load_i8(self, from: &[i8; LANES]) -> Pair {
+            // SAFETY: as above; an unaligned load of the sixteen bytes.
+            unsafe {
+                let v = _mm_loadu_si128(from.as_ptr().cast());
+                let wide = |v| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v));
+                Pair(wide(v), wide(_mm_srli_si128::<8>(v)))
+            }
+        }
+        #[inline(always)]
         fn store(self, v: Pair, to: &mut [f32; LANES]) {
             // SAFETY: as above; both unaligned stores lie within the sixteen values.
             unsafe {
@@ -277,6 +292,11 @@ mod x86 {
         fn load_f16(self, from: &[f16; LANES]) -> __m512 {
             // SAFETY: as above; an unaligned load of the 32 bytes.
             unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())) }
+        }
+        #[inline(always)]
+        fn load_i8(self, from: &[i8; LANES]) -> __m512 {
+            // SAFETY: as above; an unaligned load of the sixteen bytes.
+            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast()))) }
         }
         #[inline(always)]
         fn store(self, v: __m512, to: &mut [f32; LANES]) {

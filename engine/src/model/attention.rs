@@ -61,6 +61,7 @@ pub(super) fn attention(
             match part.cache {
                 KvCache::F16(cache) => attend_piece(kernels, config, cache, &mut scratch, *part, *at, out),
                 KvCache::F32(cache) => attend_piece(kernels, config, cache, &mut scratch, *part, *at, out),
+                KvCache::Int8(cache) => attend_piece(kernels, config, cache, &mut scratch, *part, *at, out),
             }
         }
     });
@@ -105,7 +106,7 @@ fn attend_piece<E: Stored>(
     let heads = at % width / dim..(at % width + out.len().min(width)) / dim;
     let tokens = out.len().div_ceil(width);
     for kv_head in heads.start / group..heads.end.div_ceil(group) {
-        let (keys, values) = cache.head(queries.layer, kv_head);
+        let head = cache.head(queries.layer, kv_head);
         let heads = heads.start.max(kv_head * group)..heads.end.min((kv_head + 1) * group);
         // The queries that share these keys: the group's heads, token by token.
         let place = |n: usize| {
@@ -121,7 +122,7 @@ fn attend_piece<E: Stored>(
                 let start = end.saturating_sub(config.sliding_window.unwrap_or(end));
                 Query { vector: &queries.vectors[place..][..dim], start, end }
             });
-            attend(kernels, &tile[..count], keys, values, scale, scratch);
+            attend(kernels, &tile[..count], head, scale, scratch);
             for n in 0..count {
                 let (_, place) = place(start + n);
                 out[place - at..][..dim].copy_from_slice(&scratch.answer(n)[..dim]);

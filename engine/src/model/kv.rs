@@ -5,7 +5,7 @@ use half::slice::HalfBitsSliceExt;
 
 use super::config::Config;
 use crate::error::{Error, Result};
-use crate::kernels::attention::Element;
+use crate::kernels::attention::{Element, Head};
 use crate::kernels::lanes::LANES;
 use crate::threads::Team;
 
@@ -17,6 +17,8 @@ pub enum KvType {
     F16,
     /// Single precision.
     F32,
+    /// 8 bits, with one scale for the key and one for the value of each head and position.
+    Int8,
 }
 
 impl KvType {
@@ -25,6 +27,7 @@ impl KvType {
         match self {
             KvType::F16 => "f16",
             KvType::F32 => "f32",
+            KvType::Int8 => "int8",
         }
     }
 
@@ -32,6 +35,15 @@ impl KvType {
         match self {
             KvType::F16 => 2,
             KvType::F32 => 4,
+            KvType::Int8 => 1,
+        }
+    }
+
+    /// Bytes of the scales of a head and position.
+    fn scale_bytes(self) -> usize {
+        match self {
+            KvType::F16 | KvType::F32 => 0,
+            KvType::Int8 => 2 * size_of::<f32>(),
         }
     }
 
@@ -39,14 +51,17 @@ impl KvType {
     pub(super) fn predict_bytes(self, config: &Config, context: usize) -> u64 {
         let element = self.element_bytes() as u64;
         let heads = (config.layers as u64).saturating_mul(config.kv_heads as u64);
-        heads.saturating_mul(2 * config.head_dim as u64 * element).saturating_mul(context as u64)
+        heads
+            .saturating_mul(2 * config.head_dim as u64 * element + self.scale_bytes() as u64)
+            .saturating_mul(context as u64)
     }
 
     /// Bytes of a cache of `context` positions for a model of shape `config`, its padding included.
     pub fn cache_bytes(self, config: &Config, context: usize) -> usize {
         let element = self.element_bytes();
         let layout = Layout::new(config, context);
-        config.layers * config.kv_heads * (layout.key_head + layout.value_head) * element
+        let scales = layout.scale_head * self.scale_bytes();
+        config.layers * config.kv_heads * ((layout.key_head + layout.value_head) * element + scales)
     }
 }
 
@@ -85,6 +100,19 @@ impl Stored for f32 {
     }
 }
 
+impl Stored for i8 {
+    type Bits = i8;
+    fn zeroed(len: usize) -> Vec<i8> {
+        vec![0; len]
+    }
+    fn slice(bits: &[i8]) -> &[i8] {
+        bits
+    }
+    fn slice_mut(bits: &mut [i8]) -> &mut [i8] {
+        bits
+    }
+}
+
 /// Where things lie in a layer's cache; see [`crate::kernels::attention`] for the layout inside a head.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
@@ -95,6 +123,8 @@ struct Layout {
     /// Elements of one head's keys and of its values.
     key_head: usize,
     value_head: usize,
+    /// Scales of one head's keys, and of its values, if they have any.
+    scale_head: usize,
 }
 
 impl Layout {
@@ -106,6 +136,7 @@ impl Layout {
             stride,
             key_head: context.next_multiple_of(LANES) * config.head_dim,
             value_head: context * stride,
+            scale_head: context.next_multiple_of(LANES),
         }
     }
 }
@@ -122,55 +153,95 @@ pub(super) struct Cache<E: Stored> {
 struct LayerCache<E: Stored> {
     keys: Vec<E::Bits>,
     values: Vec<E::Bits>,
+    /// Empty without scales.
+    key_scales: Vec<f32>,
+    value_scales: Vec<f32>,
+}
+
+/// One head of a layer, to write to.
+struct HeadMut<'a, E: Stored> {
+    keys: &'a mut [E::Bits],
+    values: &'a mut [E::Bits],
+    key_scales: &'a mut [f32],
+    value_scales: &'a mut [f32],
+}
+
+impl<E: Stored> LayerCache<E> {
+    fn heads(&mut self, layout: Layout) -> Vec<HeadMut<'_, E>> {
+        let (mut key_scales, mut value_scales) = (&mut *self.key_scales, &mut *self.value_scales);
+        let scales = if E::SCALED { layout.scale_head } else { 0 };
+        let heads = self.keys.chunks_exact_mut(layout.key_head).zip(self.values.chunks_exact_mut(layout.value_head));
+        let head = |(keys, values)| HeadMut {
+            keys,
+            values,
+            key_scales: key_scales.split_off_mut(..scales).unwrap_or_default(),
+            value_scales: value_scales.split_off_mut(..scales).unwrap_or_default(),
+        };
+        heads.map(head).collect()
+    }
 }
 
 impl<E: Stored> Cache<E> {
     fn new(config: &Config, context: usize) -> Cache<E> {
         let layout = Layout::new(config, context);
+        let scales = if E::SCALED { layout.kv_heads * layout.scale_head } else { 0 };
         let layer = |_| LayerCache {
             keys: E::zeroed(layout.kv_heads * layout.key_head),
             values: E::zeroed(layout.kv_heads * layout.value_head),
+            key_scales: vec![0.0; scales],
+            value_scales: vec![0.0; scales],
         };
         Cache { layout, layers: (0..config.layers).map(layer).collect() }
     }
 
     /// As [`KvCache::append`].
     fn append(&mut self, team: &Team<'_>, layer: usize, first: usize, keys: &[f32], values: &[f32]) {
-        let Layout { kv_heads, head_dim, stride, key_head, value_head } = self.layout;
+        let Layout { kv_heads, head_dim, stride, .. } = self.layout;
         let width = kv_heads * head_dim;
-        let store = |head: usize, key_cache: &mut [E::Bits], value_cache: &mut [E::Bits]| {
-            let (key_cache, value_cache) = (E::slice_mut(key_cache), E::slice_mut(value_cache));
+        let store = |index: usize, head: &mut HeadMut<'_, E>| {
+            let (key_cache, value_cache) = (E::slice_mut(head.keys), E::slice_mut(head.values));
             let rows = keys.chunks_exact(width).zip(values.chunks_exact(width));
             for (position, (key, value)) in (first..).zip(rows) {
-                let (key, value) = (&key[head * head_dim..][..head_dim], &value[head * head_dim..][..head_dim]);
+                let (key, value) = (&key[index * head_dim..][..head_dim], &value[index * head_dim..][..head_dim]);
+                let (key_scale, value_scale) = (E::scale(key), E::scale(value));
+                if E::SCALED {
+                    (head.key_scales[position], head.value_scales[position]) = (key_scale, value_scale);
+                }
                 let block = &mut key_cache[position / LANES * LANES * head_dim..][..LANES * head_dim];
                 for (slots, x) in block.chunks_exact_mut(LANES).zip(key) {
-                    slots[position % LANES] = E::from_f32(*x);
+                    slots[position % LANES] = E::from_f32(*x, key_scale);
                 }
                 for (slot, x) in value_cache[position * stride..].iter_mut().zip(value) {
-                    *slot = E::from_f32(*x);
+                    *slot = E::from_f32(*x, value_scale);
                 }
             }
         };
-        let layer = &mut self.layers[layer];
+        let mut heads = self.layers[layer].heads(self.layout);
         if keys.len() == width {
             // One token: less work than waking the others.
-            let heads = layer.keys.chunks_exact_mut(key_head).zip(layer.values.chunks_exact_mut(value_head));
-            heads.enumerate().for_each(|(head, (keys, values))| store(head, keys, values));
+            heads.iter_mut().enumerate().for_each(|(index, head)| store(index, head));
         } else {
-            team.each_row_pair((&mut layer.keys, key_head), (&mut layer.values, value_head), store);
+            team.each_row(&mut heads, 1, |index, head| store(index, &mut head[0]));
         }
     }
 
     /// The keys and the values of one head.
-    pub(super) fn head(&self, layer: usize, head: usize) -> (&[E], &[E]) {
-        let Layout { key_head, value_head, .. } = self.layout;
+    pub(super) fn head(&self, layer: usize, head: usize) -> Head<'_, E> {
+        let Layout { key_head, value_head, scale_head, .. } = self.layout;
         let layer = &self.layers[layer];
-        (
-            E::slice(&layer.keys[head * key_head..][..key_head]),
-            E::slice(&layer.values[head * value_head..][..value_head]),
-        )
+        let scales = |all| if E::SCALED { part(all, head, scale_head) } else { all };
+        Head {
+            keys: E::slice(part(&layer.keys, head, key_head)),
+            values: E::slice(part(&layer.values, head, value_head)),
+            key_scales: scales(&layer.key_scales),
+            value_scales: scales(&layer.value_scales),
+        }
     }
+}
+
+/// Part `index` of parts of `len`.
+fn part<T>(all: &[T], index: usize, len: usize) -> &[T] {
+    &all[index * len..][..len]
 }
 
 /// The cache of a session.
@@ -178,6 +249,7 @@ impl<E: Stored> Cache<E> {
 pub(super) enum KvCache {
     F16(Cache<f16>),
     F32(Cache<f32>),
+    Int8(Cache<i8>),
 }
 
 impl KvCache {
@@ -196,6 +268,7 @@ impl KvCache {
         Ok(match kind {
             KvType::F16 => KvCache::F16(Cache::new(config, context)),
             KvType::F32 => KvCache::F32(Cache::new(config, context)),
+            KvType::Int8 => KvCache::Int8(Cache::new(config, context)),
         })
     }
 
@@ -204,6 +277,7 @@ impl KvCache {
         match self {
             KvCache::F16(cache) => cache.append(team, layer, first, keys, values),
             KvCache::F32(cache) => cache.append(team, layer, first, keys, values),
+            KvCache::Int8(cache) => cache.append(team, layer, first, keys, values),
         }
     }
 }

@@ -86,7 +86,7 @@ pub struct Talk {
     /// Worker threads (default: every CPU)
     #[arg(long)]
     pub threads: Option<u32>,
-    /// Element type of the KV cache
+    /// Element type of the KV cache: f16, f32 or int8
     #[arg(long, default_value = "f16", value_parser = parse_kv)]
     pub kv: KvCache,
     /// How to read what a file does not say
@@ -98,11 +98,8 @@ pub struct Talk {
 }
 
 fn parse_kv(text: &str) -> Result<KvCache, String> {
-    match text {
-        "f16" => Ok(KvCache::F16),
-        "f32" => Ok(KvCache::F32),
-        _ => Err("expected f16 or f32".to_owned()),
-    }
+    let known = [KvCache::F16, KvCache::F32, KvCache::Int8];
+    known.into_iter().find(|kv| kv.name() == text).ok_or_else(|| "expected f16, f32 or int8".to_owned())
 }
 
 impl Talk {

@@ -13,6 +13,8 @@ struct Case<E> {
     dim: usize,
     keys: Vec<E>,
     values: Vec<E>,
+    key_scales: Vec<f32>,
+    value_scales: Vec<f32>,
     queries: Vec<Vec<f32>>,
     context: usize,
 }
@@ -20,12 +22,17 @@ struct Case<E> {
 impl<E: Element + Into<f64>> Case<E> {
     fn new(dim: usize, context: usize) -> Case<E> {
         let stride = dim.next_multiple_of(LANES);
-        let mut values: Vec<E> = noise(context * stride, 2).into_iter().map(E::from_f32).collect();
+        let encode = |x: f32| E::from_f32(x, 1.0 / 127.0);
+        let mut values: Vec<E> = noise(context * stride, 2).into_iter().map(encode).collect();
         // The padding of a head stays zero.
         values.chunks_mut(stride).for_each(|value| value[dim..].fill(E::default()));
-        let keys = noise(context.next_multiple_of(LANES) * dim, 1).into_iter().map(|x| E::from_f32(4.0 * x)).collect();
+        let positions = context.next_multiple_of(LANES);
+        let keys = noise(positions * dim, 1).into_iter().map(|x| encode(4.0 * x)).collect();
+        let count = if E::SCALED { positions } else { 0 };
+        let scales = |seed| noise(count, seed).into_iter().map(|x| 0.01 * (2.0 + x)).collect();
+        let (key_scales, value_scales) = (scales(3), scales(4));
         let queries = (0..MAX_QUERIES as u32).map(|q| noise(dim, 10 + q)).collect();
-        Case { dim, keys, values, queries, context }
+        Case { dim, keys, values, key_scales, value_scales, queries, context }
     }
 
     fn run(&self, isa: Isa, positions: &[(usize, usize)]) -> Vec<Vec<f32>> {
@@ -33,17 +40,21 @@ impl<E: Element + Into<f64>> Case<E> {
             positions.iter().zip(&self.queries).map(|(&(start, end), vector)| Query { vector, start, end }).collect();
         let mut scratch = Scratch::new(self.context, self.dim);
         let kernels = Kernels::new(Some(isa)).unwrap();
-        attend(kernels, &queries, &self.keys, &self.values, 0.5, &mut scratch);
+        let Case { keys, values, key_scales, value_scales, .. } = self;
+        attend(kernels, &queries, Head { keys, values, key_scales, value_scales }, 0.5, &mut scratch);
         (0..positions.len()).map(|q| scratch.answer(q)[..self.dim].to_vec()).collect()
     }
 
     fn truth(&self, query: usize, (start, end): (usize, usize)) -> Vec<f64> {
         let (dim, stride) = (self.dim, self.dim.next_multiple_of(LANES));
-        let key = |t: usize, d: usize| -> f64 { self.keys[(t / LANES * dim + d) * LANES + t % LANES].into() };
+        let scale = |scales: &[f32], t: usize| scales.get(t).map_or(1.0, |scale| f64::from(*scale));
+        let key = |t: usize, d: usize| -> f64 {
+            self.keys[(t / LANES * dim + d) * LANES + t % LANES].into() * scale(&self.key_scales, t)
+        };
         let score = |t| (0..dim).map(|d| f64::from(self.queries[query][d]) * key(t, d)).sum::<f64>() * 0.5;
         let weights: Vec<f64> = (start..end).map(|t| f64::exp(score(t))).collect();
         let total: f64 = weights.iter().sum();
-        let value = |t: usize, d: usize| -> f64 { self.values[t * stride + d].into() };
+        let value = |t: usize, d: usize| -> f64 { self.values[t * stride + d].into() * scale(&self.value_scales, t) };
         (0..dim).map(|d| (start..end).map(|t| weights[t - start] / total * value(t, d)).sum()).collect()
     }
 }
@@ -71,6 +82,8 @@ fn check<E: Element + Into<f64>>() {
                         queries: vec![case.queries[query].clone()],
                         keys: case.keys.clone(),
                         values: case.values.clone(),
+                        key_scales: case.key_scales.clone(),
+                        value_scales: case.value_scales.clone(),
                         ..case
                     };
                     shifted.run(Isa::Scalar, &positions[query..=query]).remove(0)
@@ -94,4 +107,40 @@ fn check<E: Element + Into<f64>>() {
 fn queries_are_right_and_the_same_alone_in_tiles_and_on_every_isa() {
     check::<f16>();
     check::<f32>();
+    check::<i8>();
+}
+
+#[test]
+fn positions_before_a_window_are_not_read() {
+    let window = [(100, 110), (101, 111), (102, 112), (103, 113)];
+    let mut case = Case::<f32>::new(40, 120);
+    for isa in Isa::available() {
+        let truth = case.run(isa, &window);
+        // Key blocks of sixteen are read whole.
+        case.keys[..96 * 40].fill(f32::NAN);
+        case.values[..100 * 48].fill(f32::NAN);
+        assert_eq!(case.run(isa, &window), truth, "{isa}");
+        assert!(case.run(isa, &[(99, 110)])[0][0].is_nan(), "{isa}");
+        case = Case::new(40, 120);
+    }
+}
+
+#[test]
+fn int8_keys_and_values_are_the_nearest_codes() {
+    let codes = |x: &[f32]| -> (f32, Vec<i8>) {
+        let scale = <i8 as Element>::scale(x);
+        (scale, x.iter().map(|x| <i8 as Element>::from_f32(*x, scale)).collect())
+    };
+    assert_eq!(codes(&[127.0, -127.0, 0.5, 1.5, -2.5, 0.4]), (1.0, vec![127, -127, 0, 2, -2, 0]));
+    assert_eq!(codes(&[0.0, -0.0]), (0.0, vec![0, 0]));
+    // A scale that rounds to 0 stands for 0 whatever the code.
+    assert_eq!(codes(&[f32::from_bits(1), 0.0]).0, 0.0);
+    let (scale, huge) = codes(&[f32::INFINITY, f32::NEG_INFINITY, 1.0]);
+    assert_eq!((scale, huge), (f32::MAX / 127.0, vec![127, -127, 0]));
+    assert!(codes(&[1.0, f32::NAN]).0.is_nan());
+    let x = noise(1000, 7);
+    let (scale, found) = codes(&x);
+    for (x, code) in x.iter().zip(found) {
+        assert!((f64::from(scale) * f64::from(code) - f64::from(*x)).abs() <= f64::from(scale) * 0.500001);
+    }
 }

@@ -29,6 +29,8 @@ pub(super) enum Fault {
 pub(super) struct Oracle {
     /// Round the inputs of the blocks' linear layers to int8 with one scale a token.
     pub(super) quantise: bool,
+    /// Round each head's key and value to int8 with one scale.
+    pub(super) int8_cache: bool,
     pub(super) fault: Fault,
 }
 
@@ -49,6 +51,10 @@ impl Oracle {
                 self.head_norm(config, &mut k[position], layer.k_norm.as_deref());
                 self.rope(config, &mut q[position], position);
                 self.rope(config, &mut k[position], position);
+                if self.int8_cache {
+                    round_heads(config, &mut k[position]);
+                    round_heads(config, &mut v[position]);
+                }
             }
             for position in 0..tokens.len() {
                 let mut answer = self.attention(config, &q[position], &k, &v, position);
@@ -69,7 +75,7 @@ impl Oracle {
                 add(x, &self.linear(&layer.down, &inside));
             }
         }
-        let head = Oracle { quantise: false, fault: Fault::None };
+        let head = Oracle { quantise: false, int8_cache: false, fault: Fault::None };
         residual.iter().flat_map(|x| head.linear(model.head(), &self.norm(config, x, model.output_norm()))).collect()
     }
 
@@ -167,6 +173,13 @@ fn largest(linear: &Linear) -> f32 {
 fn int8(x: &[f64]) -> Vec<f64> {
     let scale = 127.0 / x.iter().fold(1e-5f64, |largest, x| largest.max(x.abs()));
     x.iter().map(|x| (x * scale).round_ties_even().clamp(-128.0, 127.0) / scale).collect()
+}
+
+fn round_heads(config: &Config, x: &mut [f64]) {
+    for head in x.chunks_mut(config.head_dim) {
+        let scale = head.iter().fold(0.0f64, |largest, x| largest.max(x.abs())) / 127.0;
+        head.iter_mut().for_each(|x| *x = (*x / scale).round_ties_even() * scale);
+    }
 }
 
 fn add(x: &mut [f64], y: &[f64]) {
