@@ -243,7 +243,9 @@ fn shapes_are_held_against_the_metadata() {
     refused(&writer, &["blk.1.attn_q.weight", "missing", "[8, 8]"]);
     writer.set("llama.block_count", Meta::U32(u32::MAX));
     refused(&writer, &["llama.block_count"]);
-    for name in ["blk.0.ffn_up.bias", "blk.00.attn_norm.weight", "blk.1.attn_norm.weight", "blk.x.attn_norm.weight", "other"] {
+    for name in
+        ["blk.0.ffn_up.bias", "blk.00.attn_norm.weight", "blk.1.attn_norm.weight", "blk.x.attn_norm.weight", "other"]
+    {
         let mut writer = tiny();
         writer.f32(name, &[8], &[0.0; 8]);
         refused(&writer, &[name, "unused"]);

@@ -29,8 +29,8 @@ impl<E: Element + Into<f64>> Case<E> {
         let positions = context.next_multiple_of(LANES);
         let keys = noise(positions * dim, 1).into_iter().map(|x| encode(4.0 * x)).collect();
         let count = if E::SCALED { positions } else { 0 };
-        let scales = |seed| noise(count, seed).into_iter().map(|x| 0.01 * (2.0 + x)).collect();
-        let (key_scales, value_scales) = (scales(3), scales(4));
+        let scales = |seed, size| noise(count, seed).into_iter().map(|x| size * (2.0 + x)).collect();
+        let (key_scales, value_scales) = (scales(3, 0.01), scales(4, 0.0025));
         let queries = (0..MAX_QUERIES as u32).map(|q| noise(dim, 10 + q)).collect();
         Case { dim, keys, values, key_scales, value_scales, queries, context }
     }
