@@ -28,7 +28,8 @@ pub struct Args {
     /// A text to be scored after the context (may be repeated)
     #[arg(long, requires = "context")]
     continuation: Vec<String>,
-    /// Many of them: a line of JSON each, {"context": "..", "continuation": ".."}
+    /// Many of them: a line of JSON each, {"context": "..", "continuation": ".."}, or as token ids, of which those from
+    /// number `first` on are scored, {"tokens": [1, 2, ..], "first": 1}
     #[arg(long, required_unless_present = "context")]
     file: Option<PathBuf>,
 }
@@ -36,10 +37,39 @@ pub struct Args {
 /// A line of a file of requests.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Request {
-    context: String,
-    continuation: String,
+struct Line {
+    context: Option<String>,
+    continuation: Option<String>,
+    tokens: Option<Vec<u32>>,
+    first: Option<usize>,
 }
+
+/// What to score.
+#[derive(Debug, PartialEq)]
+enum Request {
+    /// A text after another.
+    Text { context: String, continuation: String },
+    /// The tokens from number `first` on, after those before.
+    Tokens { tokens: Vec<u32>, first: usize },
+}
+
+impl TryFrom<Line> for Request {
+    type Error = &'static str;
+
+    fn try_from(line: Line) -> Result<Self, Self::Error> {
+        match line {
+            Line { context: Some(context), continuation: Some(continuation), tokens: None, first: None } => {
+                Ok(Request::Text { context, continuation })
+            }
+            Line { context: None, continuation: None, tokens: Some(tokens), first: Some(first) } => {
+                Ok(Request::Tokens { tokens, first })
+            }
+            _ => Err("other keys"),
+        }
+    }
+}
+
+const EXPECTED: &str = r#"{"context": "..", "continuation": ".."} or {"tokens": [1, 2], "first": 1}"#;
 
 /// What is printed.
 #[derive(Serialize)]
@@ -68,17 +98,24 @@ pub fn run(args: &Args) -> Result<u8> {
     let requests = match (&args.file, &args.context) {
         (Some(path), _) => read(path)?,
         (None, Some(context)) => {
-            let one = |text: &String| Request { context: context.clone(), continuation: text.clone() };
+            let one = |text: &String| Request::Text { context: context.clone(), continuation: text.clone() };
             args.continuation.iter().map(one).collect()
         }
         (None, None) => bail!(Error::Usage("give --context and --continuation, or --file".to_owned())),
     };
     let (opened, tokenizer) = args.talk.open()?;
-    let tokenizer = tokenizer?;
+    // Token ids need none.
+    let texts = requests.iter().any(|request| matches!(request, Request::Text { .. }));
+    let tokenizer = if texts { Some(tokenizer?) } else { None };
+    let encode = |request| match (request, &tokenizer) {
+        (Request::Text { context, continuation }, Some(tokenizer)) => encode(tokenizer, &context, &continuation),
+        (Request::Tokens { tokens, first }, _) => check(tokens, first),
+        (Request::Text { .. }, None) => unreachable!("a tokenizer is had if there are texts"),
+    };
     let encoded = requests
-        .iter()
+        .into_iter()
         .enumerate()
-        .map(|(index, request)| encode(&tokenizer, request).with_context(|| format!("request {}", index + 1)));
+        .map(|(index, request)| encode(request).with_context(|| format!("request {}", index + 1)));
     let encoded: Vec<(Vec<u32>, usize)> = encoded.collect::<Result<_>>()?;
     let most = opened.model.config().context;
     let longest = encoded.iter().map(|(tokens, _)| tokens.len()).max().unwrap_or(1).clamp(1, most);
@@ -129,19 +166,19 @@ fn read(path: &Path) -> Result<Vec<Request>> {
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let request = serde_json::from_slice(&line);
-        requests.push(request.map_err(|error| {
-            let expected = r#"{"context": "..", "continuation": ".."}"#;
-            Error::Input(format!("{name}:{number}: expected {expected}, found {error}"))
-        })?);
+        let wrong = |found: &dyn std::fmt::Display| {
+            Error::Input(format!("{name}:{number}: expected {EXPECTED}, found {found}"))
+        };
+        let line: Line = serde_json::from_slice(&line).map_err(|error| wrong(&error))?;
+        requests.push(Request::try_from(line).map_err(|found| wrong(&found))?);
     }
     Ok(requests)
 }
 
 /// The tokens of both texts, and where the continuation begins.
-fn encode(tokenizer: &Tokenizer, request: &Request) -> Result<(Vec<u32>, usize)> {
-    let whole = tokenizer.encode_prompt(&format!("{}{}", request.context, request.continuation))?;
-    let first = tokenizer.encode_prompt(request.context.trim_end())?.len();
+fn encode(tokenizer: &Tokenizer, context: &str, continuation: &str) -> Result<(Vec<u32>, usize)> {
+    let whole = tokenizer.encode_prompt(&format!("{context}{continuation}"))?;
+    let first = tokenizer.encode_prompt(context.trim_end())?.len();
     if first == 0 {
         // Nothing before the text: it is conditioned on the token that begins or ends documents.
         let Some(start) = tokenizer.bos().or(tokenizer.eos()) else {
@@ -155,6 +192,9 @@ fn encode(tokenizer: &Tokenizer, request: &Request) -> Result<(Vec<u32>, usize)>
 fn check(tokens: Vec<u32>, first: usize) -> Result<(Vec<u32>, usize)> {
     if first >= tokens.len() {
         bail!(Error::Usage("the continuation adds no token to the context".to_owned()));
+    }
+    if first == 0 {
+        bail!(Error::Usage("first: expected at least 1, as a token is scored after another, found 0".to_owned()));
     }
     Ok((tokens, first))
 }
@@ -172,14 +212,17 @@ mod tests {
 
     #[test]
     fn files_are_read_and_faults_named_by_line() {
-        let good = "{\"context\":\"a\",\"continuation\":\" b\"}\n\n{\"context\":\"\",\"continuation\":\"c\"}";
-        let requests = lines(good).unwrap();
-        assert_eq!((requests.len(), requests[0].continuation.as_str()), (2, " b"));
-        for bad in ["{\"context\":\"a\"}", "{\"context\":\"a\",\"continuation\":\"b\",\"x\":1}", "nonsense", "\u{0}"] {
+        let good = "{\"context\":\"a\",\"continuation\":\" b\"}\n\n{\"tokens\":[3,4],\"first\":1}";
+        let text = Request::Text { context: "a".to_owned(), continuation: " b".to_owned() };
+        assert_eq!(lines(good).unwrap(), [text, Request::Tokens { tokens: vec![3, 4], first: 1 }]);
+        let both = "{\"context\":\"a\",\"continuation\":\"b\",\"tokens\":[1],\"first\":0}";
+        let unknown = "{\"context\":\"a\",\"continuation\":\"b\",\"x\":1}";
+        for bad in ["{\"context\":\"a\"}", "{\"tokens\":[1,2]}", both, unknown, "nonsense", "\u{0}"] {
             let message = format!("{:#}", lines(&format!("{good}\n{bad}\n")).err().unwrap());
             assert!(message.contains("requests.jsonl:4") && message.contains("continuation"), "{bad}: {message}");
         }
         assert!(read(Path::new("/nothing.jsonl")).is_err());
         assert!(read(Path::new("/")).is_err());
+        assert!(check(vec![1, 2], 1).is_ok() && check(vec![1, 2], 0).is_err() && check(vec![1, 2], 2).is_err());
     }
 }
