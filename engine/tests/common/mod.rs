@@ -4,7 +4,9 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod bitnet;
+pub mod evaluator;
 pub mod folder;
+pub mod parity;
 pub mod vocab;
 pub mod writer;
 
