@@ -30,6 +30,11 @@ fn run_all(target: &str, run: fn(&[u8]) -> bool) {
 }
 
 #[test]
+fn chat_template() {
+    run_all("chat_template", targets::chat_template::run);
+}
+
+#[test]
 fn gguf() {
     run_all("gguf", targets::gguf::run);
 }
@@ -65,6 +70,7 @@ fn seeds_are_as_the_writers_write_them() {
                 engine::model::load_gguf(&file, engine::Format::F16).unwrap_or_else(|e| panic!("{name}: {e}"));
             }
             "gguf" => assert!(targets::gguf::run(&bytes), "{name}"),
+            "chat_template" => assert!(targets::chat_template::run(&bytes), "{name}"),
             "tokenizer_gguf" => assert!(targets::tokenizer_gguf::run(&bytes), "{name}"),
             _ => assert!(targets::tokenizer_json::run(&bytes), "{name}"),
         }
@@ -76,6 +82,9 @@ fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     for (name, writer) in models() {
         seeds.push(("gguf_model", name.to_owned(), writer.bytes()));
     }
+    for (name, source) in engine::chat::BUILT_IN.into_iter().chain([("features", FEATURES)]) {
+        seeds.push(("chat_template", name.to_owned(), source.as_bytes().to_vec()));
+    }
     seeds.push(("gguf", "types".to_owned(), every_type().bytes()));
     for (name, text) in vocabularies() {
         seeds.push(("tokenizer_gguf", name.to_owned(), text.as_bytes().to_vec()));
@@ -85,6 +94,16 @@ fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     }
     seeds
 }
+
+/// What templates of files use.
+const FEATURES: &str = "{%- set ns = namespace(system=none, n=0) -%}{%- macro show(m, n=1) -%}{{ m.role | upper }}: \
+{{ m['content'].strip().split(' ')[-1] or '-' }}{%- endmacro -%}{% for m in messages if m.role != 'system' %}\
+{% set ns.n = ns.n + loop.index0 %}{{ show(m) ~ loop.last }}{% if m.content is string and 'a' in m.content %}\
+{{ {'a': [1, 2.5, none], 'b': m.content[::-1]} | tojson(indent=2) }}{% elif loop.first %}{{ strftime_now('%d %b') }}{% else %}\
+{{ raise_exception('no') if tools is defined and tools | length > 3 }}{% endif %}{% endfor %}\
+{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | list | join(', ') }}\
+{{ range(3) | list | reverse | first }}{% generation %}{{ eos_token.replace('s', 't').title() }}{% endgeneration %}\
+\0{\"messages\":[{\"role\":\"user\",\"content\":\"a b\"}],\"tools\":[{\"name\":\"f\"}],\"bos_token\":\"<s>\",\"eos_token\":\"</s>\"}";
 
 /// Type ids with values and bytes of a block, where the f16 scales lie in it, and bytes after the blocks.
 const TYPES: [(u32, usize, usize, &[usize], usize); 12] = [

@@ -7,12 +7,13 @@ use common::Stream;
 use common::writer::{Meta, Writer};
 use engine::formats::GgufFile;
 use engine::formats::gguf::I2sLayout;
+use engine::generate::{Sampling, generate};
 use engine::model::{
     Activation, Architecture, Format, KvType, Model, RopeStyle, Session, SessionOptions, is_ternary_gguf, load_gguf,
     predict_gguf_bytes,
 };
 use engine::synthetic::PAIR_BOUND;
-use engine::{Isa, Kernels, Pool};
+use engine::{Error, Isa, Kernels, Pool};
 use half::f16;
 
 /// An f16 number, so that TQ1_0 and TQ2_0, which have f16 scales, hold the same model as I2_S.
@@ -281,4 +282,77 @@ fn what_is_not_ternary_is_refused() {
     let mut writer = model("bitnet-b1.58", i2s);
     writer.tensors.retain(|t| !t.name.ends_with("attn_sub_norm.weight"));
     refused(&writer, i2s, &["blk.0.attn_sub_norm.weight", "missing", "[256]"]);
+}
+
+/// A weight, scale or setting that is no finite number is refused, wherever it lies, with the tensor and the place.
+#[test]
+fn numbers_that_are_none_are_refused_everywhere() {
+    let packing = PACKINGS[0];
+    let whole = model("bitnet-b1.58", packing);
+    for tensor in &whole.tensors {
+        let count = if tensor.kind == 0 { tensor.data.len() / 4 } else { 1 };
+        for (bad, at) in [(f32::NAN, 0), (f32::INFINITY, count / 2), (f32::NEG_INFINITY, count - 1)] {
+            let mut writer = whole.clone();
+            let (name, cols) = (tensor.name.as_str(), tensor.dims[0] as usize);
+            let data = &mut writer.tensor(name).data;
+            // The scale of an I2_S tensor lies before its last 28 bytes.
+            let byte = if tensor.kind == 0 { 4 * at } else { data.len() - 32 };
+            data[byte..byte + 4].copy_from_slice(&bad.to_le_bytes());
+            let place = format!("row {}, column {}", at / cols, at % cols);
+            let place = if tensor.kind == 0 { place.as_str() } else { "scale" };
+            refused(&writer, packing, &[name, place, &bad.to_string()]);
+        }
+    }
+    for key in ["attention.layer_norm_rms_epsilon", "rope.freq_base"] {
+        for bad in [f32::NAN, f32::INFINITY, -1.0] {
+            let (mut writer, key) = (whole.clone(), format!("bitnet-b1.58.{key}"));
+            writer.set(&key, Meta::F32(bad));
+            refused(&writer, packing, &[&key, &bad.to_string()]);
+        }
+    }
+}
+
+/// A row too long for exact sums in i32 is refused by its key, before the other tensors are asked for.
+#[test]
+fn rows_too_long_are_refused_by_their_key() {
+    let cols = engine::quant::MAX_COLS as u64 + 128;
+    for key in ["embedding_length", "feed_forward_length"] {
+        let mut writer = model("bitnet-b1.58", PACKINGS[0]);
+        writer.set(&format!("bitnet-b1.58.{key}"), Meta::U32(cols as u32));
+        writer.set("bitnet-b1.58.attention.key_length", Meta::U32(64));
+        refused(&writer, PACKINGS[0], &[key, &cols.to_string(), "4194304"]);
+    }
+}
+
+/// Finite weights whose products overflow f32 end generation with an error, in both engines and on every path: never a
+/// token chosen from logits that mean nothing. (An f16 cache saturates what is finite, so 1e22 is none the worse for it.)
+#[test]
+fn overflow_is_an_error_and_not_a_token() {
+    let packing = Packing::Tq2;
+    let blocks = ["blk.0.attn_norm", "blk.0.ffn_norm", "blk.1.attn_norm", "blk.1.ffn_norm"];
+    let all = [&blocks[..], &["output_norm"]].concat();
+    // The squares of 1e22 overflow already, and an RMSNorm by an infinite root would be of plausible zeros.
+    let cases = [
+        ("llama", 1e22f32, KvType::F32, &blocks[..]),
+        ("llama", 3e38, KvType::F16, &all),
+        ("bitnet-b1.58", 3e38, KvType::F16, &all),
+    ];
+    let pool = Pool::new(1, false).unwrap();
+    for (arch, size, kv, norms) in cases {
+        for name in norms {
+            let mut writer = model(arch, packing);
+            let values = writer.tensor(&format!("{name}.weight")).data.chunks_exact_mut(4);
+            values.for_each(|value| value.copy_from_slice(&size.to_le_bytes()));
+            for format in [Format::Ternary, Format::F16] {
+                let model = load_gguf(&open(&writer, packing), format).unwrap();
+                for isa in Isa::available() {
+                    let options = SessionOptions { context: 32, kv, max_batch: 32 };
+                    let mut session = Session::new(&model, &pool, Kernels::new(Some(isa)).unwrap(), options).unwrap();
+                    let go_on = |_| std::ops::ControlFlow::Continue(());
+                    let made = generate(&mut session, &[1, 7, 39], 3, &[], Sampling::GREEDY, go_on);
+                    assert!(matches!(made, Err(Error::NotFinite)), "{arch} {size} {name} {format:?} {isa}: {made:?}");
+                }
+            }
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //!
 //! `engine/tests/fuzz_corpus.rs` includes this file too, and runs every input of the corpus with the other tests.
 
+pub mod chat_template;
 pub mod gguf;
 pub mod gguf_model;
 pub mod tokenizer_gguf;

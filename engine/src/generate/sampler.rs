@@ -86,7 +86,9 @@ impl Sampler {
         let penalty = self.sampling.repetition_penalty;
         for &token in &self.seen {
             if let Some(logit) = penalised.get_mut(token as usize) {
-                *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+                let changed = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+                // Finite, as the choice needs it, however absurd the penalty.
+                *logit = changed.clamp(f32::MIN, f32::MAX);
             }
         }
         let token = self.choose(&penalised);
@@ -215,6 +217,16 @@ mod tests {
         let mut plain = Sampler::new(Sampling::GREEDY).unwrap();
         plain.see(&[0]);
         assert!(plain.seen.is_empty());
+    }
+
+    #[test]
+    fn an_absurd_penalty_leaves_a_choice() {
+        let sampling = Sampling { repetition_penalty: f32::MIN_POSITIVE, temperature: 1.0, ..Sampling::GREEDY };
+        let mut sampler = Sampler::new(sampling).unwrap();
+        sampler.see(&[0, 1, 2]);
+        // The first three overflow: infinite, they would leave no weight a number.
+        let drawn: BTreeSet<u32> = (0..50).map(|_| sampler.sample(&[5.0, 10.0, 20.0, 1.0])).collect();
+        assert_eq!(drawn, BTreeSet::from([0, 1, 2]));
     }
 
     #[test]

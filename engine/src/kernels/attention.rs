@@ -33,8 +33,8 @@ pub(crate) trait Element: Copy + Default + Send + Sync + 'static {
     const SCALED: bool;
     /// The scale of one key or value of a head; NaN if there is one in it.
     fn scale(x: &[f32]) -> f32;
-    /// Nearest finite value of this type to `x / scale`, ties to even; NaN stays NaN or makes `scale` so. An infinite key
-    /// would make every score of its head useless.
+    /// Nearest finite value of this type to `x / scale`, ties to even; what is no finite number stays none or makes
+    /// `scale` so, so that it reaches the logits. A finite key made infinite would leave no score of its head useful.
     fn from_f32(x: f32, scale: f32) -> Self;
     /// Sixteen consecutive values, widened exactly, yet to be multiplied by the scale.
     fn load<L: Lanes>(l: L, from: &[Self; LANES]) -> L::V;
@@ -48,7 +48,7 @@ impl Element for f16 {
     }
     #[inline(always)]
     fn from_f32(x: f32, _: f32) -> f16 {
-        f16::from_f32(x.clamp(-65504.0, 65504.0))
+        f16::from_f32(if x.is_infinite() { x } else { x.clamp(-65504.0, 65504.0) })
     }
     #[inline(always)]
     fn load<L: Lanes>(l: L, from: &[f16; LANES]) -> L::V {

@@ -17,10 +17,12 @@ const LN2_LO: f32 = -2.121_944_4e-4;
 /// 1/n! for n = 6 .. 0: the Taylor polynomial of exp on |r| <= ln(2)/2, error under 1.3e-7 relative.
 const EXP_COEFFICIENTS: [f32; 7] = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
 
-/// `exp(x)` for `x <= 0`, within 3e-7 relative of the true value down to -87, where it stays.
+/// `exp(x)` for `x <= 0`, within 3e-7 relative of the true value down to -87, where it stays. NaN stays NaN: what the
+/// overflow of an earlier step left must reach the logits, where it is refused.
 #[inline(always)]
 pub(super) fn exp_negative<L: Lanes>(l: L, x: L::V) -> L::V {
-    let x = l.max(x, l.splat(EXP_MIN));
+    // The second operand is the answer where one is NaN.
+    let x = l.max(l.splat(EXP_MIN), x);
     let shifted = l.fma(x, l.splat(std::f32::consts::LOG2_E), l.splat(EXP_MAGIC));
     let n = l.add(shifted, l.splat(-EXP_MAGIC));
     let r = l.fma(n, l.splat(-LN2_HI), x);
@@ -32,7 +34,8 @@ pub(super) fn exp_negative<L: Lanes>(l: L, x: L::V) -> L::V {
     l.mul(p, l.exponent(shifted))
 }
 
-/// The inverse of the root mean square: `1 / sqrt(mean(x^2) + eps)`.
+/// The inverse of the root mean square: `1 / sqrt(mean(x^2) + eps)`; NaN where the squares overflow, for which the plain
+/// formula would give 0 and so a norm of plausible zeros.
 #[inline(always)]
 fn inverse_rms<L: Lanes>(l: L, x: &[f32], eps: f32) -> f32 {
     let (groups, tail) = x.as_chunks::<LANES>();
@@ -45,7 +48,8 @@ fn inverse_rms<L: Lanes>(l: L, x: &[f32], eps: f32) -> f32 {
         let v = l.load_part(tail, 0.0);
         sum = l.fma(v, v, sum);
     }
-    1.0 / (l.sum(sum) / x.len() as f32 + eps).sqrt()
+    let square = l.sum(sum) / x.len() as f32 + eps;
+    if square.is_finite() { 1.0 / square.sqrt() } else { f32::NAN }
 }
 
 /// Calls `f` on each group of sixteen of `a`, `b` and `out`, the last one filled up with zeros.
@@ -183,7 +187,8 @@ impl Step for Relu2Gate<'_> {
     fn run<L: Lanes>(self, l: L) {
         let zero = l.splat(0.0);
         zip_map(l, self.gate, self.up, self.out, |x, up| {
-            let positive = l.max(x, zero);
+            // In this order NaN stays NaN.
+            let positive = l.max(zero, x);
             l.mul(l.mul(positive, positive), up)
         });
     }

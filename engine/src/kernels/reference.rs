@@ -40,7 +40,8 @@ pub(crate) fn quantise_blocks(x: &[f32], out: &mut [i8], scales: &mut [BlockScal
     out[x.len()..].fill(0);
     for ((x, out), scale) in x.chunks(q8::BLOCK).zip(out.chunks_exact_mut(q8::BLOCK)).zip(scales) {
         let step = absmax(x) / 127.0;
-        let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
+        // A denormal step has an infinite inverse, and zeros times that would be NaN: such a block counts as zeros.
+        let inverse = if step >= f32::MIN_POSITIVE { 1.0 / step } else { 0.0 };
         for (out, v) in out.iter_mut().zip(x) {
             *out = to_int8(v * inverse);
         }

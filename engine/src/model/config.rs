@@ -1,6 +1,7 @@
 //! The shape of a model and the choices in which architectures differ.
 
 use crate::error::{Error, Result};
+use crate::quant::MAX_COLS;
 
 /// The model families that the one model code serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -145,11 +146,15 @@ impl Config {
         for (field, value) in counts {
             require(field, (1..=MAX_COUNT).contains(&value), format!("1 to {MAX_COUNT}"), value)?;
         }
+        // What a row of some matrix is long.
+        for (field, width) in [("hidden", self.hidden), ("ffn", self.ffn)] {
+            require(field, width <= MAX_COLS, format!("1 to {MAX_COLS}"), width)?;
+        }
         let divisor = format!("a divisor of the {} heads", self.heads);
         require("kv_heads", self.heads.is_multiple_of(self.kv_heads), divisor, self.kv_heads)?;
         require("head_dim", self.head_dim.is_multiple_of(2), "an even number".into(), self.head_dim)?;
-        let q_width = self.heads.checked_mul(self.head_dim).is_some_and(|width| width <= MAX_COUNT);
-        require("head_dim", q_width, format!("heads * head_dim of at most {MAX_COUNT}"), self.head_dim)?;
+        let q_width = self.heads.checked_mul(self.head_dim).is_some_and(|width| width <= MAX_COLS);
+        require("head_dim", q_width, format!("heads * head_dim of at most {MAX_COLS}"), self.head_dim)?;
         let eps = self.norm_eps.is_finite() && self.norm_eps >= 0.0;
         require("norm_eps", eps, "a finite number from 0 up".into(), self.norm_eps)?;
         let theta = self.rope_theta.is_finite() && self.rope_theta > 0.0;
@@ -241,8 +246,11 @@ mod tests {
     fn errors_name_the_field() {
         assert!(sound().validate().is_ok());
         type Fault = (&'static str, fn(&mut Config));
-        let faults: [Fault; 12] = [
+        let faults: [Fault; 15] = [
             ("hidden", |c| c.hidden = 0),
+            ("hidden", |c| c.hidden = MAX_COLS + 1),
+            ("ffn", |c| c.ffn = MAX_COLS + 1),
+            ("head_dim", |c| (c.heads, c.kv_heads, c.head_dim) = (2, 1, MAX_COLS)),
             ("vocab", |c| c.vocab = usize::MAX),
             ("kv_heads", |c| c.kv_heads = 3),
             ("head_dim", |c| c.head_dim = 25),

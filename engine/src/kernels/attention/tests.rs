@@ -3,6 +3,14 @@
 use super::*;
 use crate::kernels::isa::Isa;
 
+#[test]
+fn the_f16_cache_saturates_finite_numbers_alone() {
+    for (x, want) in [(65_519.0, 65_504.0), (-1e30, -65_504.0), (f32::INFINITY, f32::INFINITY), (1e-9, 0.0)] {
+        assert_eq!(f16::to_f32(Element::from_f32(x)), want);
+    }
+    assert!(f16::is_nan(Element::from_f32(f32::NAN)));
+}
+
 /// Numbers in [-1, 1) with no pattern.
 fn noise(count: usize, seed: u32) -> Vec<f32> {
     let value = |i: u32| (i.wrapping_mul(2_654_435_761).wrapping_add(seed) ^ i << 7).wrapping_mul(0x9e37_79b9);

@@ -137,6 +137,43 @@ fn rope_turns_the_pairs_of_its_style() {
     }
 }
 
+/// What is no finite number, at each place of a step, must come out as NaN: it has to reach the logits, where it is
+/// refused. A maximum that drops a NaN, or a norm of squares that overflow, would turn it into plausible numbers.
+#[test]
+fn what_is_no_number_stays_none() {
+    let all_nan = |what: &str, step: &dyn Fn(Kernels) -> Vec<f32>| {
+        for isa in Isa::available() {
+            let found = step(Kernels::new(Some(isa)).unwrap());
+            assert!(found.iter().all(|x| x.is_nan()), "{what}, {isa}: {found:?}");
+        }
+    };
+    for (len, at) in [(1, 0), (16, 3), (17, 16), (40, 20), (40, 39)] {
+        let (good, mut bad) = (noise(len, 1, 1.0), noise(len, 2, 1.0));
+        for value in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e30] {
+            bad[at] = value;
+            all_nan(&format!("RMSNorm with {value}"), &|kernels| {
+                let mut out = vec![0.0; len];
+                rms_norm(kernels, &bad, &good, 1e-5, &mut out);
+                out
+            });
+        }
+        for value in [f32::NAN, -f32::NAN, f32::INFINITY] {
+            bad[at] = value;
+            all_nan(&format!("softmax with {value}"), &|kernels| vec![run(kernels, Weights(&mut bad.clone()))]);
+        }
+        for value in [f32::NAN, -f32::NAN] {
+            bad[at] = value;
+            for (what, gate) in [("SiLU", silu_gate as fn(_, &[f32], &[f32], &mut [f32])), ("ReLU2", relu2_gate)] {
+                all_nan(what, &|kernels| {
+                    let mut out = vec![0.0; len];
+                    gate(kernels, &bad, &good, &mut out);
+                    vec![out[at]]
+                });
+            }
+        }
+    }
+}
+
 struct Weights<'a>(&'a mut [f32]);
 
 impl Step for Weights<'_> {
