@@ -45,6 +45,11 @@ fn gguf_model() {
 }
 
 #[test]
+fn safetensors() {
+    run_all("safetensors", targets::safetensors::run);
+}
+
+#[test]
 fn tokenizer_gguf() {
     run_all("tokenizer_gguf", targets::tokenizer_gguf::run);
 }
@@ -71,6 +76,7 @@ fn seeds_are_as_the_writers_write_them() {
             }
             "gguf" => assert!(targets::gguf::run(&bytes), "{name}"),
             "chat_template" => assert!(targets::chat_template::run(&bytes), "{name}"),
+            "safetensors" => assert!(targets::safetensors::run(&bytes), "{name}"),
             "tokenizer_gguf" => assert!(targets::tokenizer_gguf::run(&bytes), "{name}"),
             _ => assert!(targets::tokenizer_json::run(&bytes), "{name}"),
         }
@@ -86,6 +92,9 @@ fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
         seeds.push(("chat_template", name.to_owned(), source.as_bytes().to_vec()));
     }
     seeds.push(("gguf", "types".to_owned(), every_type().bytes()));
+    for (name, bytes) in folders() {
+        seeds.push(("safetensors", name.to_owned(), bytes));
+    }
     for (name, text) in vocabularies() {
         seeds.push(("tokenizer_gguf", name.to_owned(), text.as_bytes().to_vec()));
     }
@@ -217,6 +226,60 @@ fn model(arch: &str, hidden: u64, ffn: u64, [embedding, wide, narrow]: [u32; 3])
     tensor("blk.0.attn_output", &[q_width, hidden], narrow);
     tensor("blk.0.ffn_down", &[ffn, hidden], narrow);
     writer
+}
+
+/// Folders as `targets::safetensors` has them: packed with a scale that multiplies or divides, master weights, and LLaMA's.
+fn folders() -> Vec<(&'static str, Vec<u8>)> {
+    let ternary = |keys: &[(&str, &str)]| {
+        let pairs = keys.iter().map(|&(key, value)| (key.to_owned(), value.into()));
+        serde_json::Value::Object(pairs.chain([("quant_method".to_owned(), "bitnet".into())]).collect())
+    };
+    let offline = ternary(&[("linear_class", "autobitlinear"), ("quantization_mode", "offline")]);
+    let online = ternary(&[("linear_class", "autobitlinear"), ("quantization_mode", "online")]);
+    vec![
+        ("multiplies", folder("bitnet", offline, true)),
+        ("divides", folder("bitnet", ternary(&[]), true)),
+        ("online", folder("bitnet", online, false)),
+        ("llama", folder("llama", serde_json::Value::Null, false)),
+    ]
+}
+
+fn folder(kind: &str, quantisation: serde_json::Value, packed: bool) -> Vec<u8> {
+    use ::safetensors::tensor::Dtype;
+    use common::folder::{Folder, Tensor};
+    let mut stream = Stream(3);
+    let mut values = |count: usize| (0..count).map(|_| stream.unit()).collect::<Vec<_>>();
+    let mut tensors = std::collections::BTreeMap::new();
+    tensors.insert("model.embed_tokens.weight".to_owned(), Tensor::floats(Dtype::F16, &[4, 16], &values(64)));
+    tensors.insert("model.norm.weight".to_owned(), Tensor::floats(Dtype::F32, &[16], &values(16)));
+    let sub_norms = ["self_attn.attn_sub_norm", "mlp.ffn_sub_norm"];
+    for name in ["input_layernorm", "post_attention_layernorm"].into_iter().chain(sub_norms) {
+        if kind == "bitnet" || !sub_norms.contains(&name) {
+            tensors.insert(format!("model.layers.0.{name}.weight"), Tensor::floats(Dtype::BF16, &[16], &values(16)));
+        }
+    }
+    let linears = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"];
+    for name in linears.into_iter().chain(["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]) {
+        let rows = if name.contains("k_proj") || name.contains("v_proj") { 8 } else { 16 };
+        let floats = values(rows * 16);
+        let trits: Vec<i8> = floats.iter().map(|v| (v * 1.5).round() as i8).collect();
+        let name = format!("model.layers.0.{name}.weight");
+        if packed {
+            tensors.insert(format!("{name}_scale"), Tensor::floats(Dtype::BF16, &[1], &[0.5]));
+            tensors.insert(name, Tensor::packed(rows, 16, &trits));
+        } else {
+            tensors.insert(name, Tensor::floats(Dtype::BF16, &[rows, 16], &floats));
+        }
+    }
+    let config = serde_json::json!({
+        "architectures": [if kind == "bitnet" { "BitNetForCausalLM" } else { "LlamaForCausalLM" }], "model_type": kind,
+        "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "vocab_size": 4, "max_position_embeddings": 8, "rms_norm_eps": 1e-5,
+        "rope_theta": 10_000.0, "tie_word_embeddings": true, "torch_dtype": "bfloat16",
+        "quantization_config": quantisation,
+    });
+    let files = Folder { config, tensors }.files();
+    [&files["config.json"], &b"\0"[..], &files["model.safetensors"]].concat()
 }
 
 /// Vocabularies as `targets::tokenizer_gguf` has them.

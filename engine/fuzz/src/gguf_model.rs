@@ -1,4 +1,4 @@
-//! The model that a GGUF file holds, in both engines, and two tokens of it on every path of the kernels.
+//! The model that a GGUF file holds, in every format, and a few tokens of it on every path of the kernels.
 
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
@@ -11,6 +11,9 @@ use engine::{Error, Format, Isa, Kernels, Model, Pool, Session, SessionOptions};
 
 use super::{LAYOUTS, NAME, refused};
 
+/// Every format a model is loaded in.
+pub(crate) const FORMATS: [Format; 4] = [Format::Ternary, Format::F16, Format::Bf16, Format::Reference];
+
 static POOL: LazyLock<Pool> = LazyLock::new(|| Pool::new(1, false).expect("a pool of the calling thread"));
 
 /// Loads and runs a file's model.
@@ -22,7 +25,7 @@ pub fn run(data: &[u8]) -> bool {
     let mut taken = false;
     for layout in LAYOUTS {
         file = file.with_i2s_layout(layout);
-        for format in [Format::Ternary, Format::F16] {
+        for format in FORMATS {
             taken |= match load_gguf(&file, format) {
                 Ok(model) => evaluate(&model),
                 Err(error) => refused(NAME, &error),
