@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::machine;
 use anyhow::{Context as _, Result, bail};
 use engine::formats::{GgufFile, HfFolder};
-use engine::model::{self, Architecture, Config, Format, KvType, Model, RopeStyle, Session, SessionOptions};
+use engine::model::{self, Architecture, Batch, Config, Format, KvType, Model, RopeStyle, Session, SessionOptions};
 use engine::synthetic::{self, HeadType, SyntheticSpec};
 use engine::threads::Pool;
 use engine::tokenizer::Tokenizer;
@@ -213,11 +213,25 @@ impl Opened {
     /// # Errors
     /// A context longer than the model allows.
     pub fn session(&self, context: usize, kv: KvType) -> Result<Session<'_>> {
+        let options = self.options(context, kv, 1)?;
+        Ok(Session::new(&self.model, &self.pool, self.kernels, options)?)
+    }
+
+    /// `sequences` independent sequences of up to `context` positions each.
+    ///
+    /// # Errors
+    /// As [`Opened::session`].
+    pub fn batch(&self, context: usize, kv: KvType, sequences: usize) -> Result<Batch<'_>> {
+        let options = self.options(context, kv, sequences)?;
+        Ok(Batch::new(&self.model, &self.pool, self.kernels, options, sequences)?)
+    }
+
+    /// Options for caches that fit this machine's memory.
+    fn options(&self, context: usize, kv: KvType, sequences: usize) -> Result<SessionOptions> {
         let bytes = Session::predict_bytes(&self.model, self.pool.threads(), context, kv);
         if context <= self.model.config().context {
-            room(&format!("a context of {context} tokens"), bytes)?;
+            room(&format!("{sequences} x a context of {context} tokens"), bytes.saturating_mul(sequences as u64))?;
         }
-        let options = SessionOptions { context, kv, max_batch: suites::model::MAX_BATCH as usize };
-        Ok(Session::new(&self.model, &self.pool, self.kernels, options)?)
+        Ok(SessionOptions { context, kv, max_batch: suites::model::MAX_BATCH as usize })
     }
 }

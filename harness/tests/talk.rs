@@ -260,3 +260,40 @@ fn an_interrupt_ends_the_answer_and_then_the_program() {
     interrupt(&child);
     assert_eq!(child.wait().unwrap().code(), Some(130));
 }
+
+#[test]
+fn prompts_together_are_answered_as_alone() {
+    let Some(model) = model() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("prompts.jsonl").display().to_string();
+    let texts = ["Once upon a time", "Tom", "The little dog ran", "One day, a girl"];
+    let mut lines_in: Vec<String> =
+        texts.iter().map(|text| serde_json::json!({ "prompt": text }).to_string()).collect();
+    lines_in.push("\n{\"tokens\": [1, 403, 407]}".to_owned());
+    std::fs::write(&file, lines_in.join("\n")).unwrap();
+    let options = ["--model", &model, "--max-tokens", "24", "--temperature", "1.5", "--stop", "and"];
+    let generate = |more: &[&str]| run(&[&["generate"], &options[..], more].concat());
+    let together = lines(&generate(&["--prompts", &file, "--together", "3", "--seed", "9"]));
+    assert_eq!(together.len(), 5);
+    for (index, found) in together.iter().enumerate() {
+        let seed = (9 + index).to_string();
+        let what = texts.get(index).map_or(["--tokens", "1,403,407"], |text| ["--prompt", text]);
+        let alone = lines(&generate(&[&what[..], &["--seed", &seed, "--json"]].concat())).remove(0);
+        for key in ["prompt_tokens", "tokens", "text", "stop", "special"] {
+            assert_eq!(found[key], alone[key], "{key} of prompt {index}");
+        }
+        assert_eq!((&found["index"], &found["together"]), (&index.into(), &[3, 3, 3, 2, 2][index].into()));
+    }
+    std::fs::write(&file, "{\"prompt\": \"a\"}\n{\"prompt\": 3}\n").unwrap();
+    refused(&generate(&["--prompts", &file]), 65, &["prompts.jsonl:2", "prompt"]);
+    std::fs::write(&file, "{\"tokens\": []}\n").unwrap();
+    refused(&generate(&["--prompts", &file]), 65, &["prompt 1"]);
+    refused(&generate(&["--prompts", &file, "--together", "0"]), 64, &["--together"]);
+    std::fs::write(&file, "{\"tokens\": [1, 2]}\n").unwrap();
+    refused(&generate(&["--prompts", &file, "--context-full", "shift"]), 64, &["shift"]);
+    refused(
+        &generate(&["--prompts", &file, "--context", "3", "--context-full", "error"]),
+        64,
+        &["prompt 1", "context"],
+    );
+}

@@ -31,7 +31,7 @@ pub(crate) const SCORE_UNIT: usize = 8 * LANES;
 pub(crate) trait Element: Copy + Default + Send + Sync + 'static {
     /// Whether each key and value of a head has a scale.
     const SCALED: bool;
-    /// The scale of one key or value of a head; NaN if there is one in it.
+    /// The scale of one key or value of a head; NaN if not all of it is finite.
     fn scale(x: &[f32]) -> f32;
     /// Nearest finite value of this type to `x / scale`, ties to even; what is no finite number stays none or makes
     /// `scale` so, so that it reaches the logits. A finite key made infinite would leave no score of its head useful.
@@ -76,13 +76,13 @@ impl Element for i8 {
     const SCALED: bool = true;
     fn scale(x: &[f32]) -> f32 {
         let largest = x.iter().fold(0.0f32, |largest, x| if x.abs() > largest { x.abs() } else { largest });
-        if x.iter().any(|x| x.is_nan()) { f32::NAN } else { largest.min(f32::MAX) / 127.0 }
+        if x.iter().all(|x| x.is_finite()) { largest / 127.0 } else { f32::NAN }
     }
     /// Zeros have the scale 0; so has what is so small that its scale would round to 0.
     #[inline(always)]
     fn from_f32(x: f32, scale: f32) -> i8 {
         // 0 / 0 is NaN, which becomes 0.
-        (x.clamp(f32::MIN, f32::MAX) / scale).round_ties_even().clamp(-127.0, 127.0) as i8
+        (x / scale).round_ties_even().clamp(-127.0, 127.0) as i8
     }
     #[inline(always)]
     fn load<L: Lanes>(l: L, from: &[i8; LANES]) -> L::V {

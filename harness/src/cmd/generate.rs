@@ -1,8 +1,8 @@
 //! `generate`: continue a prompt with either engine.
 
-use super::say;
 use super::speak::{self, Speaking, Special, Text, stop_name};
 use super::talk::{Talk, parse_tokens};
+use super::{say, together};
 use crate::error::Error;
 use crate::local;
 use anyhow::{Result, bail};
@@ -10,26 +10,34 @@ use engine::generate::Conversation;
 use engine::tokenizer::Tokenizer;
 use serde::Serialize;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 
 /// Arguments of `generate`.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    talk: Talk,
+    pub(super) talk: Talk,
     /// Text to continue (needs a model with a tokenizer)
     #[arg(long, conflicts_with = "tokens")]
     prompt: Option<String>,
     /// Token ids to continue, such as 1,2,3, instead of text
     #[arg(long)]
     tokens: Option<String>,
+    /// Many prompts, evaluated together: a line of JSON each, {"prompt": ".."} or {"tokens": [1, 2]}; one of JSON comes
+    /// out for each. Prompt number i (from 0) is answered as alone with the seed --seed + i
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "tokens"])]
+    prompts: Option<PathBuf>,
+    /// Prompts of --prompts that are evaluated at the same time, at most
+    #[arg(long, default_value_t = 16, value_parser = at_least_1)]
+    pub(super) together: usize,
     /// Tokens to generate at most
     #[arg(long, default_value_t = 64)]
-    max_tokens: usize,
+    pub(super) max_tokens: usize,
     /// Longest context in tokens (default: prompt and max-tokens)
     #[arg(long)]
-    context: Option<usize>,
+    pub(super) context: Option<usize>,
     #[command(flatten)]
-    speaking: Speaking,
+    pub(super) speaking: Speaking,
     /// One JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -54,14 +62,21 @@ struct Output<'a> {
     decode_ns: &'a [u64],
 }
 
+fn at_least_1(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "expected a number from 1 up".to_owned())
+}
+
 /// Runs `generate`.
 ///
 /// # Errors
 /// Whatever is wrong with model, prompt or options.
 pub fn run(args: &Args) -> Result<u8> {
+    if let Some(path) = &args.prompts {
+        return together::run(args, path);
+    }
     let tokens = args.tokens.as_deref().map(parse_tokens).transpose()?;
     if tokens.is_none() && args.prompt.is_none() {
-        bail!(Error::Usage("give --prompt or --tokens".to_owned()));
+        bail!(Error::Usage("give --prompt, --tokens or --prompts".to_owned()));
     }
     let (opened, tokenizer) = args.talk.open()?;
     let (prompt, tokenizer) = match (tokens, &args.prompt, tokenizer) {

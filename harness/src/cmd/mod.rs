@@ -5,6 +5,7 @@ pub mod convert;
 pub mod doctor;
 pub mod folder;
 pub mod generate;
+pub mod jsonl;
 pub mod list;
 pub mod logits;
 pub mod model;
@@ -16,6 +17,7 @@ pub mod select;
 pub mod speak;
 pub mod suite;
 pub mod talk;
+pub mod together;
 pub mod verify;
 
 use anyhow::Result;

@@ -3,6 +3,7 @@
 //! Context and continuation are tokenised together and parted at the context's token count; white space that ends the
 //! context goes with the continuation. What does not fit the model's context is cut off from the left.
 
+use super::jsonl;
 use super::speak::Special;
 use super::talk::Talk;
 use crate::error::Error;
@@ -11,11 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use engine::generate::Scorer;
 use engine::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::{Path, PathBuf};
-
-/// Longest line of a file of requests.
-const MAX_LINE: u64 = 16 << 20;
+use std::path::PathBuf;
 
 /// Arguments of `score`.
 #[derive(clap::Args)]
@@ -45,7 +42,8 @@ struct Line {
 }
 
 /// What to score.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(try_from = "Line")]
 enum Request {
     /// A text after another.
     Text { context: String, continuation: String },
@@ -77,7 +75,8 @@ struct Output<'a> {
     engine: &'a str,
     isa: String,
     threads: usize,
-    special: Special,
+    /// Of the tokenizer, where texts were given.
+    special: Option<Special>,
     results: Vec<Scored>,
 }
 
@@ -96,7 +95,7 @@ struct Scored {
 /// Whatever is wrong with model, texts or file (with its line).
 pub fn run(args: &Args) -> Result<u8> {
     let requests = match (&args.file, &args.context) {
-        (Some(path), _) => read(path)?,
+        (Some(path), _) => jsonl::read(path, EXPECTED)?,
         (None, Some(context)) => {
             let one = |text: &String| Request::Text { context: context.clone(), continuation: text.clone() };
             args.continuation.iter().map(one).collect()
@@ -141,38 +140,11 @@ pub fn run(args: &Args) -> Result<u8> {
         engine: &args.talk.engine,
         isa: opened.kernels.isa().to_string(),
         threads: opened.pool.threads(),
-        special: Special::of(&tokenizer, tokenizer.adds_bos()),
+        special: tokenizer.as_ref().map(|tokenizer| Special::of(tokenizer, tokenizer.adds_bos())),
         results,
     };
     super::say(serde_json::to_string(&output)?)?;
     Ok(0)
-}
-
-/// Reads a file of requests.
-fn read(path: &Path) -> Result<Vec<Request>> {
-    let name = path.display();
-    let file = std::fs::File::open(path).map_err(|error| Error::Input(format!("{name}: {error}")))?;
-    let mut reader = BufReader::new(file);
-    let mut requests = Vec::new();
-    for number in 1.. {
-        let mut line = Vec::new();
-        let read = reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line);
-        if read.map_err(|error| Error::Input(format!("{name}: {error}")))? == 0 {
-            break;
-        }
-        if line.len() as u64 == MAX_LINE {
-            bail!(Error::Input(format!("{name}:{number}: expected a line of at most {MAX_LINE} bytes")));
-        }
-        if line.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        let wrong = |found: &dyn std::fmt::Display| {
-            Error::Input(format!("{name}:{number}: expected {EXPECTED}, found {found}"))
-        };
-        let line: Line = serde_json::from_slice(&line).map_err(|error| wrong(&error))?;
-        requests.push(Request::try_from(line).map_err(|found| wrong(&found))?);
-    }
-    Ok(requests)
 }
 
 /// The tokens of both texts, and where the continuation begins.
@@ -202,12 +174,13 @@ fn check(tokens: Vec<u32>, first: usize) -> Result<(Vec<u32>, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn lines(text: &str) -> Result<Vec<Request>> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("requests.jsonl");
         std::fs::write(&path, text).unwrap();
-        read(&path)
+        jsonl::read(&path, EXPECTED)
     }
 
     #[test]
@@ -221,8 +194,9 @@ mod tests {
             let message = format!("{:#}", lines(&format!("{good}\n{bad}\n")).err().unwrap());
             assert!(message.contains("requests.jsonl:4") && message.contains("continuation"), "{bad}: {message}");
         }
-        assert!(read(Path::new("/nothing.jsonl")).is_err());
-        assert!(read(Path::new("/")).is_err());
+        for path in ["/nothing.jsonl", "/"] {
+            assert!(jsonl::read::<Request>(Path::new(path), EXPECTED).is_err());
+        }
         assert!(check(vec![1, 2], 1).is_ok() && check(vec![1, 2], 0).is_err() && check(vec![1, 2], 2).is_err());
     }
 }
