@@ -341,6 +341,10 @@ fn rope_is_scaled_as_the_file_says() {
     for key in ["attention.key_length", "rope.dimension_count"] {
         writer.set(&format!("llama.{key}"), Meta::U32(1 << 27));
     }
+    refused(&writer, &["attention.key_length", "heads * head_dim"]);
+    for key in ["attention.key_length", "rope.dimension_count"] {
+        writer.set(&format!("llama.{key}"), Meta::U32(1 << 20));
+    }
     refused(&writer, &["blk.0.attn_q.weight"]);
 }
 
