@@ -1,7 +1,6 @@
 //! The model that a GGUF file holds, in every format, and a few tokens of it on every path of the kernels.
 
 use std::ops::ControlFlow;
-use std::sync::LazyLock;
 
 use engine::formats::GgufFile;
 use engine::formats::gguf::TensorType;
@@ -13,8 +12,6 @@ use super::{LAYOUTS, NAME, refused};
 
 /// Every format a model is loaded in.
 pub(crate) const FORMATS: [Format; 4] = [Format::Ternary, Format::F16, Format::Bf16, Format::Reference];
-
-static POOL: LazyLock<Pool> = LazyLock::new(|| Pool::new(1, false).expect("a pool of the calling thread"));
 
 /// Loads and runs a file's model.
 pub fn run(data: &[u8]) -> bool {
@@ -43,16 +40,17 @@ pub(crate) fn evaluate(model: &Model) -> bool {
     let context = model.config().context.min(3);
     let last = model.config().vocab as u32 - 1;
     let tokens = &[0, last, last / 2][..context];
+    let pool = Pool::new(1, false).expect("a pool of the calling thread");
     let mut want = None;
     for isa in Isa::available() {
-        let mut session = session(model, isa, context);
+        let mut session = session(model, &pool, isa, context);
         let together = bits(&session.prefill_all(tokens).expect("tokens of the vocabulary"));
         session.truncate(0);
         let single = tokens.iter().flat_map(|&token| bits(session.decode(token).expect("a token"))).collect::<Vec<_>>();
         assert!(together == single, "{isa}: a batch differs from its tokens");
         assert!(*want.get_or_insert(together) == single, "{isa} differs");
     }
-    let mut session = session(model, Isa::best(), context);
+    let mut session = session(model, &pool, Isa::best(), context);
     match generate(&mut session, &tokens[..1], 2, &[], Sampling::GREEDY, |_| ControlFlow::Continue(())) {
         Ok(generation) => assert!(generation.tokens.iter().all(|&token| token <= last)),
         Err(Error::NotFinite) => {}
@@ -61,10 +59,10 @@ pub(crate) fn evaluate(model: &Model) -> bool {
     true
 }
 
-fn session(model: &Model, isa: Isa, context: usize) -> Session<'_> {
+fn session<'a>(model: &'a Model, pool: &'a Pool, isa: Isa, context: usize) -> Session<'a> {
     let options = SessionOptions { context, kv: KvType::F16, max_batch: 3 };
     let kernels = Kernels::new(Some(isa)).expect("an available path");
-    Session::new(model, &POOL, kernels, options).expect("a session of a few tokens")
+    Session::new(model, pool, kernels, options).expect("a session of a few tokens")
 }
 
 /// Bits, all NaNs alike.
