@@ -219,7 +219,7 @@ fn wrong_names_and_files_have_their_exit_codes() {
         (&["suite", "smoke", "--out", "own.toml"], 64, "own.toml"),
         (&["generate", "--model", "tiny-260k", "--tokens", "1", "--threads", "0"], 64, "1 to 4096"),
         (&["generate", "--model", "tiny-260k", "--tokens", "1,x"], 64, "`x`"),
-        (&["generate", "--model", "tiny-260k"], 64, "--prompt or --tokens"),
+        (&["generate", "--model", "tiny-260k"], 64, "--prompt, --tokens or --prompts"),
         (&["generate", "--model", "tiny-260k", "--prompt", "hi"], 64, "no tokenizer"),
         (&["generate", "--model", "tiny-260k", "--tokens", "1", "--temperature=-1"], 64, "temperature"),
         (&["generate", "--model", "tiny-260k", "--tokens", "1", "--context", "513"], 64, "512"),

@@ -287,7 +287,7 @@ fn prompts_together_are_answered_as_alone() {
     std::fs::write(&file, "{\"prompt\": \"a\"}\n{\"prompt\": 3}\n").unwrap();
     refused(&generate(&["--prompts", &file]), 65, &["prompts.jsonl:2", "prompt"]);
     std::fs::write(&file, "{\"tokens\": []}\n").unwrap();
-    refused(&generate(&["--prompts", &file]), 65, &["prompt 1"]);
+    refused(&generate(&["--prompts", &file]), 64, &["prompt 1"]);
     refused(&generate(&["--prompts", &file, "--together", "0"]), 64, &["--together"]);
     std::fs::write(&file, "{\"tokens\": [1, 2]}\n").unwrap();
     refused(&generate(&["--prompts", &file, "--context-full", "shift"]), 64, &["shift"]);
