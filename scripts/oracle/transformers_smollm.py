@@ -57,11 +57,12 @@ def greedy(model: torch.nn.Module, ids: list[int]) -> tuple[list[int], list[floa
 
 
 def windows(options: argparse.Namespace, tokenizer: object) -> list[list[int]]:
-    """The text cut into windows, one after the other, each after the token that begins documents."""
-    text, size = options.text.read_text(encoding="utf-8"), options.window - 1
-    ids = tokenizer(text[: options.windows * options.window * 8], add_special_tokens=False)["input_ids"]
-    cut = [[tokenizer.bos_token_id, *ids[n * size : (n + 1) * size]] for n in range(options.windows)]
-    assert all(len(window) == options.window for window in cut), "the text has fewer windows"
+    """The text after the token that begins documents, cut as `harness perplexity` cuts it: each window begins with the last
+    token of the one before and scores the rest."""
+    text, size = options.text.read_text(encoding="utf-8"), options.window
+    ids = [tokenizer.bos_token_id, *tokenizer(text[: options.windows * size * 8], add_special_tokens=False)["input_ids"]]
+    cut = [ids[n * size : (n + 1) * size + 1] for n in range(options.windows)]
+    assert all(len(window) == size + 1 for window in cut), "the text has fewer windows"
     return cut
 
 
@@ -88,10 +89,11 @@ def compare_text(options: argparse.Namespace, tokens: list[int], margins: list[f
 
 def compare_perplexity(options: argparse.Namespace, model: torch.nn.Module, cut: list[list[int]]) -> dict:
     theirs = sum(loglikelihood(model, window) for window in cut)
-    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as requests:
-        requests.writelines(json.dumps({"tokens": window, "first": 1}) + "\n" for window in cut)
-        requests.flush()
-        ours = sum(result["loglikelihood"] for result in harness(options, "score", "--file", requests.name)["results"])
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(cut[0] + [token for window in cut[1:] for token in window[1:]], file)
+        file.flush()
+        arguments = ["--tokens-file", file.name, "--context", str(options.window), "--json"]
+        ours = -harness(options, "perplexity", *arguments)["nll"]
     count = sum(len(window) - 1 for window in cut)
     ours, theirs = math.exp(-ours / count), math.exp(-theirs / count)
     relative = abs(ours / theirs - 1)
