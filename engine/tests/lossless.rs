@@ -149,19 +149,3 @@ fn without_activation_quantisation_the_texts_part() {
     println!("f16: {same} of {} tokens; {} different texts", PROMPTS * TOKENS, texts.len());
     assert!(texts.len() == PROMPTS && same < PROMPTS * TOKENS * 9 / 10, "{same} tokens, {} texts", texts.len());
 }
-
-/// LLaMA-style ternary layers, at a width with several hundred blocks a row. Takes minutes.
-#[test]
-#[ignore = "minutes: cargo test -p engine --test lossless -- --ignored"]
-fn lossless_at_scale() {
-    let bitnet =
-        Config { hidden: 1024, ffn: 2816, layers: 8, heads: 16, kv_heads: 4, head_dim: 64, vocab: 4096, ..small() };
-    lossless(bitnet.clone());
-    lossless(Config {
-        arch: Architecture::Llama,
-        activation: Activation::Silu,
-        sub_norms: false,
-        tied: false,
-        ..bitnet
-    });
-}

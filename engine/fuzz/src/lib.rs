@@ -11,6 +11,7 @@ pub mod safetensors;
 pub mod tokenizer_gguf;
 pub mod tokenizer_json;
 
+// The tests' own writer, of which the targets use a part, without docs as tests have none; `fuzz_corpus` compiles it twice.
 #[path = "../../tests/common/writer.rs"]
 #[allow(dead_code, unreachable_pub, missing_docs, clippy::duplicate_mod)]
 pub mod writer;

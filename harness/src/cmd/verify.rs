@@ -98,11 +98,9 @@ fn shares(verdict: &Verdict) -> Vec<Value> {
 fn tell(object: &Value) -> Result<()> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     for share in object["zero_shares"].as_array().into_iter().flatten() {
-        say(format_args!(
-            "block {}: {:.1} % zeros",
-            share["block"],
-            100.0 * share["zero_share"].as_f64().unwrap_or(0.0)
-        ))?;
+        let zeros =
+            share["zero_share"].as_f64().map_or("unknown".to_owned(), |zeros| format!("{:.1} %", 100.0 * zeros));
+        say(format_args!("block {}: {zeros} zeros", share["block"]))?;
     }
     for finding in object["findings"].as_array().into_iter().flatten() {
         let place = finding["tensor"].as_str().map(|name| format!("{name}: ")).unwrap_or_default();
