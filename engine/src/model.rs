@@ -107,6 +107,8 @@ pub struct Model {
 pub struct Footprint {
     /// The linear layers of all blocks.
     pub linear_bytes: usize,
+    /// Weights of those layers, padding left out: each a multiply-add a token.
+    pub linear_weights: usize,
     /// The embedding (which is also the head of a tied model).
     pub embedding_bytes: usize,
     /// The separate head; 0 in a tied model.
@@ -191,8 +193,10 @@ impl Model {
         let linear_bytes = self.layers.iter().map(linears).sum();
         let norm_bytes = self.layers.iter().map(norms).sum::<usize>() + size_of_val(&*self.output_norm);
         let embedding_bytes = self.embedding.bytes();
+        let weights = |layer: &Layer| layer.linears().iter().map(|(_, l)| l.rows() * l.cols()).sum::<usize>();
         Footprint {
             linear_bytes,
+            linear_weights: self.layers.iter().map(weights).sum(),
             embedding_bytes,
             head_bytes: self.head.as_ref().map_or(0, Linear::bytes),
             norm_bytes,

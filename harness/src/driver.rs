@@ -1,13 +1,13 @@
 //! Runs a plan: one worker process a step, its answer held against the references, a record whatever comes of it.
 
 pub mod interrupt;
+mod limit;
 pub mod pipes;
 pub mod process;
 
 use crate::error::Error;
 use crate::local::PAIR_BOUND_PPB;
 use crate::plan::{self, Host, predict};
-use crate::probe::bandwidth;
 use crate::progress::Progress;
 use crate::protocol::{Answer, Mode, Reference, Request};
 use crate::store::{KeptAnswer, Store};
@@ -21,7 +21,7 @@ use suites::cell::KvCache;
 use suites::model::{EngineSpec, ModelSpec};
 use suites::record::{Check, Failure, Measurement, NotApplicable, Outcome, Record, SCHEMA};
 use suites::run::{Plan, PlannedCell, Step};
-use suites::{Catalogue, Cell, Phase, Suite};
+use suites::{Catalogue, Cell, Suite};
 
 /// Model, engine and KV-cache type: what a reference answer depends on.
 type Key = (String, String, KvCache);
@@ -186,14 +186,11 @@ impl<'a> Driver<'a> {
         if self.keep_requests {
             store.request(&request)?;
         }
-        // The machine's limit drifts: the share of it is taken of what it was just before, not an hour ago.
-        let limit = match cell.cell.workload.phase {
-            Phase::Decode => bandwidth::measure(cell.cell.threads as usize, bandwidth::QUICK),
-            Phase::Prefill => None,
-        };
+        let limit = limit::before(&cell.cell, model, engine);
         Ok(match process::run(&self.command, &request, self.timeout(cell.predicted_ns), &self.interrupt)? {
             Ended::Measured(mut measurement) => {
-                measurement.interference.bandwidth_before = limit.map(|b| b.bytes_per_second);
+                measurement.interference.bandwidth_before = limit.per_second.filter(|_| limit.name == "dram");
+                measurement.limit = limit::share(limit, cell.cell.workload, &measurement);
                 verified(measurement, &request.references)
             }
             Ended::Failed(failure) => Outcome::Failed(failure),

@@ -1,10 +1,10 @@
 //! Provenance: the machine a run is made on and how the program was built.
 
-use crate::probe::{bandwidth, energy::EnergyMeter, procfs};
+use crate::probe::{energy::EnergyMeter, lockstep, procfs, roofline};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use suites::run::{Bandwidth, Build, Machine, Topology};
+use suites::run::{Bandwidth, Build, Limit, Machine, Topology};
 
 /// How this program was built.
 pub fn build() -> Build {
@@ -23,7 +23,7 @@ pub fn build() -> Build {
 
 /// CPUs this process may use.
 pub fn cpus() -> u32 {
-    bandwidth::allowed_cpus().len() as u32
+    lockstep::allowed_cpus().len() as u32
 }
 
 /// Memory that can be taken without swapping, in bytes.
@@ -32,19 +32,20 @@ pub fn available_bytes() -> Option<u64> {
 }
 
 /// Thread counts in powers of two up to `cpus`, and `cpus` itself.
-fn thread_counts(cpus: u32) -> Vec<u32> {
+pub fn thread_counts(cpus: u32) -> Vec<u32> {
     suites::definition::Threads::PowersOfTwo.on(cpus)
 }
 
-/// Describes this machine; measures its read bandwidth too (about half a second a thread count) when asked.
-pub fn describe(measure_bandwidth: bool) -> Machine {
+/// Describes this machine; measures its limits too (one to two seconds a thread count) when asked.
+pub fn describe(measure_limits: bool) -> Machine {
     let cpus = cpus();
-    let bandwidth: Vec<Bandwidth> = match measure_bandwidth {
-        true => thread_counts(cpus)
-            .into_iter()
-            .filter_map(|n| bandwidth::measure(n as usize, bandwidth::THOROUGH))
-            .collect(),
+    let limits: Vec<Limit> = match measure_limits {
+        true => thread_counts(cpus).into_iter().flat_map(|n| roofline::measure(n as usize)).collect(),
         false => Vec::new(),
+    };
+    let dram = |limit: &Limit| {
+        let bytes_per_second = limit.per_second.filter(|_| limit.name == "dram")?;
+        Some(Bandwidth { threads: limit.threads, bytes_per_second })
     };
     let mut system = sysinfo::System::new().ok();
     if let Some(system) = &mut system {
@@ -61,7 +62,8 @@ pub fn describe(measure_bandwidth: bool) -> Machine {
         caches: caches(),
         memory_bytes: system.as_ref().map(sysinfo::System::total_memory).filter(|&bytes| bytes > 0),
         available_bytes: available_bytes(),
-        bandwidth,
+        bandwidth: limits.iter().filter_map(dram).collect(),
+        limits,
         kernel: sysinfo::System::kernel_long_version().unwrap_or_else(|_| "unknown".to_owned()),
         virtualisation: virtualisation(),
         governor: read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),

@@ -257,6 +257,7 @@ fn finish(
             weights_bytes: footprint.total() as u64,
             linear_bytes: footprint.linear_bytes as u64,
             read_per_token_bytes: footprint.read_per_token as u64,
+            linear_weights: Some(footprint.linear_weights as u64),
             kv_bytes,
         },
         memory: Memory {
@@ -269,5 +270,6 @@ fn finish(
         counters: measured.counters,
         check,
         interference: measured.interference,
+        limit: None,
     }
 }

@@ -117,7 +117,7 @@ pub(crate) fn summarise(
         records.iter().filter_map(|r| r.measurement().map(|m| (r.block, m))).collect();
     processes.sort_by_key(|(block, _)| *block);
     for &(block, measurement) in &processes {
-        summary.by_block.extend(tokens_per_second(measurement).map(|speed| (block, speed)));
+        summary.by_block.extend(measurement.tokens_per_second().map(|speed| (block, speed)));
         let tokens = measurement.samples.iter().flat_map(|s| &s.token_ns);
         summary.latencies_ns.extend(tokens);
     }
@@ -171,17 +171,6 @@ fn failure_text(failure: &Failure) -> String {
     format!("{}: {}", failure.stage, if message.is_empty() { "no message" } else { message })
 }
 
-/// A process's speed: the median over its windows, so that one disturbed window does not carry the figure.
-pub(crate) fn tokens_per_second(measurement: &Measurement) -> Option<f64> {
-    let speeds: Vec<f64> = measurement
-        .samples
-        .iter()
-        .filter(|s| s.duration_ns > 0 && s.tokens > 0)
-        .map(|s| f64::from(s.tokens) * 1e9 / s.duration_ns as f64)
-        .collect();
-    median(&speeds)
-}
-
 /// Collects metrics of one cell's processes.
 struct Collector<'a> {
     processes: &'a [&'a Measurement],
@@ -209,7 +198,9 @@ impl Collector<'_> {
 
 fn metrics(cell: &Cell, processes: &[&Measurement], bandwidth: &[Bandwidth], bootstrap: &mut Bootstrap) -> Vec<Metric> {
     let mut c = Collector { processes, bootstrap, out: Vec::new() };
-    c.add("tokens_per_second", "tokens/s", Kind::Measured, "no window with tokens and a duration", tokens_per_second);
+    c.add("tokens_per_second", "tokens/s", Kind::Measured, "no window with tokens and a duration", |m| {
+        m.tokens_per_second()
+    });
     match cell.workload.phase {
         Phase::Prefill => {
             let ttft = |m: &Measurement| {
@@ -237,16 +228,37 @@ fn metrics(cell: &Cell, processes: &[&Measurement], bandwidth: &[Bandwidth], boo
     c.add("linear_bytes", "bytes", Kind::Measured, "", |m| Some(m.footprint.linear_bytes as f64));
     c.add("kv_bytes", "bytes", Kind::Measured, "", |m| Some(m.footprint.kv_bytes as f64));
     c.add("read_per_token_bytes", "bytes", Kind::Derived, "", |m| Some(m.footprint.read_per_token_bytes as f64));
-    if cell.workload.phase == Phase::Decode {
+    share(&mut c, cell, bandwidth);
+    energy(&mut c);
+    c.out
+}
+
+/// How near the speed came to the machine's limit: what the records say of it, or, for decode before schema 4, weights
+/// alone over the bandwidth of DRAM.
+fn share(c: &mut Collector<'_>, cell: &Cell, bandwidth: &[Bandwidth]) {
+    let recorded = |m: &Measurement| m.limit.as_ref().map(|share| share.share_ppm as f64 / 1e6);
+    if cell.workload.phase == Phase::Prefill {
+        let missing = "the peak of multiply-adds was not measured";
+        c.add("compute_share", "ratio", Kind::Derived, missing, recorded);
+    } else {
         let at_start = bandwidth.iter().find(|b| b.threads == cell.threads).map(|b| b.bytes_per_second);
         let limit = |m: &Measurement| m.interference.bandwidth_before.or(at_start).filter(|&b| b > 0);
         let reason = format!("read bandwidth was not measured at {} threads", cell.threads);
         c.add("bandwidth_share", "ratio", Kind::Derived, &reason, |m| {
-            Some(tokens_per_second(m)? * m.footprint.read_per_token_bytes as f64 / limit(m)? as f64)
+            let older = || Some(m.tokens_per_second()? * m.footprint.read_per_token_bytes as f64 / limit(m)? as f64);
+            recorded(m).or_else(older)
         });
     }
-    energy(&mut c);
-    c.out
+    let of = c
+        .processes
+        .iter()
+        .find_map(|m| m.limit.as_ref())
+        .map(|share| format!("of {}, {}", share.of.name, share.of.how));
+    if let (Some(metric), Some(of)) = (c.out.last_mut(), of)
+        && metric.figure.is_ok()
+    {
+        metric.note = Some(metric.note.take().map_or(of.clone(), |note| format!("{of}; {note}")));
+    }
 }
 
 fn latency_ms(measurement: &Measurement, q: f64) -> Option<f64> {

@@ -43,10 +43,9 @@ fn results(analysis: &Analysis, workload: Workload) -> String {
     if ratio {
         header.push("speed-up".to_owned());
     }
-    if decode {
-        header.extend(engines.iter().map(|e| format!("{} share of bandwidth", escape(e))));
-    } else {
-        header.extend(engines.iter().map(|e| format!("{} TTFT ms", escape(e))));
+    let lasts = last_columns(decode, &cells);
+    for (_, title) in &lasts {
+        header.extend(engines.iter().map(|e| format!("{} {title}", escape(e))));
     }
     let mut notes = Footnotes::default();
     let mut rows = Vec::new();
@@ -66,9 +65,10 @@ fn results(analysis: &Analysis, workload: Workload) -> String {
             let times = |f: Estimate| format!("{}×", with_interval(f));
             row.push(candidate.map_or(String::new(), |c| figure(c, "speedup", times, &mut notes)));
         }
-        let last = if decode { "bandwidth_share" } else { "ttft" };
-        let print = |f: Estimate| if decode { percent(f.value) } else { with_interval(f) };
-        row.extend(engines.iter().map(|e| of(e).map_or(String::new(), |c| figure(c, last, print, &mut notes))));
+        for (last, _) in &lasts {
+            let print = |f: Estimate| if last.ends_with("share") { percent(f.value) } else { with_interval(f) };
+            row.extend(engines.iter().map(|e| of(e).map_or(String::new(), |c| figure(c, last, print, &mut notes))));
+        }
         rows.push(row);
     }
     let title = if decode { "Decode" } else { "Prefill" };
@@ -84,6 +84,18 @@ fn results(analysis: &Analysis, workload: Workload) -> String {
     }
     out.push('\n');
     out
+}
+
+/// The metrics behind the speeds, and their titles; shares of peaks only where the records have them.
+fn last_columns(decode: bool, cells: &[&CellSummary]) -> Vec<(&'static str, &'static str)> {
+    if decode {
+        return vec![("bandwidth_share", "share of bandwidth")];
+    }
+    let mut columns = vec![("ttft", "TTFT ms")];
+    if cells.iter().any(|c| c.figure("compute_share").is_some()) {
+        columns.push(("compute_share", "share of peak"));
+    }
+    columns
 }
 
 /// A metric's figure, `N/A` and a footnote where it is unavailable, nothing where the cell has no such metric.

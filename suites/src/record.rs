@@ -4,11 +4,12 @@
 //! Unknown is `None` (and a reason where one is due), never 0.
 
 use crate::cell::Cell;
+use crate::run::Limit;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Version of [`Record`], [`crate::run::Run`] and [`crate::run::Plan`] as written.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 /// Oldest version that readers take: what later ones added is optional in it. Any other is refused.
 pub const OLDEST_SCHEMA: u32 = 1;
 
@@ -91,6 +92,23 @@ pub struct Measurement {
     pub check: Check,
     /// What else the machine did meanwhile.
     pub interference: Interference,
+    /// The machine's limit, and how near the windows came; `None` if it could not be measured, and in records of schema 3
+    /// and before.
+    #[serde(default)]
+    pub limit: Option<Share>,
+}
+
+/// How near a speed came to what the machine allows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Share {
+    /// The limit, measured with as many threads just before the worker was started.
+    pub of: Limit,
+    /// Decode: bytes of weights and of the key/value cache that a token reads, at the window's middle depth. Prefill:
+    /// multiplications and additions of a token in the linear layers of the blocks.
+    pub per_token: u64,
+    /// The median window's tokens per second times `per_token` over the limit, in millionths.
+    pub share_ppm: u64,
 }
 
 /// What actually ran, as opposed to what was asked for.
@@ -135,6 +153,9 @@ pub struct Footprint {
     pub linear_bytes: u64,
     /// Weight bytes read to decode one token.
     pub read_per_token_bytes: u64,
+    /// Weights of the linear layers of all blocks, each a multiply-add a token; `None` in records of schema 3 and before.
+    #[serde(default)]
+    pub linear_weights: Option<u64>,
     /// The KV cache as allocated.
     pub kv_bytes: u64,
 }
@@ -257,6 +278,22 @@ pub struct Interference {
     /// `None` for prefill, which it does not limit, and in records of schema 1.
     #[serde(default)]
     pub bandwidth_before: Option<u64>,
+}
+
+impl Measurement {
+    /// The speed in tokens per second: the median over the windows, so that one disturbed window does not carry it.
+    /// `None` without a window that has tokens and a duration.
+    pub fn tokens_per_second(&self) -> Option<f64> {
+        let windows = self.samples.iter().filter(|s| s.duration_ns > 0 && s.tokens > 0);
+        let mut speeds: Vec<f64> = windows.map(|s| f64::from(s.tokens) * 1e9 / s.duration_ns as f64).collect();
+        speeds.sort_unstable_by(f64::total_cmp);
+        let middle = speeds.len() / 2;
+        match speeds.len() {
+            0 => None,
+            even if even % 2 == 0 => Some((speeds[middle - 1] + speeds[middle]) / 2.0),
+            _ => Some(speeds[middle]),
+        }
+    }
 }
 
 impl Record {

@@ -89,6 +89,9 @@ pub struct Machine {
     pub available_bytes: Option<u64>,
     /// DRAM read bandwidth measured at the start; a thread count that could not be measured is left out.
     pub bandwidth: Vec<Bandwidth>,
+    /// Every limit measured at the start, DRAM included; empty in runs of schema 3 and before.
+    #[serde(default)]
+    pub limits: Vec<Limit>,
     /// Operating system and kernel.
     pub kernel: String,
     /// Hypervisor, if one is seen.
@@ -125,6 +128,22 @@ pub struct Bandwidth {
     pub threads: u32,
     /// Bytes per second: of several access patterns the best, of its passes the median.
     pub bytes_per_second: u64,
+}
+
+/// What the machine can do at most, at a thread count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Limit {
+    /// Threads, each pinned.
+    pub threads: u32,
+    /// `dram`, `l3` and `l2`: reading; `int8`, `bf16` and `f32`: multiplying and adding.
+    pub name: String,
+    /// `bytes/s` or `operations/s`, a multiply-add being two.
+    pub unit: String,
+    /// Over all threads: of several ways the best, of its passes the median. `None` where it can't be measured.
+    pub per_second: Option<u64>,
+    /// The way, or why there is none.
+    pub how: String,
 }
 
 /// What a run set out to do, in order.

@@ -56,7 +56,13 @@ fn measurement() -> Measurement {
         },
         load_ns: 5,
         samples: vec![Sample { tokens: 4, duration_ns: 40, ttft_ns: None, token_ns: vec![10; 4] }],
-        footprint: Footprint { weights_bytes: 1, linear_bytes: 1, read_per_token_bytes: 1, kv_bytes: 1 },
+        footprint: Footprint {
+            weights_bytes: 1,
+            linear_bytes: 1,
+            read_per_token_bytes: 1,
+            linear_weights: None,
+            kv_bytes: 1,
+        },
         memory: Memory { peak_rss_bytes: Some(1), rss_anon_bytes: None, rss_file_bytes: None, predicted_bytes: 2 },
         energy: Energy::Unavailable { reason: text("no powercap tree") },
         counters: vec![],
@@ -76,6 +82,7 @@ fn measurement() -> Measurement {
             load_milli: Some(10),
             bandwidth_before: None,
         },
+        limit: None,
     }
 }
 

@@ -12,6 +12,7 @@ pub mod model;
 pub mod perplexity;
 pub mod plan;
 pub mod report;
+pub mod roofline;
 pub mod score;
 pub mod select;
 pub mod speak;
@@ -46,6 +47,8 @@ pub enum Command {
     Report(report::Args),
     /// What this machine can measure, what it can't, and what mends it
     Doctor(doctor::Args),
+    /// What this machine can do at most: read bandwidth of DRAM and caches, peaks of multiply-adds
+    Roofline(roofline::Args),
     /// Continue a prompt with either engine
     Generate(generate::Args),
     /// Talk with a model, turn by turn
@@ -87,6 +90,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::List(args) => list::run(args),
         Command::Report(args) => report::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Roofline(args) => roofline::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Chat(args) => chat::run(args),
         Command::Logits(args) => logits::run(args),

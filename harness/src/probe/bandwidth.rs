@@ -1,18 +1,17 @@
-//! DRAM read bandwidth by thread count: the limit that decoding is held against.
+//! Read bandwidth of DRAM and caches by thread count: the limit that decoding is held against.
 //!
-//! Each thread, pinned, reads a block of its own; the blocks together are far larger than any cache. Several access
-//! patterns (1 to 8 streams at once, as matrix kernels have) are tried, and the best counts: a limit that is measured too
-//! low would flatter every share of it. Of a pattern's passes the median counts: what a memory shared with others gives
-//! for some milliseconds, no decoding of seconds can have.
+//! Each thread, pinned, reads a block of its own: blocks that together are far larger than any cache, or that fit one.
+//! Several access patterns (1 to 8 streams at once, as matrix kernels have) are tried, and the best counts: a limit that
+//! is measured too low would flatter every share of it. Of a pattern's passes the median counts.
 
-use rustix::thread::CpuSet;
+use super::lockstep::{lockstep, median, rate};
 use std::hint::black_box;
-use std::sync::Barrier;
-use std::time::{Duration, Instant};
-use suites::run::Bandwidth;
+use std::time::Duration;
 
-/// Bytes read per pass, over all threads: eight times the largest L3 seen on one die.
+/// Bytes read per pass from DRAM, over all threads: eight times the largest L3 seen on one die.
 const TOTAL_BYTES: usize = 256 << 20;
+/// Bytes read per pass from a cache by each thread, so that a pass is long beside the clock and the barrier.
+const CACHE_PASS_BYTES: usize = 32 << 20;
 /// Streams that a thread reads side by side.
 const STREAMS: [usize; 4] = [1, 2, 4, 8];
 /// Passes per pattern where the figure stands for a whole run.
@@ -20,59 +19,54 @@ pub const THOROUGH: usize = 12;
 /// Passes per pattern before a cell.
 pub const QUICK: usize = 4;
 
-/// CPUs this process may run on, in order.
-pub fn allowed_cpus() -> Vec<usize> {
-    let mask = rustix::thread::sched_getaffinity(None);
-    mask.map_or_else(|_| vec![0], |set| (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
+/// A bandwidth, and the pattern it was reached by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Bytes per second, over all threads.
+    pub bytes_per_second: u64,
+    /// Streams that each thread read side by side.
+    pub streams: usize,
+    /// Bytes of each thread's block.
+    pub block: usize,
 }
 
-/// Measures the read bandwidth of `threads` pinned threads, the best access pattern's median of `passes` (half a second
-/// where thorough); `None` if a thread failed.
-pub fn measure(threads: usize, passes: usize) -> Option<Bandwidth> {
-    let cpus = allowed_cpus();
-    let barrier = Barrier::new(threads);
-    let times = std::thread::scope(|scope| {
-        let one = |index: usize| {
-            let (cpus, barrier) = (&cpus, &barrier);
-            scope.spawn(move || read_passes(cpus[index % cpus.len()], TOTAL_BYTES / threads, passes, barrier))
-        };
-        let handles: Vec<_> = (0..threads).map(one).collect();
-        handles.into_iter().map(|h| h.join().unwrap_or_default()).collect::<Vec<_>>()
-    });
-    let count = times.iter().map(Vec::len).min()?;
-    let slowest: Vec<Duration> = (0..count).filter_map(|pass| times.iter().map(|t| t[pass]).max()).collect();
-    let best = slowest.chunks(passes.max(1)).filter_map(median).min()?.as_secs_f64();
-    let bytes = (TOTAL_BYTES / threads * threads) as f64;
-    (best > 0.0).then(|| Bandwidth { threads: threads as u32, bytes_per_second: (bytes / best) as u64 })
+/// The DRAM read bandwidth of `threads` pinned threads, the best access pattern's median of `passes` (half a second where
+/// thorough); `None` if a thread failed.
+pub fn dram(threads: usize, passes: usize) -> Option<Found> {
+    measure(threads, TOTAL_BYTES / threads, 1, passes)
 }
 
-/// The middle of a pattern's times, the later of the two middle ones.
-fn median(times: &[Duration]) -> Option<Duration> {
-    let mut sorted = times.to_vec();
-    sorted.sort_unstable();
-    sorted.get(sorted.len() / 2).copied()
+/// The bandwidth of reading blocks of `block` bytes again and again, so that they come from the cache they fit.
+pub fn cache(threads: usize, block: usize, passes: usize) -> Option<Found> {
+    measure(threads, block, (CACHE_PASS_BYTES / block.max(1)).max(1), passes)
 }
 
-/// Times of all passes of one thread; each pass begins together with the other threads'.
-fn read_passes(cpu: usize, bytes: usize, passes: usize, barrier: &Barrier) -> Vec<Duration> {
-    let mut set = CpuSet::new();
-    set.set(cpu);
-    // Unpinned is a worse measurement, not a failed one.
-    let _ = rustix::thread::sched_setaffinity(None, &set);
+fn measure(threads: usize, block: usize, rounds: usize, passes: usize) -> Option<Found> {
+    let make = || {
+        let block = filled(block);
+        let mut pass = 0;
+        move || {
+            let streams = STREAMS[pass / passes % STREAMS.len()];
+            pass += 1;
+            let words = expected(block.len(), streams);
+            (0..rounds).all(|_| black_box(read(black_box(&block), streams)) == words)
+        }
+    };
+    let times = lockstep(threads, STREAMS.len() * passes, make)?;
+    let of = |(pattern, times): (usize, &[Duration])| {
+        let bytes = expected(block / 8, STREAMS[pattern]) * 8 * (rounds * threads) as u64;
+        let bytes_per_second = rate(bytes, median(times)?)?;
+        Some(Found { bytes_per_second, streams: STREAMS[pattern], block })
+    };
+    times.chunks(passes.max(1)).enumerate().filter_map(of).max_by_key(|found| found.bytes_per_second)
+}
+
+/// A block of ones.
+fn filled(bytes: usize) -> Vec<u64> {
     let mut block = vec![0u64; bytes / 8];
     advise_huge(&mut block);
     block.fill(1);
-    let mut times = Vec::new();
-    for streams in STREAMS {
-        for _ in 0..passes {
-            barrier.wait();
-            let start = Instant::now();
-            let sum = read(&block, streams);
-            times.push(start.elapsed());
-            assert_eq!(black_box(sum), expected(block.len(), streams), "every word was read");
-        }
-    }
-    times
+    block
 }
 
 /// Words that `read` covers: whole groups of 32 in each stream.
@@ -154,7 +148,8 @@ mod tests {
 
     #[test]
     fn bandwidth_is_a_sane_number() {
-        let found = measure(1, QUICK);
-        assert!((100_000_000..10_000_000_000_000).contains(&found.as_ref().unwrap().bytes_per_second), "{found:?}");
+        for found in [dram(1, QUICK), cache(1, 128 << 10, QUICK), cache(2, 100_000, 1)] {
+            assert!((100_000_000..10_000_000_000_000).contains(&found.unwrap().bytes_per_second), "{found:?}");
+        }
     }
 }
