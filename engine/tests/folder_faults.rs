@@ -93,6 +93,12 @@ fn weights_that_do_not_fit_the_convention_are_named() {
             *folder.tensor(scale) = Tensor::floats(Dtype::F32, &[1], &[bad]);
             refused(&folder, Format::Ternary, &[scale, &bad.to_string()]);
         }
+        // Too small and too large for f16, whichever way it is taken.
+        for bad in [1e-30, 1e30] {
+            let mut folder = base(form);
+            *folder.tensor(scale) = Tensor::floats(Dtype::F32, &[1], &[bad]);
+            refused(&folder, Format::F16, &[name, "a scale that fits f16, found "]);
+        }
         let mut folder = base(form);
         *folder.tensor(scale) = Tensor::floats(Dtype::F32, &[2], &[1.0, 1.0]);
         refused(&folder, Format::Ternary, &[scale, "one value", "[2]"]);

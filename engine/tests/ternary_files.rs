@@ -312,6 +312,43 @@ fn numbers_that_are_none_are_refused_everywhere() {
     }
 }
 
+/// A scale that f16 or bf16 would round to 0 or infinity is refused where weights are written out; one that is a denormal
+/// there, or a number of the wider type alone, is not.
+#[test]
+fn scales_that_16_bits_cannot_hold_are_refused() {
+    let (name, packing) = ("blk.1.ffn_up.weight", PACKINGS[0]);
+    let with = |scale: f32| {
+        let mut writer = model("bitnet-b1.58", packing);
+        let data = &mut writer.tensor(name).data;
+        let at = data.len() - 32;
+        data[at..at + 4].copy_from_slice(&scale.to_le_bytes());
+        open(&writer, packing)
+    };
+    // Half of the smallest denormal (2^-24 and 2^-133) goes to 0; from 65520 on f16 has infinity.
+    let cases = [
+        (Format::F16, &[2.9e-8, f32::MIN_POSITIVE, 65_520.0][..], &[0.0, 3e-8, 6.1e-6, 65_519.0][..], "f16"),
+        (Format::Bf16, &[4.5e-41, f32::MAX], &[0.0, 4.7e-41, 2.9e-8, 65_520.0, 3.38e38], "bf16"),
+        (Format::Ternary, &[], &[0.0, 1e-45, 2.9e-8, 65_520.0, f32::MAX], ""),
+        (Format::Reference, &[], &[0.0, 1e-45, 2.9e-8, 65_520.0, f32::MAX], ""),
+    ];
+    for (format, bad, good, kind) in cases {
+        for &scale in bad {
+            let message = load_gguf(&with(scale), format).unwrap_err().to_string();
+            for part in ["test.gguf: ", name, &format!("a scale that fits {kind}, found {scale}")] {
+                assert!(message.contains(part), "{part:?} is not in: {message}");
+            }
+        }
+        for &scale in good {
+            let model = load_gguf(&with(scale), format).unwrap();
+            let mut row = [0.0; 256];
+            let (_, up) = model.layers()[1].linears()[5];
+            up.row_to_f32(0, &mut row);
+            assert!(row.iter().any(|&w| w != 0.0) == (scale > 0.0), "{format:?} {scale}: {row:?}");
+            assert!(row.iter().all(|w| w.is_finite()));
+        }
+    }
+}
+
 /// A row too long for exact sums in i32 is refused by its key, before the other tensors are asked for.
 #[test]
 fn rows_too_long_are_refused_by_their_key() {

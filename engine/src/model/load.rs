@@ -2,8 +2,8 @@
 //!
 //! The ternary engine takes ternary tensors as they are. The f16 and bf16 engines hold a file's weights decoded and
 //! rounded: of a quantised file they run the dequantised weights, which is still that file's function and not that of
-//! the model it was quantised from. The reference takes ternary tensors as such and decodes others exactly. Norms stay
-//! f32.
+//! the model it was quantised from. A weight too large for the 16 bits is refused, and a scale too small: that would make
+//! a tensor of zeros. The reference takes ternary tensors as such and decodes others exactly. Norms stay f32.
 //!
 //! Shapes are all checked before the first weight is decoded. Rows are decoded in parallel straight into the packed
 //! matrices, so beside the file's own mapping the peak is the finished model.
@@ -252,12 +252,16 @@ impl<S: Source> Loader<'_, S> {
 
     fn float16<E: Float16>(&self, name: &str, rows: usize, cols: usize) -> Result<Float16Matrix<E>> {
         let weight = self.find(name, &[cols as u64, rows as u64])?;
-        let floats = weight.floats()?;
+        let (floats, ternary) = (weight.floats()?, weight.is_ternary());
         Float16Matrix::from_rows(rows, cols, |row, out| {
             let mut values = vec![0.0; cols];
             floats(row, &mut values)?;
             for (col, (out, &value)) in out.iter_mut().zip(&values).enumerate() {
                 *out = E::narrow(value);
+                // Of a ternary tensor every weight but 0 is the scale: rounded to 0, all of them would be gone.
+                if ternary && (!out.finite() || out.widen() == 0.0 && value != 0.0) {
+                    return Err(weight.wrong(&format!("a scale that fits {}", E::NAME), value.abs().to_string()));
+                }
                 if !out.finite() {
                     let found = format!("{value} in row {row}, column {col}");
                     return Err(weight.wrong(&format!("weights that fit {}", E::NAME), found));
