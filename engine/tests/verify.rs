@@ -2,44 +2,18 @@
 
 mod common;
 
-use engine::convert::{FolderOptions, Options, Target, gguf_to_hf, synthetic_to_gguf};
+use common::{small, synthetic_file};
+use engine::convert::{FolderOptions, Options, Target, gguf_to_hf};
 use engine::formats::HfFolder;
 use engine::formats::gguf::{GgufFile, I2sLayout};
-use engine::model::{Activation, Architecture, Config, RopeStyle};
-use engine::synthetic::{HeadType, SyntheticSpec};
+use engine::model::Config;
 use engine::verify::{Level, Verdict, verify_gguf, verify_hf};
 
 const LINEAR: &str = "blk.1.ffn_up.weight";
 
 fn sound() -> Vec<u8> {
-    let config = Config {
-        arch: Architecture::BitNet,
-        hidden: 256,
-        ffn: 512,
-        layers: 2,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 64,
-        vocab: 96,
-        norm_eps: 1e-5,
-        rope_theta: 10_000.0,
-        rope: RopeStyle::Neox,
-        rope_factors: Vec::new(),
-        attention_bias: false,
-        output_bias: false,
-        qk_norm: false,
-        sliding_window: None,
-        activation: Activation::Relu2,
-        sub_norms: true,
-        context: 64,
-        tied: true,
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.gguf");
-    let target = Target::I2s(I2sLayout::Blocks128);
-    let options = Options { target, kernels: None, embedding: None, fallback: None, quantise: false, inverse: false };
-    synthetic_to_gguf(&SyntheticSpec { config, seed: 5, head: HeadType::F16 }, &path, &options).unwrap();
-    std::fs::read(path).unwrap()
+    let config = Config { hidden: 256, ffn: 512, head_dim: 64, ..small() };
+    synthetic_file(config, Target::I2s(I2sLayout::Blocks128))
 }
 
 fn verify(bytes: &[u8]) -> Verdict {

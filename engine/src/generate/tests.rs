@@ -1,33 +1,12 @@
 use super::*;
 use crate::kernels::isa::Kernels;
-use crate::model::{Activation, Architecture, Config, Format, Model, RopeStyle, SessionOptions};
+use crate::model::{Config, Format, Model, SessionOptions};
 use crate::synthetic::{HeadType, SyntheticSpec, build};
 use crate::threads::Pool;
 
 /// A small model.
 pub(super) fn model() -> Model {
-    let config = Config {
-        arch: Architecture::BitNet,
-        hidden: 64,
-        ffn: 96,
-        layers: 2,
-        heads: 4,
-        kv_heads: 4,
-        head_dim: 16,
-        vocab: 100,
-        norm_eps: 1e-5,
-        rope_theta: 10_000.0,
-        rope: RopeStyle::Neox,
-        rope_factors: Vec::new(),
-        attention_bias: false,
-        output_bias: false,
-        qk_norm: false,
-        sliding_window: None,
-        activation: Activation::Relu2,
-        sub_norms: true,
-        context: 64,
-        tied: true,
-    };
+    let config = Config { kv_heads: 4, ..Config::small() };
     build(&SyntheticSpec { config, seed: 1, head: HeadType::Q8_0 }, Format::Ternary).unwrap()
 }
 

@@ -214,19 +214,18 @@ fn require(field: &'static str, holds: bool, expected: String, found: impl ToStr
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sound() -> Config {
+impl Config {
+    /// A small BitNet model's, which tests alter.
+    pub(crate) fn small() -> Config {
         Config {
             arch: Architecture::BitNet,
-            hidden: 96,
-            ffn: 200,
+            hidden: 64,
+            ffn: 96,
             layers: 2,
             heads: 4,
             kv_heads: 2,
-            head_dim: 24,
-            vocab: 50,
+            head_dim: 16,
+            vocab: 100,
             norm_eps: 1e-5,
             rope_theta: 10_000.0,
             rope: RopeStyle::Neox,
@@ -240,6 +239,15 @@ mod tests {
             context: 64,
             tied: true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sound() -> Config {
+        Config { hidden: 96, ffn: 200, head_dim: 24, vocab: 50, ..Config::small() }
     }
 
     #[test]

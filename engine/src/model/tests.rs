@@ -11,26 +11,14 @@ use oracle::{Fault, Oracle};
 /// BitNet b1.58 with odd widths: no dimension but `heads` is a multiple of 16.
 fn bitnet() -> Config {
     Config {
-        arch: Architecture::BitNet,
         hidden: 90,
         ffn: 200,
         layers: 3,
-        heads: 4,
-        kv_heads: 2,
         head_dim: 24,
         vocab: 70,
-        norm_eps: 1e-5,
         rope_theta: 500.0,
-        rope: RopeStyle::Neox,
-        rope_factors: Vec::new(),
-        attention_bias: false,
-        output_bias: false,
-        qk_norm: false,
-        sliding_window: None,
-        activation: Activation::Relu2,
-        sub_norms: true,
         context: 80,
-        tied: true,
+        ..Config::small()
     }
 }
 

@@ -1,31 +1,10 @@
 use super::*;
 use crate::kernels::isa::Kernels;
-use crate::model::{Activation, Architecture, KvType, RopeStyle, Session, SessionOptions};
+use crate::model::{Activation, Architecture, KvType, Session, SessionOptions};
 use crate::threads::Pool;
 
 fn config(hidden: usize, ffn: usize, layers: usize, heads: usize, kv_heads: usize) -> Config {
-    Config {
-        arch: Architecture::BitNet,
-        hidden,
-        ffn,
-        layers,
-        heads,
-        kv_heads,
-        head_dim: hidden / heads,
-        vocab: 1000,
-        norm_eps: 1e-5,
-        rope_theta: 10_000.0,
-        rope: RopeStyle::Neox,
-        rope_factors: Vec::new(),
-        attention_bias: false,
-        output_bias: false,
-        qk_norm: false,
-        sliding_window: None,
-        activation: Activation::Relu2,
-        sub_norms: true,
-        context: 64,
-        tied: true,
-    }
+    Config { hidden, ffn, layers, heads, kv_heads, head_dim: hidden / heads, vocab: 1000, ..Config::small() }
 }
 
 fn llama(config: Config) -> Config {

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use engine::linear::Linear;
-use engine::model::{Activation, Architecture, Config, Format, Layer, Model, RopeStyle};
+use engine::model::{Activation, Config, Format, Layer, Model};
 use engine::quant::{F16Matrix, TernaryMatrix};
 use half::f16;
 use safetensors::tensor::Dtype;
 use serde_json::json;
 
-use super::Stream;
 use super::folder::{Folder, Tensor};
+use super::{Stream, small};
 
 /// A power of two, so that its inverse is a number too.
 pub const SCALE: f32 = 0.03125;
@@ -44,28 +44,7 @@ pub const NORMS: [(&str, usize); 4] = [
 ];
 
 pub fn config(tied: bool, activation: Activation) -> Config {
-    Config {
-        arch: Architecture::BitNet,
-        hidden: 64,
-        ffn: 96,
-        layers: 2,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 16,
-        vocab: VOCAB,
-        norm_eps: 1e-5,
-        rope_theta: 500_000.0,
-        rope: RopeStyle::Neox,
-        rope_factors: Vec::new(),
-        attention_bias: false,
-        output_bias: false,
-        qk_norm: false,
-        sliding_window: None,
-        activation,
-        sub_norms: true,
-        context: 64,
-        tied,
-    }
+    Config { vocab: VOCAB, activation, tied, ..small() }
 }
 
 /// The weights, whatever the form.

@@ -12,7 +12,9 @@ pub mod writer;
 
 use std::path::PathBuf;
 
-use engine::model::{KvType, Model, Session, SessionOptions};
+use engine::convert::{Options, Target, synthetic_to_gguf};
+use engine::model::{Activation, Architecture, Config, KvType, Model, RopeStyle, Session, SessionOptions};
+use engine::synthetic::{HeadType, SyntheticSpec};
 use engine::{Isa, Kernels, Pool};
 
 /// A file of development data: in `shared/data` beside the checkout, else in the checkout's `data`.
@@ -52,6 +54,46 @@ impl Stream {
     pub fn unit(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
+}
+
+/// A small BitNet model's configuration, which tests alter.
+pub fn small() -> Config {
+    Config {
+        arch: Architecture::BitNet,
+        hidden: 64,
+        ffn: 96,
+        layers: 2,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 16,
+        vocab: 96,
+        norm_eps: 1e-5,
+        rope_theta: 500_000.0,
+        rope: RopeStyle::Neox,
+        rope_factors: Vec::new(),
+        attention_bias: false,
+        output_bias: false,
+        qk_norm: false,
+        sliding_window: None,
+        activation: Activation::Relu2,
+        sub_norms: true,
+        context: 64,
+        tied: true,
+    }
+}
+
+/// The same as a LLaMA model's.
+pub fn small_llama() -> Config {
+    Config { arch: Architecture::Llama, activation: Activation::Silu, sub_norms: false, tied: false, ..small() }
+}
+
+/// The GGUF file of a synthetic model.
+pub fn synthetic_file(config: Config, target: Target) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.gguf");
+    let options = Options { target, kernels: None, embedding: None, fallback: None, quantise: false, inverse: false };
+    synthetic_to_gguf(&SyntheticSpec { config, seed: 5, head: HeadType::F16 }, &path, &options).unwrap();
+    std::fs::read(path).unwrap()
 }
 
 /// Logits after a prompt and a decoded token, by the scalar path.
