@@ -6,11 +6,12 @@
 //! last token, and so must the logits behind it to the last bit: a difference of one bit could flip an int8 rounding
 //! later on.
 
+mod common;
+
 use std::collections::BTreeSet;
 
-use engine::model::{
-    Activation, Architecture, Batch, Config, Format, KvType, Model, RopeStyle, Session, SessionOptions,
-};
+use common::parity::Fixture;
+use engine::model::{Batch, Config, Format, KvType, Model, Session, SessionOptions};
 use engine::synthetic::{HeadType, SyntheticSpec, build};
 use engine::{Isa, Kernels, Pool};
 use rayon::prelude::*;
@@ -19,28 +20,7 @@ const PROMPTS: usize = 100;
 const TOKENS: usize = 100;
 
 fn small() -> Config {
-    Config {
-        arch: Architecture::BitNet,
-        hidden: 96,
-        ffn: 200,
-        layers: 2,
-        heads: 6,
-        kv_heads: 2,
-        head_dim: 16,
-        vocab: 301,
-        norm_eps: 1e-5,
-        rope_theta: 500_000.0,
-        rope: RopeStyle::Neox,
-        rope_factors: Vec::new(),
-        attention_bias: false,
-        output_bias: false,
-        qk_norm: false,
-        sliding_window: None,
-        activation: Activation::Relu2,
-        sub_norms: true,
-        context: 128,
-        tied: true,
-    }
+    Config { hidden: 96, ffn: 200, heads: 6, vocab: 301, context: 128, ..common::small() }
 }
 
 fn spec(config: Config) -> SyntheticSpec {
@@ -107,15 +87,15 @@ fn together(model: &Model, isa: Isa, threads: usize) -> Vec<Text> {
 }
 
 /// Every ISA and thread count against the reference.
-fn lossless(config: Config) {
-    let truth = alone(&build(&spec(config.clone()), Format::Reference).unwrap(), Isa::Scalar);
-    let model = build(&spec(config), Format::Ternary).unwrap();
+fn lossless(name: &str, make: impl Fn(Format) -> Model) {
+    let truth = alone(&make(Format::Reference), Isa::Scalar);
+    let model = make(Format::Ternary);
     for isa in Isa::available() {
-        equal(&format!("{isa}"), &alone(&model, isa), &truth);
+        equal(&format!("{name}, {isa}"), &alone(&model, isa), &truth);
         // Scalar code is slow: one thread count.
         let threads = if isa == Isa::Scalar { [2].as_slice() } else { &[1, 2, 3] };
         for &threads in threads {
-            equal(&format!("{isa}, batch, {threads} threads"), &together(&model, isa, threads), &truth);
+            equal(&format!("{name}, {isa}, batch, {threads} threads"), &together(&model, isa, threads), &truth);
         }
     }
 }
@@ -137,7 +117,16 @@ fn matches(found: &[u32], truth: &[u32]) -> usize {
 
 #[test]
 fn a_hundred_greedy_texts_of_a_hundred_tokens_are_the_references() {
-    lossless(small());
+    lossless("synthetic", |format| build(&spec(small()), format).unwrap());
+}
+
+/// The same for Hugging Face folders, whose scales multiply, divide or come from master weights.
+#[test]
+fn texts_of_folders_are_the_references() {
+    for name in ["bitnet-offline-untied", "bitnet-legacy-tied", "bitnet-online-tied", "llama-bitlinear"] {
+        let fixture = Fixture::open(name);
+        lossless(name, |format| fixture.model(format));
+    }
 }
 
 /// The comparison can fail: the same weights without activation quantisation tell other stories.
