@@ -1,6 +1,6 @@
 //! What can go wrong in the engine: each variant says what was expected and what was found.
 
-/// An error of the engine.
+/// An error of the engine. Messages are whole (see [`crate::formats::FormatError`]).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -64,7 +64,7 @@ pub enum Error {
         /// The bytes asked for.
         bytes: usize,
         /// The system's reason.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// A thread pool that could not be made.
     #[error("thread pool of {threads}: {what}: {source}")]
@@ -74,7 +74,7 @@ pub enum Error {
         /// The step that failed.
         what: &'static str,
         /// The system's reason.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// A field of a model's configuration that makes no sense.
     #[error("model configuration: {field}: expected {expected}, found {found}")]

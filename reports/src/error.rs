@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-/// A run that can't be read, or a report that can't be written.
+/// A run that can't be read, or a report that can't be written. Messages are whole: `r#source` is no source of
+/// [`std::error::Error`]'s, or chains would tell it twice.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -12,7 +13,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// Why not.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// A file of the run is not what its schema says.
     #[error("{path}:{line}: {message}")]

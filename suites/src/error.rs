@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-/// A definition that can't be used. Every message names the file, the key or name, and what was expected.
+/// A definition that can't be used. Every message names the file, the key or name, and what was expected,
+/// causes included: `r#source` is no source of [`std::error::Error`]'s, or chains would tell it twice.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -12,7 +13,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// Why not.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// The text is not what the wire type allows; the message carries line, column and the nearest right key.
     #[error("{origin}: {message}")]

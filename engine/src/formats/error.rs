@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 /// A model file that cannot be used, and why: always the file, the key, tensor or field, what was
-/// expected and what was found.
+/// expected and what was found. Messages are whole: `r#source` is no source of [`std::error::Error`]'s, or chains of causes
+/// would tell it twice.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FormatError {
@@ -13,7 +14,7 @@ pub enum FormatError {
         /// The file.
         path: PathBuf,
         /// The operating system's answer.
-        source: std::io::Error,
+        r#source: std::io::Error,
     },
     /// A field of the file's structure holds what it must not.
     #[error("{path}: {field}: expected {expected}, found {found}", path = path.display())]
