@@ -21,9 +21,9 @@ const TOKENS: &str = "tokenizer.ggml.tokens";
 /// The size of LLaMA 3's vocabulary.
 const LLAMA_3: usize = 128_256;
 
-/// The pre-tokenizer that the file names. Without a name: LLaMA 3's if the vocabulary is of its size and has its first
+/// The pre-tokenizer that the file names, and its name. Without a name: LLaMA 3's if the vocabulary is of its size and has its first
 /// control token (BitNet b1.58 2B4T's official files are so), else llama.cpp's default; either goes into `notes`.
-pub(super) fn pre_of(vocab: &Vocab<'_>, notes: &mut Vec<String>) -> Result<Pre, FormatError> {
+pub(super) fn pre_of<'a>(vocab: &Vocab<'a>, notes: &mut Vec<String>) -> Result<(&'a str, Pre), FormatError> {
     let name = match vocab.file.opt_str(PRE)? {
         Some(name) => name,
         None => {
@@ -35,7 +35,8 @@ pub(super) fn pre_of(vocab: &Vocab<'_>, notes: &mut Vec<String>) -> Result<Pre, 
             name
         }
     };
-    Pre::named(name).ok_or_else(|| vocab.file.wrong_key(PRE, Pre::KNOWN, shown(name)))
+    let pre = Pre::named(name).ok_or_else(|| vocab.file.wrong_key(PRE, Pre::KNOWN, shown(name)))?;
+    Ok((name, pre))
 }
 
 /// The encoder: vocabulary, merges, splits and literal tokens.

@@ -9,8 +9,9 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use super::bytes::{ByteMap, Pieces};
+use super::pre::Pre;
 use super::spm::{byte_of, push_visible};
-use super::{ChatSource, DEFAULT_TEMPLATE, TokenizerError};
+use super::{ChatSource, DEFAULT_TEMPLATE, Kind, TokenizerError};
 use crate::formats::error::shown;
 
 const CONFIG: &str = "tokenizer_config.json";
@@ -18,6 +19,7 @@ const CONFIG: &str = "tokenizer_config.json";
 /// A `tokenizer.json` and its neighbours.
 pub(super) struct Loaded {
     pub(super) encoder: Tokenizer,
+    pub(super) kind: Kind,
     pub(super) pieces: Pieces,
     pub(super) strip_space: bool,
     pub(super) bos: Option<u32>,
@@ -142,9 +144,22 @@ pub(super) fn load(path: &Path, bytes: &[u8], beside: &Neighbours) -> Result<Loa
         strip_space: decoder.strip_space,
         ends: beside.ends().into_iter().filter(|&id| pieces.get(id).is_some()).collect(),
         chat_templates: beside.chat_templates()?,
+        kind: kind(&json, &decoder),
         pieces,
         encoder,
     })
+}
+
+/// The kind, by the model (BPE if it is not said) and by what its tokens stand for.
+fn kind(json: &Value, decoder: &Decoder) -> Kind {
+    match (json["model"]["type"].as_str().unwrap_or("BPE"), decoder.byte_level) {
+        ("BPE", true) => {
+            let pre = Pre::of_json(&json["normalizer"], &json["pre_tokenizer"]);
+            Kind::ByteLevelBpe { pre: pre.map(str::to_owned) }
+        }
+        ("BPE" | "Unigram", false) => Kind::SentencePiece,
+        (other, _) => Kind::Other(other.to_owned()),
+    }
 }
 
 /// The ids that the file's own post-processor puts before and after a text, if it does.

@@ -34,10 +34,35 @@ enum Encoder {
     Spm(Spm),
 }
 
+/// How a tokenizer parts text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// BPE of bytes within the words that a pre-tokenizer makes.
+    ByteLevelBpe {
+        /// The pre-tokenizer's name in GGUF files; `None` for a `tokenizer.json` whose splits have none.
+        pre: Option<String>,
+    },
+    /// SentencePiece: BPE of characters, or unigrams.
+    SentencePiece,
+    /// Another model of a `tokenizer.json`.
+    Other(String),
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Kind::ByteLevelBpe { .. } => f.write_str("byte-level BPE"),
+            Kind::SentencePiece => f.write_str("SentencePiece"),
+            Kind::Other(model) => f.write_str(model),
+        }
+    }
+}
+
 /// A vocabulary and the rules that turn text into its ids.
 #[derive(Debug)]
 pub struct Tokenizer {
     encoder: Encoder,
+    kind: Kind,
     pieces: Pieces,
     /// Decoding a whole text drops the space that encoding put first.
     strip_space: bool,
@@ -88,14 +113,15 @@ impl Tokenizer {
         };
         let (bos, eos, unknown) = (special("bos", 1)?, special("eos", 2)?, special("unknown", 0)?);
         let mut notes = Vec::new();
-        let (encoder, pieces, strip_space, bos_by_default) = if is_spm {
+        let (encoder, kind, pieces, strip_space, bos_by_default) = if is_spm {
             let space = file.opt_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
             let spm = Spm::new(&vocab, unknown, space)?;
-            (Encoder::Spm(spm), spm::pieces(&vocab), space, true)
+            (Encoder::Spm(spm), Kind::SentencePiece, spm::pieces(&vocab), space, true)
         } else {
-            let pre = bpe::pre_of(&vocab, &mut notes)?;
+            let (name, pre) = bpe::pre_of(&vocab, &mut notes)?;
             let encoder = Encoder::Crate(Box::new(bpe::encoder(&vocab, pre)?));
-            (encoder, bpe::pieces(&vocab), false, pre.adds_bos)
+            let kind = Kind::ByteLevelBpe { pre: Some(name.to_owned()) };
+            (encoder, kind, bpe::pieces(&vocab), false, pre.adds_bos)
         };
         let ends = turn_ends(|text| {
             let mut all = vocab.iter();
@@ -104,6 +130,7 @@ impl Tokenizer {
         let eot = vocab.id("tokenizer.ggml.eot_token_id")?.or(ends.first().copied());
         Ok(Self {
             encoder,
+            kind,
             pieces,
             strip_space,
             bos,
@@ -152,6 +179,7 @@ impl Tokenizer {
             bos_text: text(loaded.bos),
             eos_text: text(loaded.eos),
             encoder: Encoder::Crate(Box::new(loaded.encoder)),
+            kind: loaded.kind,
             pieces: loaded.pieces,
             strip_space: loaded.strip_space,
             bos: loaded.bos,
@@ -223,6 +251,12 @@ impl Tokenizer {
     /// [`TokenizerError::UnknownId`] for an id beyond the vocabulary.
     pub fn piece(&self, id: u32) -> Result<&[u8], TokenizerError> {
         self.pieces.get(id).ok_or(TokenizerError::UnknownId { id, vocabulary: self.pieces.len() })
+    }
+
+    /// How text is parted.
+    #[must_use]
+    pub fn kind(&self) -> &Kind {
+        &self.kind
     }
 
     /// The number of ids.

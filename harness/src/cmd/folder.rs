@@ -21,14 +21,11 @@ pub fn inspect(name: &str, source: &Source) -> Result<Value> {
     files.sort();
     let listed: Vec<Value> = files.iter().map(|(file, sha256)| json!({ "file": file, "sha256": sha256 })).collect();
     let tensors = folder.tensors().iter().map(|t| tensor(folder, t)).collect::<Result<Vec<_>>>()?;
-    let tokenizer = match source.tokenizer() {
-        Ok(tokenizer) => json!({ "file": "tokenizer.json", "vocabulary": tokenizer.vocabulary() }),
-        Err(error) => json!({ "error": error.to_string() }),
-    };
     Ok(json!({
         "model": name, "path": folder.path().display().to_string(), "sha256": data::sha256_of_all(&files), "files": listed,
         "architecture": folder.config().opt_strings("architectures")?.unwrap_or_default(),
-        "scales": folder.convention().to_string(), "tokenizer": tokenizer, "tensors": tensors,
+        "scales": folder.convention().to_string(),
+        "tokenizer": super::model::tokenizer(source.tokenizer()), "tensors": tensors,
     }))
 }
 

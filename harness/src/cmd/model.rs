@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::local;
 use anyhow::{Result, bail};
 use engine::formats::gguf::{GgufFile, TensorInfo, TensorType};
+use engine::tokenizer::{Kind, Tokenizer};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -38,7 +39,7 @@ pub enum Args {
     Convert(convert::Args),
     /// Whether a model file is sound: every tensor, scale and the tokenizer (exit 65 if not)
     Verify(verify::Args),
-    /// Architecture, shapes, types and digest of a model
+    /// Architecture, tokenizer, shapes, types and digest of a model
     Inspect {
         /// A GGUF file, a Hugging Face folder, or a name from models.toml
         model: String,
@@ -108,7 +109,8 @@ fn inspect(name: &str, reading: &Reading, data: Option<&Path>, as_json: bool) ->
             let i2s = file.tensors().iter().any(|t| t.kind() == TensorType::I2S);
             json!({
                 "model": name, "path": path.display().to_string(), "sha256": data::sha256(&path)?, "version": file.version(),
-                "architecture": file.str("general.architecture")?, "i2_s_layout": i2s.then(|| file.i2s_layout().to_string()), "tensors": tensors,
+                "architecture": file.str("general.architecture")?, "i2_s_layout": i2s.then(|| file.i2s_layout().to_string()),
+                "tokenizer": tokenizer(Tokenizer::from_gguf(&file).map_err(Into::into)), "tensors": tensors,
             })
         }
     };
@@ -117,6 +119,23 @@ fn inspect(name: &str, reading: &Reading, data: Option<&Path>, as_json: bool) ->
         false => say(format_args!("{object:#}"))?,
     }
     Ok(0)
+}
+
+/// A tokenizer's entry: its kind, and what it does about the ends of a text; or why there is none.
+pub(super) fn tokenizer(found: Result<Tokenizer>) -> serde_json::Value {
+    let tokenizer = match found {
+        Ok(tokenizer) => tokenizer,
+        Err(error) => return json!({ "kind": "none", "why": format!("{error:#}") }),
+    };
+    let pre = match tokenizer.kind() {
+        Kind::ByteLevelBpe { pre } => pre.as_deref(),
+        Kind::SentencePiece | Kind::Other(_) => None,
+    };
+    json!({
+        "kind": tokenizer.kind().to_string(), "pre_tokenizer": pre, "vocabulary": tokenizer.vocabulary(),
+        "bos": tokenizer.bos(), "eos": tokenizer.eos(), "eot": tokenizer.eot(), "add_bos": tokenizer.adds_bos(),
+        "notes": tokenizer.notes(),
+    })
 }
 
 /// A tensor's entry; of a ternary one also its scale and the share of its weights that are zero.
