@@ -128,7 +128,30 @@ fn templates_that_only_look_dear_are_rendered() {
         ("{% if 1 in [1] and [] is not defined or not [1] %}a{% endif %}{{ 1 if [1] else [2] }}", "1"),
         ("{% set a, b = [1], {'k': (1,)} %}{{ a }}{{ b }}", "[1]{'k': (1,)}"),
         ("{%- set x = [1] -%}\n{%+ set y = x %}\n{{ y }}", "[1]"),
-        ("{{ dict(a=1)['a'] }}{{ namespace(b=2).b }}", "12"),
+        ("{{ dict(a=1)['a'] }}{{ namespace(b=2).b }}{{ dict({'c': 3}, d=4)|items|list }}", "12[('c', 3), ('d', 4)]"),
+        ("{{ [1] + [2, 3][0:1] + [4]|list == [1, 2, 4] }}{{ -1 + -2 * 3 - -4 }}{{ 2 * -3|abs }}", "True-36"),
+        (
+            "{% if 1 not in [2] and not 1 == 2 or 3 in [4] %}a{% endif %}{{ 'b' if 1 is in [1] and 2 is not in [1] }}",
+            "ab",
+        ),
+        (
+            "{{ x is defined == false }}{{ x is not defined and 1 != 2 > 1 }}{{ {'k': 1 == 1, 'l': [1 < 2]}['k' ~ ''] }}",
+            "TrueTrueTrue",
+        ),
+        ("{% for i in [3, 1, 2]|sort if i in [1, 3] and i is gt 1 %}{{ i }}{% endfor %}{{ [1, 2][-1 + 0:] }}", "3[2]"),
+        (
+            "{{ messages|map(attribute='role')|join(',') }}{{ [1, 2, 3]|batch(2)|list }}{{ [2, 1]|min }}",
+            "user[[1, 2], [3]]1",
+        ),
+        ("{{ messages|selectattr('role', 'equalto', 'user')|list|length }}{{ [1, 1]|unique|list }}", "1[1]"),
+        (
+            "{{ '{:>5}|{0}'.format(1) if false else '{0:>5}|{1}'.format(1, 'a') }}{{ ', '.join(['a', 'b']) }}",
+            "    1|aa, b",
+        ),
+        (
+            "{{ 'ab' * 2 }}{{ 3 * 2 }}{{ {1: 'x'}[1] }}{{ 'abc'[0:2] }}{{ messages[0]['role' if 1 else 'x'] }}",
+            "abab6xabuser",
+        ),
     ] {
         assert_eq!(quickly(source).unwrap(), expected, "{source}");
     }

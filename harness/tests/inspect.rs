@@ -107,9 +107,8 @@ fn the_tokenizers_of_folders_are_told() {
 fn a_cause_is_told_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
-    let cases: [(&[&str], &str); 4] = [
+    let cases: [(&[&str], &str); 3] = [
         (&["model", "inspect", &path("none.gguf")], "none.gguf"),
-        (&["model", "verify", &path("")], "config.json"),
         (&["plan", &path("none.toml")], "none.toml"),
         (&["report", &path("none")], "none/run.json"),
     ];

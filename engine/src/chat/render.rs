@@ -70,8 +70,7 @@ fn environment<'s>(fuel: u64, strftime: Option<Strftime>) -> Result<Environment<
     environment.remove_global("debug");
     environment.set_unknown_method_callback(method);
     environment.add_filter("tojson", json::tojson);
-    environment.add_filter(guard::FILTER, guard::owned);
-    environment.add_filter(guard::FIELD_FILTER, guard::owned_field);
+    guard::equip(&mut environment);
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, format!("the template refuses: {message}")))
     });
@@ -88,10 +87,49 @@ fn method(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) 
     let bytes = |value: &Value| value.as_str().map_or(0, str::len) + value.len().unwrap_or(0);
     let read = bytes(value) + args.iter().map(bytes).sum::<usize>();
     state.consume_fuel(read as u64 / 16)?;
+    if value.as_str().is_none() {
+        // `get` looks up, `count` compares.
+        for part in args.iter().chain((name == "count").then_some(value)) {
+            guard::weigh(state, part, 0)?;
+        }
+    }
     match (name, value.as_str(), args) {
         ("title", Some(text), []) => Ok(Value::from(title(text))),
+        ("join", Some(separator), [values]) => join(state, separator, values).map(Value::from),
+        ("format", Some(text), args) => {
+            pay_for_format(state, text, args)?;
+            pycompat::unknown_method_callback(state, value, name, args)
+        }
         _ => pycompat::unknown_method_callback(state, value, name, args),
     }
+}
+
+/// `str.join`: of strings alone, each paid for before it is added.
+fn join(state: &State<'_, '_>, separator: &str, values: &Value) -> Result<String, Error> {
+    let mut out = String::new();
+    for (index, value) in values.try_iter()?.enumerate() {
+        let Some(text) = value.as_str() else {
+            let what = format!("join: expected strings, found a value of type {}", value.kind());
+            return Err(Error::new(ErrorKind::InvalidOperation, what));
+        };
+        let separator = if index == 0 { "" } else { separator };
+        state.consume_fuel(1 + (separator.len() + text.len()) as u64 / 64)?;
+        out.push_str(separator);
+        out.push_str(text);
+    }
+    Ok(out)
+}
+
+/// Pays for what `str.format` writes at most: all its arguments in each field, and every width that is asked for.
+fn pay_for_format(state: &State<'_, '_>, text: &str, args: &[Value]) -> Result<(), Error> {
+    let mut held = 0u64;
+    for arg in args {
+        held = held.saturating_add(guard::weigh(state, arg, 0)?);
+    }
+    let fields = (text.matches('{').count() as u64).saturating_mul(held);
+    let numbers = text.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+    let widths = numbers.map(|digits| digits.parse::<u64>().unwrap_or(u64::MAX)).fold(0, u64::saturating_add);
+    state.consume_fuel(fields.saturating_add(widths) / 64)
 }
 
 /// `str.title`: a letter is upper case unless a letter comes before it.
