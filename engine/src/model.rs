@@ -16,6 +16,7 @@ mod session;
 pub use batch::Batch;
 pub use config::{Activation, Architecture, Config, Format, Llama3Scaling, RopeStyle};
 pub use kv::KvType;
+pub(crate) use load::read_config;
 pub use load::{check_gguf, check_hf, is_ternary_gguf, load_gguf, load_hf, predict_gguf_bytes, predict_hf_bytes};
 pub use session::{Session, SessionOptions};
 

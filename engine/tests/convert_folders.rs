@@ -3,105 +3,14 @@
 mod common;
 
 use common::Stream;
+use common::place::{Place, X86, folder_options, logits, options, tensors, writer_of};
 use common::writer::{Meta, Writer};
-use engine::convert::{
-    FolderOptions, Options, Report, Target, gguf_to_gguf, gguf_to_hf, hf_to_gguf, synthetic_to_gguf,
-};
-use engine::formats::HfFolder;
-use engine::formats::gguf::{GgufFile, I2sLayout, TensorType};
+use engine::convert::{FolderOptions, Target, gguf_to_gguf, gguf_to_hf};
+use engine::formats::gguf::{GgufFile, TensorType};
 use engine::formats::safetensors::Convention;
-use engine::model::{
-    Activation, Architecture, Config, Format, KvType, Model, RopeStyle, Session, SessionOptions, load_gguf, load_hf,
-};
-use engine::synthetic::{HeadType, SyntheticSpec};
+use engine::model::{Architecture, Format, load_gguf, load_hf};
 use engine::tokenizer::Tokenizer;
-use engine::{Isa, Kernels, Pool};
 use std::path::{Path, PathBuf};
-
-const X86: Target = Target::I2s(I2sLayout::Blocks128);
-
-fn options(target: Target) -> Options {
-    Options { target, kernels: None, embedding: None, fallback: None, quantise: false, inverse: false }
-}
-
-fn folder_options(target: Target) -> FolderOptions {
-    FolderOptions { options: options(target), shard_bytes: 5_000_000_000 }
-}
-
-fn spec(arch: Architecture) -> SyntheticSpec {
-    let bitnet = arch == Architecture::BitNet;
-    let config = Config {
-        arch,
-        hidden: 256,
-        ffn: 512,
-        layers: 2,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 64,
-        vocab: 300,
-        norm_eps: 1e-5,
-        rope_theta: 500_000.0,
-        rope: RopeStyle::Neox,
-        rope_factors: Vec::new(),
-        attention_bias: false,
-        output_bias: false,
-        qk_norm: false,
-        sliding_window: None,
-        activation: if bitnet { Activation::Relu2 } else { Activation::Silu },
-        sub_norms: bitnet,
-        context: 64,
-        tied: bitnet,
-    };
-    SyntheticSpec { config, seed: 5, head: HeadType::F16 }
-}
-
-struct Place(tempfile::TempDir);
-
-impl Place {
-    /// A model `a.gguf`.
-    fn new(arch: Architecture) -> Self {
-        let place = Self(tempfile::tempdir().unwrap());
-        synthetic_to_gguf(&spec(arch), &place.path("a.gguf"), &options(X86)).unwrap();
-        place
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn file(&self, name: &str) -> GgufFile {
-        GgufFile::open(self.path(name)).unwrap()
-    }
-
-    fn folder(&self, name: &str) -> HfFolder {
-        HfFolder::open(self.path(name)).unwrap()
-    }
-
-    fn out(&self, from: &str, to: &str, how: &FolderOptions) -> Report {
-        gguf_to_hf(&self.file(from), &self.path(to), how).unwrap()
-    }
-
-    fn back(&self, from: &str, to: &str, options: &Options) -> Report {
-        hf_to_gguf(&self.folder(from), &self.path(to), options).unwrap()
-    }
-}
-
-fn logits(model: &Model) -> Vec<f32> {
-    let pool = Pool::new(1, false).unwrap();
-    let options = SessionOptions { context: 32, kv: KvType::F32, max_batch: 32 };
-    let mut session = Session::new(model, &pool, Kernels::new(Some(Isa::Scalar)).unwrap(), options).unwrap();
-    session.prefill(&[1, 7, 39, 0, 22, 95]).unwrap().to_vec()
-}
-
-/// Every tensor of a file: name, type, shape, bytes, by name.
-fn tensors(file: &GgufFile) -> Vec<(String, TensorType, Vec<u64>, Vec<u8>)> {
-    let one = |t: &engine::formats::gguf::TensorInfo| {
-        (t.name().to_owned(), t.kind(), t.dims().to_vec(), file.data(t).to_vec())
-    };
-    let mut all: Vec<_> = file.tensors().iter().map(one).collect();
-    all.sort_by(|a, b| a.0.cmp(&b.0));
-    all
-}
 
 #[test]
 fn weights_and_scales_come_back_bit_for_bit() {
@@ -233,21 +142,8 @@ fn byte_level(writer: &mut Writer, pre: &str) {
 
 /// `a.gguf` again, with a tokenizer.
 fn with_tokenizer(place: &Place, pre: &str) {
-    let file = place.file("a.gguf");
-    let mut writer = Writer::default();
-    for key in file.keys().filter(|key| !key.starts_with("tokenizer")) {
-        let value = match file.value(key).unwrap() {
-            engine::formats::gguf::Value::Unsigned(v) => Meta::U32(v as u32),
-            engine::formats::gguf::Value::Float(v) => Meta::F32(v as f32),
-            engine::formats::gguf::Value::Text(v) => Meta::Text(String::from_utf8(v.to_vec()).unwrap()),
-            other => panic!("{other}"),
-        };
-        writer.set(key, value);
-    }
+    let mut writer = writer_of(&place.file("a.gguf"));
     byte_level(&mut writer, pre);
-    for tensor in file.tensors() {
-        writer.raw(tensor.name(), tensor.dims(), tensor.kind().id(), file.data(tensor).to_vec());
-    }
     std::fs::write(place.path("t.gguf"), writer.bytes()).unwrap();
 }
 

@@ -1,21 +1,24 @@
 //! Hugging Face folders to GGUF files, and back.
 
+mod config;
+mod rope;
+
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::describe::{architecture, config_metadata, linear_factor, refuse};
 use super::encode::{self, Form, Item, Planner, Role};
 use super::gguf::{gguf_items, write};
-use super::rows::{Permuted, Rows};
+use super::rows::{Permuted, PermutedVector, Rows};
 use super::shards::{Folder, Planned, Shards};
 use super::synth::vector;
-use super::{Options, Report, Target};
+use super::{Options, Report};
 use crate::error::{Error, Result};
 use crate::formats::gguf::TensorType;
 use crate::formats::safetensors::{Dtype, Packing as HfPacking, Trits, Weight, hf_names};
 use crate::formats::{GgufFile, HfFolder};
-use crate::model::{Activation, Config, RopeStyle, check_gguf, check_hf};
+use crate::model::{Config, RopeStyle, check_gguf, check_hf};
 use crate::tokenizer::carry;
 
 /// The tensor of GGUF files that RoPE's frequencies are divided by.
@@ -76,7 +79,6 @@ impl Rows for HfRows<'_> {
 /// is left at `path` then.
 pub fn hf_to_gguf(folder: &HfFolder, path: &Path, options: &Options) -> Result<Report> {
     let config = check_hf(folder)?;
-    no_bias_of_llama(&config)?;
     let mut metadata = config_metadata(&config)?;
     let mut notes = Vec::new();
     if let Err(error) = carry::folder_to_metadata(folder.path(), config.vocab, &mut metadata) {
@@ -128,52 +130,36 @@ fn order(name: &str) -> (usize, String) {
     (block.map_or(0, |block| block + 1), name.to_owned())
 }
 
-/// Queries and keys of `llama` in the other order of RoPE's pairs than `have`.
+/// Queries and keys of `llama` (weights and biases) in the other order of RoPE's pairs than `have`.
 fn turned<'a>(name: &str, rows: impl Rows + 'a, config: &Config, have: RopeStyle) -> Box<dyn Rows + 'a> {
-    let part = name.rsplit_once('.').map_or(name, |(module, _)| module);
+    let (part, kind) = name.rsplit_once('.').unwrap_or((name, ""));
     let is_turned = architecture(config) == "llama" && (part.ends_with(".attn_q") || part.ends_with(".attn_k"));
-    match is_turned {
-        true => Box::new(Permuted { rows, head_dim: config.head_dim, to_halves: have == RopeStyle::Interleaved }),
-        false => Box::new(rows),
+    let (head_dim, to_halves) = (config.head_dim, have == RopeStyle::Interleaved);
+    match (is_turned, kind) {
+        (true, "bias") => Box::new(PermutedVector { rows, order: Permuted { rows: (), head_dim, to_halves } }),
+        (true, _) => Box::new(Permuted { rows, head_dim, to_halves }),
+        (false, _) => Box::new(rows),
     }
-}
-
-/// The biases of `llama` would need the other order of RoPE's pairs, which is not done here.
-fn no_bias_of_llama(config: &Config) -> Result<()> {
-    if !(architecture(config) == "llama" && (config.attention_bias || config.output_bias)) {
-        return Ok(());
-    }
-    let expected = "none, to convert a llama model from or to a folder".to_owned();
-    Err(Error::Config { field: "attention_bias", expected, found: "biases".to_owned() })
 }
 
 /// How to write a folder.
 #[derive(Clone, Debug)]
 pub struct FolderOptions {
-    /// What the tensors become: [`Target::Hf`] or a float type other than Q8_0.
+    /// What the tensors become: [`super::Target::Hf`] or a float type other than Q8_0.
     pub options: Options,
     /// Bytes of a file at most, unless one tensor has more.
     pub shard_bytes: u64,
 }
 
-/// Writes the model of a GGUF file of LLaMA or BitNet as a Hugging Face folder: `config.json`, safetensors, and the
-/// tokenizer where it is a byte-level BPE one ([`Report::notes`] says if not).
+/// Writes the model of a GGUF file as a Hugging Face folder: `config.json`, safetensors, and the tokenizer where
+/// `tokenizer.json` can say it ([`Report::notes`] says if not).
 ///
 /// # Errors
 /// As [`hf_to_gguf`].
 pub fn gguf_to_hf(file: &GgufFile, path: &Path, how: &FolderOptions) -> Result<Report> {
     let config = check_gguf(file)?;
     refuse(&config, architecture(&config))?;
-    no_bias_of_llama(&config)?;
-    if let Some(window) = config.sliding_window {
-        let expected = "none, to convert to a folder".to_owned();
-        return Err(Error::Config { field: "sliding_window", expected, found: window.to_string() });
-    }
-    if !config.rope_factors.is_empty() {
-        let expected = "none (config.json has the rule they were made by, which the file does not)".to_owned();
-        let found = format!("{}", config.rope_factors.len());
-        return Err(Error::Config { field: "rope_factors", expected, found });
-    }
+    let described = config::describe(file, &config, &how.options)?;
     let mut items = gguf_items(file);
     items.retain(|item| item.name != ROPE_FACTORS);
     for item in &mut items {
@@ -183,7 +169,8 @@ pub fn gguf_to_hf(file: &GgufFile, path: &Path, how: &FolderOptions) -> Result<R
     items.sort_by_key(|item| order(&item.name));
     let folder = Folder::create(path)?;
     let mut report = tensors(&folder, &items, how)?;
-    folder.put("config.json", format!("{:#}\n", config_json(file, &config, &how.options)).as_bytes())?;
+    report.inexact.extend(described.inexact);
+    folder.put("config.json", format!("{:#}\n", Value::Object(described.json)).as_bytes())?;
     match carry::gguf_to_files(file) {
         Ok(files) => files.iter().try_for_each(|file| folder.put(file.name, file.text.as_bytes()))?,
         Err(error) => report.notes.push(format!("no tokenizer is written: {error}")),
@@ -205,7 +192,7 @@ fn tensors(folder: &Folder, items: &[Item<'_>], how: &FolderOptions) -> Result<R
     for (item, form) in items.iter().zip(forms) {
         encode::encode(item, form, &mut |bytes| Ok(shards.write(bytes)?), &mut report)?;
         if let Form::Ternary { scale, .. } = form {
-            let stored = if how.options.inverse { 1.0 / scale } else { scale };
+            let stored = if how.options.inverse { inverse(scale) } else { scale };
             if how.options.inverse && 1.0 / stored != scale {
                 report.inexact.push(format!("{}: the inverse of scale {scale} is rounded to {stored}", item.name));
             }
@@ -215,6 +202,13 @@ fn tensors(folder: &Folder, items: &[Item<'_>], how: &FolderOptions) -> Result<R
     }
     shards.finish()?;
     Ok(report)
+}
+
+/// The number whose inverse is `scale`, where there is one: its neighbours may be when the nearest is not.
+fn inverse(scale: f32) -> f32 {
+    let nearest = 1.0 / scale;
+    let near = [nearest, nearest.next_down(), nearest.next_up()];
+    near.into_iter().find(|stored| 1.0 / stored == scale).unwrap_or(nearest)
 }
 
 /// A form that safetensors have: what is quantised otherwise becomes F16.
@@ -258,55 +252,6 @@ fn plan(item: &Item<'_>, form: Form) -> Result<Vec<Planned>> {
             vec![one(name, dtype(kind).unwrap_or("F32"), shape, values * kind.block_bytes())]
         }
     })
-}
-
-/// `config.json`.
-fn config_json(file: &GgufFile, config: &Config, options: &Options) -> Value {
-    let (class, model_type) = match architecture(config) {
-        "qwen2" => ("Qwen2ForCausalLM", "qwen2"),
-        "qwen3" => ("Qwen3ForCausalLM", "qwen3"),
-        "llama" => ("LlamaForCausalLM", "llama"),
-        _ => ("BitNetForCausalLM", "bitnet"),
-    };
-    let mut object = Map::new();
-    let mut set = |key: &str, value: Value| {
-        object.insert(key.to_owned(), value);
-    };
-    set("architectures", json!([class]));
-    set("model_type", json!(model_type));
-    set("hidden_size", json!(config.hidden));
-    set("intermediate_size", json!(config.ffn));
-    set("num_hidden_layers", json!(config.layers));
-    set("num_attention_heads", json!(config.heads));
-    set("num_key_value_heads", json!(config.kv_heads));
-    set("head_dim", json!(config.head_dim));
-    set("vocab_size", json!(config.vocab));
-    set("max_position_embeddings", json!(config.context));
-    // The shortest decimal that is this f32, not the f64 it widens to.
-    set("rms_norm_eps", config.norm_eps.to_string().parse().map_or(json!(config.norm_eps), |eps: f64| json!(eps)));
-    set("rope_theta", json!(config.rope_theta));
-    set("hidden_act", json!(if config.activation == Activation::Relu2 { "relu2" } else { "silu" }));
-    set("tie_word_embeddings", json!(config.tied));
-    set("attention_bias", json!(false));
-    for key in ["bos", "eos"] {
-        if let Ok(Some(id)) = file.opt_u32(&format!("tokenizer.ggml.{key}_token_id")) {
-            set(&format!("{key}_token_id"), json!(id));
-        }
-    }
-    match options.target {
-        Target::Hf => {
-            let class = if options.inverse { "bitlinear" } else { "autobitlinear" };
-            set("torch_dtype", json!("bfloat16"));
-            set(
-                "quantization_config",
-                json!({ "quant_method": "bitnet", "linear_class": class, "quantization_mode": "offline" }),
-            );
-        }
-        Target::Float(TensorType::F32) => set("torch_dtype", json!("float32")),
-        Target::Float(TensorType::F16) => set("torch_dtype", json!("float16")),
-        _ => set("torch_dtype", json!("bfloat16")),
-    }
-    Value::Object(object)
 }
 
 /// No rows, while a tensor's are wrapped.

@@ -92,8 +92,40 @@ impl<R> Permuted<R> {
 
 impl Permuted<()> {
     /// A vector with one value a row, in the other order.
-    pub(crate) fn permute(&self, values: &[f32]) -> Vec<f32> {
+    pub(crate) fn permute<T: Copy>(&self, values: &[T]) -> Vec<T> {
         (0..values.len()).map(|row| values[self.source(row)]).collect()
+    }
+}
+
+/// A vector with one value a row of a matrix, in the other order of RoPE's pairs.
+pub(crate) struct PermutedVector<R> {
+    pub(crate) rows: R,
+    pub(crate) order: Permuted<()>,
+}
+
+impl<R: Rows> Rows for PermutedVector<R> {
+    fn shape(&self) -> (usize, usize) {
+        self.rows.shape()
+    }
+
+    fn scale(&self) -> Result<Option<f32>> {
+        Ok(None)
+    }
+
+    fn trits(&self, row: usize, out: &mut [i8]) -> Result<()> {
+        self.rows.trits(row, out)?;
+        out.copy_from_slice(&self.order.permute(out));
+        Ok(())
+    }
+
+    fn values(&self, row: usize, out: &mut [f32]) -> Result<()> {
+        self.rows.values(row, out)?;
+        out.copy_from_slice(&self.order.permute(out));
+        Ok(())
+    }
+
+    fn done(&self) {
+        self.rows.done();
     }
 }
 

@@ -12,6 +12,7 @@ mod gguf;
 mod hf;
 
 pub use gguf::{check_gguf, is_ternary_gguf, load_gguf, predict_gguf_bytes};
+pub(crate) use hf::read_config;
 pub use hf::{check_hf, load_hf, predict_hf_bytes};
 
 use super::{Config, Format, Layer, Model};

@@ -7,6 +7,7 @@ pub mod bitnet;
 pub mod evaluator;
 pub mod folder;
 pub mod parity;
+pub mod place;
 pub mod vocab;
 pub mod writer;
 

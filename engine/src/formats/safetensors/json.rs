@@ -17,7 +17,7 @@ pub struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    pub(super) fn new(path: &'a Path, map: &'a Map<String, Value>) -> Self {
+    pub(crate) fn new(path: &'a Path, map: &'a Map<String, Value>) -> Self {
         Section { path, name: "", map }
     }
 

@@ -146,15 +146,7 @@ pub fn predict_hf_bytes(folder: &HfFolder, format: Format) -> u64 {
 /// `[inputs, outputs]`); for [`Format::Ternary`], the first linear layer that is not ternary.
 pub fn load_hf(folder: &HfFolder, format: Format) -> Result<Model> {
     let reader = Reader { config: folder.config(), class: class(folder.config())? };
-    let config = reader.config()?;
-    if config.attention_bias && folder.convention() == Convention::Multiplies {
-        let section = folder.config().section("quantization_config")?.unwrap_or(folder.config());
-        let expected = "bitlinear, or a model without biases (autobitlinear scales them with the weights)";
-        return Err(section.wrong("linear_class", expected, "autobitlinear").into());
-    }
-    if config.tied {
-        check_tied_head(folder)?;
-    }
+    let config = reader.folder_config(folder)?;
     Loader { source: folder, config: &config, name: reader.class.name, format }.load()
 }
 
@@ -164,12 +156,17 @@ pub fn load_hf(folder: &HfFolder, format: Format) -> Result<Model> {
 /// As [`load_hf`], what weights hold apart.
 pub fn check_hf(folder: &HfFolder) -> Result<Config> {
     let reader = Reader { config: folder.config(), class: class(folder.config())? };
-    let config = reader.config()?;
-    if config.tied {
-        check_tied_head(folder)?;
-    }
+    let config = reader.folder_config(folder)?;
     Loader { source: folder, config: &config, name: reader.class.name, format: Format::F16 }.check()?;
     Ok(config)
+}
+
+/// What a `config.json` says, whatever tensors lie beside it.
+///
+/// # Errors
+/// As [`load_hf`].
+pub(crate) fn read_config(config: Section<'_>) -> Result<Config> {
+    Reader { config, class: class(config)? }.config()
 }
 
 fn class(config: Section<'_>) -> Result<&'static Class> {
@@ -191,6 +188,20 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// The configuration, held against what the folder's tensors are.
+    fn folder_config(&self, folder: &HfFolder) -> Result<Config> {
+        let config = self.config()?;
+        if config.attention_bias && folder.convention() == Convention::Multiplies {
+            let section = folder.config().section("quantization_config")?.unwrap_or(folder.config());
+            let expected = "bitlinear, or a model without biases (autobitlinear scales them with the weights)";
+            return Err(section.wrong("linear_class", expected, "autobitlinear").into());
+        }
+        if config.tied {
+            check_tied_head(folder)?;
+        }
+        Ok(config)
+    }
+
     fn count(&self, key: &str, default: u32) -> Result<usize> {
         match self.config.opt_u32(key)?.unwrap_or(default) {
             0 => Err(self.config.wrong(key, "a count of at least 1", "0").into()),
