@@ -3,10 +3,10 @@
 mod common;
 
 use common::Stream;
+use common::place::{TARGETS, X86, kernels};
 use common::writer::Writer;
 use engine::convert::{Options, Report, Target, gguf_to_gguf, synthetic_to_gguf};
-use engine::formats::gguf::{GgufFile, I2sLayout, TensorType};
-use engine::formats::kernel_config::KernelConfig;
+use engine::formats::gguf::{GgufFile, TensorType};
 use engine::model::{
     Activation, Architecture, Config, Format, KvType, Llama3Scaling, Model, RopeStyle, Session, SessionOptions,
     load_gguf,
@@ -14,29 +14,6 @@ use engine::model::{
 use engine::synthetic::{HeadType, SyntheticSpec, build};
 use engine::{Isa, Kernels, Pool};
 use std::path::{Path, PathBuf};
-
-const X86: Target = Target::I2s(I2sLayout::Blocks128);
-const TARGETS: [Target; 7] = [
-    X86,
-    Target::I2s(I2sLayout::Blocks64),
-    Target::I2s(I2sLayout::Rows4),
-    Target::Tq1_0,
-    Target::Tq2_0,
-    Target::Tl1,
-    Target::Tl2,
-];
-
-/// A kernel config for the shapes of the model below.
-fn kernels(target: Target) -> Option<KernelConfig> {
-    let bk = match target {
-        Target::Tl1 => 64,
-        Target::Tl2 => 96,
-        _ => return None,
-    };
-    let section = |(m, k)| format!("[K{m}_{k}]\nm = {m}\nk = {k}\nbm = 64\nbk = {bk}\nbmm = 32\n");
-    let text: String = [(256, 256), (128, 256), (512, 256), (256, 512)].map(section).concat();
-    Some(KernelConfig::parse("k.ini", &text).unwrap())
-}
 
 fn options(target: Target) -> Options {
     Options { target, kernels: kernels(target), embedding: None, fallback: None, quantise: false, inverse: false }

@@ -15,7 +15,7 @@ const MERGES: &str = "tokenizer.ggml.merges";
 const PRE: &str = "tokenizer.ggml.pre";
 /// Bytes of all control tokens together, far above any vocabulary's: the automaton that finds them takes a hundred times
 /// as much.
-const MOST_LITERAL: usize = 1 << 20;
+pub(super) const MOST_LITERAL: usize = 1 << 20;
 const TOKENS: &str = "tokenizer.ggml.tokens";
 
 /// The size of LLaMA 3's vocabulary.

@@ -1,12 +1,16 @@
 //! Tokenizers from one file format to the other: `tokenizer.json` to GGUF's metadata, and back.
 
-use std::collections::HashMap;
+mod spm;
+
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::json::read;
+use super::merges::Ranks;
 use super::pre::Pre;
+use super::spm::byte_of;
+use super::vocab::Vocab;
 use super::{DEFAULT_TEMPLATE, Encoder, Tokenizer, TokenizerError};
 use crate::formats::gguf::{GgufFile, Meta, Metadata};
 
@@ -22,7 +26,7 @@ const BYTE: i32 = 6;
 /// rows of the embedding.
 ///
 /// # Errors
-/// A tokenizer that is none, or that GGUF has no name for; nothing is set then.
+/// A tokenizer that is none, or that GGUF has no name or no scores for; nothing is set then.
 pub(crate) fn folder_to_metadata(folder: &Path, vocab: usize, metadata: &mut Metadata) -> Result<(), TokenizerError> {
     let path = folder.join("tokenizer.json");
     let tokenizer = Tokenizer::from_json(&path)?;
@@ -35,12 +39,15 @@ pub(crate) fn folder_to_metadata(folder: &Path, vocab: usize, metadata: &mut Met
     let (tokens, kinds) = tokens(&json, vocab).map_err(wrong)?;
     let merges = merges(model).map_err(wrong)?;
     if model["byte_fallback"] == true {
-        let ranks: HashMap<String, usize> =
-            merges.iter().enumerate().rev().map(|(rank, (left, right))| (format!("{left}{right}"), rank)).collect();
-        let score = |token: &String| ranks.get(token).map_or(0.0, |rank| -(*rank as f32) - 1.0);
+        let ranks: Ranks<'_> =
+            merges.iter().enumerate().map(|(rank, (left, right))| ((&**left, &**right), rank)).collect();
+        let found = spm::scores(&tokenizer, &json, (&tokens, &kinds), &ranks).map_err(wrong)?;
         metadata.set("tokenizer.ggml.model", "llama");
-        metadata.set("tokenizer.ggml.scores", Meta::Floats(tokens.iter().map(score).collect()));
-        metadata.set("tokenizer.ggml.add_space_prefix", Meta::Bool(tokenizer.strip_space));
+        metadata.set("tokenizer.ggml.scores", Meta::Floats(found.scores));
+        metadata.set("tokenizer.ggml.add_space_prefix", Meta::Bool(found.space_prefix));
+        if let Some(id) = found.unknown {
+            metadata.set("tokenizer.ggml.unknown_token_id", Meta::U32(id));
+        }
     } else {
         let pre = Pre::of_json(&json["normalizer"], &json["pre_tokenizer"]);
         let pre =
@@ -92,10 +99,10 @@ fn tokens(json: &Value, vocab: usize) -> Result<(Vec<String>, Vec<i32>), String>
     let model = &json["model"];
     let bytes = model["byte_fallback"] == true;
     for (text, id) in model["vocab"].as_object().into_iter().flatten() {
-        if id.as_u64().is_some_and(|id| *text == unused(id)) {
+        if !bytes && id.as_u64().is_some_and(|id| *text == unused(id)) {
             continue;
         }
-        let byte = bytes && text.len() == 6 && text.starts_with("<0x") && text.ends_with('>');
+        let byte = bytes && byte_of(text).is_some();
         put(text, id, if byte { BYTE } else { NORMAL })?;
     }
     for token in json["added_tokens"].as_array().into_iter().flatten() {
@@ -131,16 +138,44 @@ pub(crate) struct TokenizerFile {
 /// `tokenizer_config.json` and `generation_config.json`.
 ///
 /// # Errors
-/// A tokenizer that is none, or a SentencePiece one, which `tokenizer.json` has no model for.
+/// A tokenizer that is none, or a SentencePiece one that no list of merges says the same as.
 pub(crate) fn gguf_to_files(file: &GgufFile) -> Result<Vec<TokenizerFile>, TokenizerError> {
     let tokenizer = Tokenizer::from_gguf(file)?;
     let wrong = |reason: String| TokenizerError::Json { path: file.path().to_owned(), reason };
-    let Encoder::Crate(encoder) = &tokenizer.encoder else {
-        return Err(wrong("a SentencePiece vocabulary, which is not written as tokenizer.json".to_owned()));
+    let mut config = config(&tokenizer);
+    let mut json = match &tokenizer.encoder {
+        Encoder::Crate(encoder) => {
+            let text = encoder.to_string(false).map_err(|e| wrong(e.to_string()))?;
+            let mut json: Value = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+            json["decoder"] =
+                json!({ "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true });
+            json
+        }
+        Encoder::Spm(encoder) => {
+            let json = spm::json(encoder, &Vocab::read(file)?, tokenizer.strip_space).map_err(wrong)?;
+            if let Some(text) = json["model"]["unk_token"].as_str() {
+                config["unk_token"] = json!(text);
+            }
+            json
+        }
     };
-    let text = encoder.to_string(false).map_err(|e| wrong(e.to_string()))?;
-    let mut json: Value = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
-    json["decoder"] = json!({ "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true });
+    if let Some(post) = post_processor(&tokenizer) {
+        json["post_processor"] = post;
+    }
+    if let Encoder::Spm(_) = &tokenizer.encoder {
+        spm::same(&tokenizer, &json, &config).map_err(wrong)?;
+    }
+    let generation = json!({ "bos_token_id": tokenizer.bos, "eos_token_id": tokenizer.stops });
+    let file = |name, value: Value| TokenizerFile { name, text: format!("{value:#}\n") };
+    Ok(vec![
+        file("tokenizer.json", json),
+        file("tokenizer_config.json", config),
+        file("generation_config.json", generation),
+    ])
+}
+
+/// `tokenizer_config.json`. Its class is the one that takes `tokenizer.json` as it is.
+fn config(tokenizer: &Tokenizer) -> Value {
     let mut config = json!({
         "tokenizer_class": "PreTrainedTokenizerFast", "add_bos_token": tokenizer.adds_bos, "add_eos_token": tokenizer.adds_eos,
         "clean_up_tokenization_spaces": false,
@@ -158,25 +193,28 @@ pub(crate) fn gguf_to_files(file: &GgufFile) -> Result<Vec<TokenizerFile>, Token
             config["chat_template"] = list.collect();
         }
     }
-    if let (true, Some(bos)) = (tokenizer.adds_bos, tokenizer.bos) {
-        // What puts BOS first in the crate itself, which does not read the configuration.
-        let text = &tokenizer.bos_text;
-        let special = json!({ "id": text, "type_id": 0 });
-        json["post_processor"] = json!({
-            "type": "TemplateProcessing",
-            "single": [{ "SpecialToken": special }, { "Sequence": { "id": "A", "type_id": 0 } }],
-            "pair": [
-                { "SpecialToken": special }, { "Sequence": { "id": "A", "type_id": 0 } },
-                { "SpecialToken": { "id": text, "type_id": 1 } }, { "Sequence": { "id": "B", "type_id": 1 } },
-            ],
-            "special_tokens": { text: { "id": text, "ids": [bos], "tokens": [text] } },
-        });
+    config
+}
+
+/// What puts BOS first and EOS last in the crate itself, which does not read the configuration.
+fn post_processor(tokenizer: &Tokenizer) -> Option<Value> {
+    let bos = tokenizer.bos.filter(|_| tokenizer.adds_bos).map(|id| (id, &tokenizer.bos_text));
+    let eos = tokenizer.eos.filter(|_| tokenizer.adds_eos).map(|id| (id, &tokenizer.eos_text));
+    if bos.is_none() && eos.is_none() {
+        return None;
     }
-    let generation = json!({ "bos_token_id": tokenizer.bos, "eos_token_id": tokenizer.stops });
-    let file = |name, value: Value| TokenizerFile { name, text: format!("{value:#}\n") };
-    Ok(vec![
-        file("tokenizer.json", json),
-        file("tokenizer_config.json", config),
-        file("generation_config.json", generation),
-    ])
+    let part = |name: &str, kind: u32| -> Vec<Value> {
+        let special = |token: Option<(u32, &String)>| {
+            token.map(|(_, text)| json!({ "SpecialToken": { "id": text, "type_id": kind } }))
+        };
+        let text = json!({ "Sequence": { "id": name, "type_id": kind } });
+        special(bos).into_iter().chain([text]).chain(special(eos)).collect()
+    };
+    let specials = bos.into_iter().chain(eos);
+    let specials: Map<String, Value> =
+        specials.map(|(id, text)| (text.clone(), json!({ "id": text, "ids": [id], "tokens": [text] }))).collect();
+    let pair = [part("A", 0), part("B", 1)].concat();
+    Some(json!({
+        "type": "TemplateProcessing", "single": part("A", 0), "pair": pair, "special_tokens": specials,
+    }))
 }

@@ -244,7 +244,7 @@ fn pieces(path: &Path, encoder: &Tokenizer, decoder: &Decoder, file_bytes: usize
         let text = encoder.id_to_token(id).unwrap_or_default();
         pieces.push(|out| match byte_of(&text) {
             _ if silent.contains(&id) => {}
-            _ if added.contains_key(&id) => out.extend_from_slice(text.as_bytes()),
+            _ if added.contains_key(&id) && decoder.byte_level => out.extend_from_slice(text.as_bytes()),
             _ if decoder.byte_level => map.push(&text, out),
             Some(byte) => out.push(byte),
             None => push_visible(&text, out),

@@ -11,6 +11,7 @@ mod bytes;
 pub(crate) mod carry;
 mod error;
 mod json;
+mod merges;
 mod pre;
 mod spm;
 mod vocab;
@@ -116,7 +117,7 @@ impl Tokenizer {
         let (encoder, kind, pieces, strip_space, bos_by_default) = if is_spm {
             let space = file.opt_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
             let spm = Spm::new(&vocab, unknown, space)?;
-            (Encoder::Spm(spm), Kind::SentencePiece, spm::pieces(&vocab), space, true)
+            (Encoder::Spm(spm), Kind::SentencePiece, spm::pieces(vocab.iter()), space, true)
         } else {
             let (name, pre) = bpe::pre_of(&vocab, &mut notes)?;
             let encoder = Encoder::Crate(Box::new(bpe::encoder(&vocab, pre)?));

@@ -2,9 +2,9 @@
 //!
 //! Kudo and Richardson 2018, with the merge rule of sentencepiece's `bpe_model.cc`: of all adjacent
 //! pairs whose union is a token, the one with the highest score merges first, the leftmost of equals.
-//! (A merge list made from the scores says the same only while no two tokens score alike and every
-//! token can be split in one way, so the scores are used as they are.) What is no token in the end
-//! falls back to byte tokens, or to the unknown token where the vocabulary lacks them.
+//! (A list of merges can say the same only where no two tokens score alike, see `merges`; so the scores
+//! are used as they are.) What is no token in the end falls back to byte tokens, or to the unknown token
+//! where the vocabulary lacks them.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
@@ -36,15 +36,29 @@ pub(super) struct Spm {
 
 impl Spm {
     pub(super) fn new(vocab: &Vocab<'_>, unknown: Option<u32>, space_prefix: bool) -> Result<Self, FormatError> {
-        let scores = read_scores(vocab)?;
+        let spm = Self::of(vocab.iter(), &read_scores(vocab)?, unknown, space_prefix);
+        if unknown.is_none() && spm.bytes.contains(&None) {
+            let expected = "a token for every byte, or an unknown token";
+            return Err(vocab.file.wrong_key(TOKENS, expected, "neither"));
+        }
+        Ok(spm)
+    }
+
+    /// The encoder of these tokens, with a score for each of them.
+    pub(super) fn of<'a>(
+        vocab: impl Iterator<Item = (u32, &'a str, TokenKind)>,
+        scores: &[f32],
+        unknown: Option<u32>,
+        space_prefix: bool,
+    ) -> Self {
         let mut spm = Self {
-            tokens: HashMap::with_capacity(vocab.tokens.len()),
+            tokens: HashMap::with_capacity(scores.len()),
             bytes: vec![None; 256],
             unknown,
             literals: vec![Vec::new(); 256],
             space_prefix,
         };
-        for ((id, text, kind), score) in vocab.iter().zip(scores) {
+        for ((id, text, kind), &score) in vocab.zip(scores) {
             let Some(&first) = text.as_bytes().first() else {
                 continue;
             };
@@ -60,11 +74,32 @@ impl Spm {
         for literals in &mut spm.literals {
             literals.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
         }
-        if unknown.is_none() && spm.bytes.contains(&None) {
-            let expected = "a token for every byte, or an unknown token";
-            return Err(vocab.file.wrong_key(TOKENS, expected, "neither"));
-        }
-        Ok(spm)
+        spm
+    }
+
+    /// Text, id and score of every token that text may become, by id.
+    pub(super) fn tokens(&self) -> Vec<(&str, u32, f32)> {
+        let mut tokens: Vec<_> = self.tokens.iter().map(|(text, &(id, score))| (text.as_str(), id, score)).collect();
+        tokens.sort_unstable_by_key(|&(_, id, _)| id);
+        tokens
+    }
+
+    /// The id of a token that text may become.
+    pub(super) fn id(&self, token: &str) -> Option<u32> {
+        self.tokens.get(token).map(|&(id, _)| id)
+    }
+
+    /// The token that stands for a byte.
+    pub(super) fn byte(&self, byte: u8) -> Option<u32> {
+        self.bytes[usize::from(byte)]
+    }
+
+    /// The two parts that merging makes `token` of in the end; `None` if it does not make it.
+    pub(super) fn parts<'a>(&self, token: &'a str) -> Option<(&'a str, &'a str)> {
+        let mut merger = Merger::new(self, token);
+        merger.merge_all();
+        let whole = merger.symbols.first().is_some_and(|symbol| symbol.len == token.len());
+        (whole && merger.last > 0).then(|| token.split_at(merger.last))
     }
 
     /// Appends the ids of `text`.
@@ -143,9 +178,9 @@ pub(super) fn byte_of(text: &str) -> Option<u8> {
 }
 
 /// What each id decodes to.
-pub(super) fn pieces(vocab: &Vocab<'_>) -> Pieces {
+pub(super) fn pieces<'a>(vocab: impl Iterator<Item = (u32, &'a str, TokenKind)>) -> Pieces {
     let mut pieces = Pieces::default();
-    for (_, text, kind) in vocab.iter() {
+    for (_, text, kind) in vocab {
         pieces.push(|out| match (kind, byte_of(text)) {
             (TokenKind::Byte, Some(byte)) => out.push(byte),
             (kind, _) if kind.is_silent() => {}
@@ -203,6 +238,8 @@ struct Merger<'a> {
     text: &'a str,
     symbols: Vec<Symbol>,
     pairs: BinaryHeap<Pair>,
+    /// Length of the left part of what merged last; 0 before anything has.
+    last: usize,
 }
 
 impl<'a> Merger<'a> {
@@ -220,17 +257,22 @@ impl<'a> Merger<'a> {
         if let Some(last) = symbols.last_mut() {
             last.next = NONE;
         }
-        Self { spm, text, symbols, pairs: BinaryHeap::new() }
+        Self { spm, text, symbols, pairs: BinaryHeap::new(), last: 0 }
     }
 
-    /// Merges until nothing merges; the parts, in order.
-    fn run(mut self) -> impl Iterator<Item = &'a str> {
+    /// Merges until nothing merges.
+    fn merge_all(&mut self) {
         for right in 1..self.symbols.len() {
             self.offer(right - 1, right);
         }
         while let Some(pair) = self.pairs.pop() {
             self.merge(&pair);
         }
+    }
+
+    /// The parts in the end, in order.
+    fn run(mut self) -> impl Iterator<Item = &'a str> {
+        self.merge_all();
         let text = self.text;
         let left = self.symbols.into_iter().filter(|s| s.len > 0);
         left.map(move |s| &text[s.start..s.start + s.len])
@@ -252,6 +294,7 @@ impl<'a> Merger<'a> {
         if left.len == 0 || right.len == 0 || left.len + right.len != pair.len {
             return;
         }
+        self.last = left.len;
         self.symbols[pair.left].len = pair.len;
         self.symbols[pair.left].next = right.next;
         self.symbols[pair.right].len = 0;

@@ -15,7 +15,7 @@ pub(super) enum TokenKind {
 }
 
 impl TokenKind {
-    fn from_id(id: i32) -> Option<Self> {
+    pub(super) fn from_id(id: i32) -> Option<Self> {
         Some(match id {
             1 => Self::Normal,
             2 => Self::Unknown,

@@ -3,6 +3,7 @@
 use engine::convert::{FolderOptions, Options, Report, Target, gguf_to_hf, hf_to_gguf, synthetic_to_gguf};
 use engine::formats::HfFolder;
 use engine::formats::gguf::{GgufFile, I2sLayout, TensorType, Value};
+use engine::formats::kernel_config::KernelConfig;
 use engine::model::{Activation, Architecture, Config, KvType, Model, RopeStyle, Session, SessionOptions};
 use engine::synthetic::{HeadType, SyntheticSpec};
 use engine::{Isa, Kernels, Pool};
@@ -11,6 +12,29 @@ use std::path::PathBuf;
 use super::writer::{Meta, Writer};
 
 pub const X86: Target = Target::I2s(I2sLayout::Blocks128);
+
+/// Every ternary packing of GGUF files.
+pub const TARGETS: [Target; 7] = [
+    X86,
+    Target::I2s(I2sLayout::Blocks64),
+    Target::I2s(I2sLayout::Rows4),
+    Target::Tq1_0,
+    Target::Tq2_0,
+    Target::Tl1,
+    Target::Tl2,
+];
+
+/// A kernel config for the shapes of [`spec`]'s models.
+pub fn kernels(target: Target) -> Option<KernelConfig> {
+    let bk = match target {
+        Target::Tl1 => 64,
+        Target::Tl2 => 96,
+        _ => return None,
+    };
+    let section = |(m, k)| format!("[K{m}_{k}]\nm = {m}\nk = {k}\nbm = 64\nbk = {bk}\nbmm = 32\n");
+    let text: String = [(256, 256), (128, 256), (512, 256), (256, 512)].map(section).concat();
+    Some(KernelConfig::parse("k.ini", &text).unwrap())
+}
 
 pub fn options(target: Target) -> Options {
     Options { target, kernels: None, embedding: None, fallback: None, quantise: false, inverse: false }
