@@ -17,7 +17,7 @@ const VOCAB: usize = 64;
 const LARGEST: u64 = (HIDDEN * FFN * 4) as u64;
 const PACKED: u64 = LARGEST / 16;
 /// What a conversion takes whatever the tensors: buffers, headers, pages of its own code.
-const CONSTANT: u64 = 2 << 20;
+const CONSTANT: u64 = 4 << 20;
 
 /// A line of `/proc/self/status`, in bytes.
 fn status(name: &str) -> u64 {
@@ -105,6 +105,9 @@ const STEPS: [Step; 14] = [
     ("packed", "f32-of-packed.gguf", F32, LARGEST),
 ];
 
+/// What is neither converted again nor compared.
+const ONCE: [&str; 5] = ["q8.gguf", "tq1.gguf", "packed-of-x86", "f32-of-x86", "bf16-of-f32.gguf"];
+
 fn convert(from: &Path, to: &Path, target: Target) {
     let options = Options { target, kernels: None, embedding: None, fallback: None, quantise: false, inverse: false };
     let is_file = |path: &Path| path.extension().is_some_and(|end| end == "gguf");
@@ -146,6 +149,9 @@ fn the_peak_is_under_two_tensors() {
         println!("{from} to {to}: {} KiB, a tensor {} KiB", taken >> 10, largest >> 10);
         let bound = 2 * largest + if largest == PACKED { CONSTANT } else { 0 };
         assert!(taken < bound, "{from} to {to}: {taken} bytes where a tensor has {largest}");
+        if ONCE.contains(&to) {
+            std::fs::remove_file(path(to)).or_else(|_| std::fs::remove_dir_all(path(to))).unwrap();
+        }
         // Reading the whole leaves pages mapped: the measure sees them.
         if ["f32.gguf", "f32"].contains(&from) {
             let whole = peak(|| read_whole(&path(from)));
