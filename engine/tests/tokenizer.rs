@@ -299,3 +299,34 @@ fn a_wrong_json_is_named() {
     assert_eq!(tokenizer.encode("ab", true).unwrap(), [2]);
     assert!(Tokenizer::from_json(folder.path().join("none.json")).unwrap_err().to_string().contains("none.json"));
 }
+
+/// Found by fuzzing: the crate panics when such a template is applied.
+#[test]
+fn a_template_of_tokens_that_are_not_defined_is_refused() {
+    let json = |processor: &str| {
+        let model = r#"{"type":"BPE","unk_token":"<s>","byte_fallback":true,"vocab":{"<s>":0,"a":1},"merges":[]}"#;
+        let json = format!(
+            r#"{{"version":"1.0","added_tokens":[],"post_processor":{processor},"decoder":{{"type":"ByteFallback"}},"model":{model}}}"#
+        );
+        Tokenizer::from_json_bytes("t.json", json.as_bytes(), None).map(|_| ()).map_err(|e| e.to_string())
+    };
+    let template = |key: &str, token: &str| {
+        let piece =
+            format!(r#"[{{"SpecialToken":{{"id":"{token}","type_id":0}}}},{{"Sequence":{{"id":"A","type_id":0}}}}]"#);
+        let (single, pair) = if key == "single" { (piece.as_str(), "[]") } else { ("[]", piece.as_str()) };
+        let tokens = r#"{"<s>":{"id":"<s>","ids":[0],"tokens":["<s>"]}}"#;
+        format!(r#"{{"type":"TemplateProcessing","single":{single},"pair":{pair},"special_tokens":{tokens}}}"#)
+    };
+    for key in ["single", "pair"] {
+        json(&template(key, "<s>")).unwrap();
+        let bad = template(key, "<t>");
+        for bad in
+            [bad.clone(), bad.replace("type\"", "tyte\""), format!(r#"{{"type":"Sequence","processors":[{bad}]}}"#)]
+        {
+            let error = json(&bad).unwrap_err();
+            for wanted in ["t.json", "post_processor", "<t>", "special_tokens"] {
+                assert!(error.contains(wanted), "{wanted} in {error}");
+            }
+        }
+    }
+}

@@ -125,6 +125,9 @@ pub(super) fn load(path: &Path, bytes: &[u8], beside: &Neighbours) -> Result<Loa
     let mut encoder = Tokenizer::from_bytes(bytes).map_err(|e| wrong(path, e))?;
     encoder.with_padding(None);
     encoder.with_truncation(None).map_err(|e| wrong(path, e))?;
+    // As the crate read it, whatever form the file has it in.
+    let processor = serde_json::to_value(encoder.get_post_processor()).map_err(|e| wrong(path, e))?;
+    check_template(path, &processor)?;
     let decoder = Decoder::of(path, &json["decoder"])?;
     let pieces = pieces(path, &encoder, &decoder, bytes.len())?;
 
@@ -197,6 +200,21 @@ fn check_merges(path: &Path, model: &Value) -> Result<(), TokenizerError> {
         if !good {
             let found = format!("merge {merge}: expected a pair of tokens whose union is a token");
             return Err(wrong(path, found));
+        }
+    }
+    Ok(())
+}
+
+/// The crate looks up the special tokens of a template without asking whether they are there.
+fn check_template(path: &Path, processor: &Value) -> Result<(), TokenizerError> {
+    for nested in processor["processors"].as_array().into_iter().flatten() {
+        check_template(path, nested)?;
+    }
+    let pieces = ["single", "pair"].into_iter().filter_map(|key| processor[key].as_array()).flatten();
+    for id in pieces.filter_map(|piece| piece["SpecialToken"]["id"].as_str()) {
+        if processor["special_tokens"].get(id).is_none() {
+            let reason = "expected a token that special_tokens defines";
+            return Err(wrong(path, format!("post_processor: token {} of the template: {reason}", shown(id))));
         }
     }
     Ok(())
