@@ -269,9 +269,9 @@ impl Context<'_> {
             })
         });
         let isa = match &wire.isa {
-            Some(isa) => {
-                self.names("isa", std::slice::from_ref(isa), || ["scalar", "avx2", "avx512"].into_iter())?.pop()
-            }
+            Some(isa) => self
+                .names("isa", std::slice::from_ref(isa), || ["scalar", "avx2", "avxvnni", "avx512"].into_iter())?
+                .pop(),
             None => None,
         };
         Ok(Group {

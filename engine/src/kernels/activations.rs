@@ -27,7 +27,7 @@ pub(crate) struct BlockScale {
 
 /// BitNet b1.58's ActQuant of one token: absmax int8, ties to even. `out` may be longer than `x`: the rest becomes 0.
 pub(crate) fn quantise_token(kernels: Kernels, x: &[f32], out: &mut [i8]) -> TokenScale {
-    match kernels.isa() {
+    match kernels.base() {
         // SAFETY: `kernels` proves the features.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { avx512::activations::quantise_token(x, out) },
@@ -40,7 +40,7 @@ pub(crate) fn quantise_token(kernels: Kernels, x: &[f32], out: &mut [i8]) -> Tok
 
 /// Absmax int8 per block of 32. `out` is a whole number of blocks, as many as `scales`, and may be longer than `x`.
 pub(crate) fn quantise_blocks(kernels: Kernels, x: &[f32], out: &mut [i8], scales: &mut [BlockScale]) {
-    match kernels.isa() {
+    match kernels.base() {
         // SAFETY: `kernels` proves the features.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { avx512::activations::quantise_blocks(x, out, scales) },

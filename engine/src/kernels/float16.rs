@@ -30,7 +30,7 @@ impl Element for bf16 {}
 /// `y = W x` of one token for the rows from `first` (a multiple of [`PANEL`]).
 pub(crate) fn gemv<E: Element>(kernels: Kernels, matrix: &Float16Matrix<E>, x: &[f32], first: usize, out: &mut [f32]) {
     let panels = panels(matrix, first, out.len());
-    match kernels.isa() {
+    match kernels.base() {
         // SAFETY: `kernels` proves the features.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { avx512::float16::gemv(panels, x, out) },
@@ -76,7 +76,7 @@ type Micro<E> = unsafe fn(panels: &[&[E]], tile: &[f32], tokens: usize, sums: &m
 
 /// The prefill kernel of a path; the scalar one goes token by token and has none.
 fn micro<E: Element>(kernels: Kernels) -> Option<Micro<E>> {
-    match kernels.isa() {
+    match kernels.base() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => Some(avx512::float16::micro),
         #[cfg(target_arch = "x86_64")]

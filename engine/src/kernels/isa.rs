@@ -12,32 +12,29 @@ pub enum Isa {
     Scalar,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
+    /// x86-64 with AVX-VNNI (and all of [`Isa::Avx2`], whose kernels it takes for all but ternary weights).
+    AvxVnni,
     /// x86-64 with AVX-512 F, BW, VL, DQ and VNNI (and all of [`Isa::Avx2`]).
     Avx512,
 }
 
 impl Isa {
     /// All code paths, slowest first.
-    pub const ALL: [Isa; 3] = [Isa::Scalar, Isa::Avx2, Isa::Avx512];
+    pub const ALL: [Isa; 4] = [Isa::Scalar, Isa::Avx2, Isa::AvxVnni, Isa::Avx512];
 
     /// The name used in requests and records.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
+            Isa::AvxVnni => "avxvnni",
             Isa::Avx512 => "avx512",
         }
     }
 
     /// The fastest path that this CPU can run.
     pub fn best() -> Isa {
-        if Isa::Avx512.detected() {
-            Isa::Avx512
-        } else if Isa::Avx2.detected() {
-            Isa::Avx2
-        } else {
-            Isa::Scalar
-        }
+        Isa::ALL.into_iter().rfind(|isa| isa.detected()).unwrap_or(Isa::Scalar)
     }
 
     /// Every path that this CPU can run, slowest first.
@@ -52,6 +49,7 @@ impl Isa {
         match self {
             Isa::Scalar => true,
             Isa::Avx2 => avx2(),
+            Isa::AvxVnni => avx2() && is_x86_feature_detected!("avxvnni"),
             Isa::Avx512 => {
                 avx2()
                     && is_x86_feature_detected!("avx512f")
@@ -109,6 +107,11 @@ impl Kernels {
     /// The path these kernels run.
     pub fn isa(self) -> Isa {
         self.isa
+    }
+
+    /// The path of kernels that AVX-VNNI adds nothing to.
+    pub(crate) fn base(self) -> Isa {
+        if self.isa == Isa::AvxVnni { Isa::Avx2 } else { self.isa }
     }
 }
 

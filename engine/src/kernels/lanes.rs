@@ -99,7 +99,7 @@ pub(crate) trait Step {
 /// Runs a step with the instruction set of `kernels`.
 #[inline]
 pub(crate) fn run<S: Step>(kernels: Kernels, step: S) -> S::Output {
-    match kernels.isa() {
+    match kernels.base() {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a `Kernels` value of this ISA exists only where the CPU has its features.
         Isa::Avx512 => unsafe { x86::run_avx512(step) },

@@ -15,7 +15,7 @@ pub(crate) fn gemv(kernels: Kernels, matrix: &Q8Matrix, input: &Q8, t: usize, fi
     let rows = out.len().next_multiple_of(PANEL);
     let weights = &matrix.weights()[first * x.len()..][..rows * x.len()];
     let scales = &matrix.scales()[first * steps.len()..][..rows * steps.len()];
-    match kernels.isa() {
+    match kernels.base() {
         // SAFETY: `kernels` proves the features.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { avx512::q8::gemv(weights, scales, x, steps, out) },

@@ -6,7 +6,7 @@ use super::isa::Kernels;
 use super::reference;
 use super::tile::{self, Accumulators, TILE, TILES_BYTES};
 #[cfg(target_arch = "x86_64")]
-use super::x86::{avx2, avx512};
+use super::x86::{avx2, avx512, avxvnni};
 use crate::input::Int8;
 use crate::quant::{PANEL, TernaryMatrix};
 use crate::threads::Strip;
@@ -27,6 +27,9 @@ pub(crate) fn gemv(kernels: Kernels, matrix: &TernaryMatrix, input: &Int8, first
         // SAFETY: `kernels` proves the features.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { avx512::ternary::gemv(panels, activations, finish) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::AvxVnni => unsafe { avxvnni::ternary::gemv(panels, activations, finish) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => unsafe { avx2::ternary::gemv(panels, activations, finish) },
@@ -71,6 +74,8 @@ fn micro(kernels: Kernels) -> Option<Micro> {
     match kernels.isa() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => Some(avx512::ternary::micro),
+        #[cfg(target_arch = "x86_64")]
+        Isa::AvxVnni => Some(avxvnni::ternary::micro),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => Some(avx2::ternary::micro),
         _ => None,
