@@ -330,3 +330,22 @@ fn a_template_of_tokens_that_are_not_defined_is_refused() {
         }
     }
 }
+
+/// Found by fuzzing: a repeated class takes long to build.
+#[test]
+fn costly_regular_expressions_are_few() {
+    let json = |count: usize| {
+        let split = r#"{"type":"Split","pattern":{"Regex":"\\p{N}{946}"},"behavior":"Isolated","invert":false}"#;
+        let splits = vec![split; count].join(",");
+        let model = r#"{"type":"BPE","vocab":{"a":0},"merges":[]}"#;
+        let json = format!(
+            r#"{{"version":"1.0","added_tokens":[],"pre_tokenizer":{{"type":"Sequence","pretokenizers":[{splits}]}},"decoder":{{"type":"ByteFallback"}},"model":{model}}}"#
+        );
+        Tokenizer::from_json_bytes("t.json", json.as_bytes(), None).map(|_| ()).map_err(|e| e.to_string())
+    };
+    assert_eq!(json(1), Ok(()));
+    assert_eq!(json(9), Err("t.json: expected at most 8 regular expressions, found 9".to_owned()));
+    let begun = std::time::Instant::now();
+    json(8).unwrap();
+    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+}

@@ -122,6 +122,7 @@ impl Neighbours {
 pub(super) fn load(path: &Path, bytes: &[u8], beside: &Neighbours) -> Result<Loaded, TokenizerError> {
     let json = parse(path, bytes)?;
     check_merges(path, &json["model"])?;
+    check_patterns(path, &json)?;
     let mut encoder = Tokenizer::from_bytes(bytes).map_err(|e| wrong(path, e))?;
     encoder.with_padding(None);
     encoder.with_truncation(None).map_err(|e| wrong(path, e))?;
@@ -203,6 +204,25 @@ fn check_merges(path: &Path, model: &Value) -> Result<(), TokenizerError> {
         }
     }
     Ok(())
+}
+
+/// Most regular expressions of a file: a hostile one takes a third of a second to build; models are seen with five.
+const MOST_PATTERNS: usize = 8;
+
+fn check_patterns(path: &Path, json: &Value) -> Result<(), TokenizerError> {
+    fn count(json: &Value) -> usize {
+        match json {
+            Value::Array(items) => items.iter().map(count).sum(),
+            Value::Object(map) => usize::from(map.contains_key("Regex")) + map.values().map(count).sum::<usize>(),
+            _ => 0,
+        }
+    }
+    // A token of the vocabulary may be called so.
+    let parts = ["normalizer", "pre_tokenizer", "post_processor", "decoder"];
+    match parts.iter().map(|part| count(&json[*part])).sum() {
+        0..=MOST_PATTERNS => Ok(()),
+        found => Err(wrong(path, format!("expected at most {MOST_PATTERNS} regular expressions, found {found}"))),
+    }
 }
 
 /// The crate looks up the special tokens of a template without asking whether they are there.
