@@ -69,7 +69,7 @@ pub fn generate(
             break;
         }
         let start = Instant::now();
-        token = choose(&mut growing.sampler, session.decode(token)?)?;
+        token = follow(&mut growing.sampler, session, token)?;
         growing.made.decode_ns.push(nanoseconds(start));
     }
     Ok(growing.made)
@@ -114,6 +114,11 @@ impl<'a> Growing<'a> {
 /// A token of `logits`, if they are numbers.
 fn choose(sampler: &mut Sampler, logits: &[f32]) -> Result<u32> {
     if logits.iter().all(|logit| logit.is_finite()) { Ok(sampler.sample(logits)) } else { Err(Error::NotFinite) }
+}
+
+/// Appends `token` and chooses the next.
+fn follow(sampler: &mut Sampler, session: &mut Session<'_>, token: u32) -> Result<u32> {
+    if sampler.is_greedy() { session.decode_greedy(token) } else { choose(sampler, session.decode(token)?) }
 }
 
 /// Nanoseconds since `start`; a u64 holds 584 years of them.

@@ -200,7 +200,8 @@ impl Input {
         self.int8.tiled = true;
     }
 
-    fn prepare_q8(&mut self, team: &Team<'_>, kernels: Kernels) {
+    /// Makes the q8 form, unless it is there already.
+    pub(crate) fn prepare_q8(&mut self, team: &Team<'_>, kernels: Kernels) {
         if self.q8.ready {
             return;
         }

@@ -2,6 +2,7 @@
 //!
 //! The engine knows nothing of measuring. One model code serves both engines; they differ in [`Linear`] alone.
 
+pub mod bounded;
 pub mod chat;
 pub mod convert;
 pub mod error;

@@ -4,6 +4,7 @@
 //! rows side by side as vector lanes. Rows beyond the matrix in the last panel are zero weights.
 
 pub mod blocks;
+pub mod bounded;
 pub(crate) mod buffer;
 pub mod float16;
 pub mod pack;

@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use super::{Generation, Growing, Sampling, StopReason, choose, nanoseconds};
+use super::{Generation, Growing, Sampling, StopReason, choose, follow, nanoseconds};
 use crate::error::{Error, Result};
 use crate::model::Session;
 
@@ -88,11 +88,15 @@ impl<'m> Conversation<'m> {
                 }
             }
             self.cached.push(token);
-            let logits = self.session.decode(token).inspect_err(|_| self.cached.clear())?;
-            token = choose(&mut growing.sampler, logits)?;
+            token = follow(&mut growing.sampler, &mut self.session, token).inspect_err(|_| self.cached.clear())?;
             growing.made.decode_ns.push(nanoseconds(start));
         }
         Ok(Turn { made: growing.made, reused, dropped })
+    }
+
+    /// The session.
+    pub fn session(&self) -> &Session<'m> {
+        &self.session
     }
 
     /// The context's size in tokens.

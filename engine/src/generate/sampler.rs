@@ -75,6 +75,11 @@ impl Sampler {
         }
     }
 
+    /// Whether the next token is that of the largest logit, whatever came before.
+    pub fn is_greedy(&self) -> bool {
+        self.sampling.temperature == 0.0 && self.sampling.repetition_penalty == 1.0
+    }
+
     /// The next token; `logits` is `[vocab]`, not empty.
     pub fn sample(&mut self, logits: &[f32]) -> u32 {
         if self.seen.is_empty() {

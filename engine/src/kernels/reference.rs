@@ -3,7 +3,8 @@
 use half::f16;
 
 use super::activations::{BlockScale, TokenScale};
-use crate::quant::{Float16, PANEL, q8, ternary};
+use super::bounded::{Near, Panels, Probe};
+use crate::quant::{Float16, PANEL, bounded, q8, ternary};
 
 /// The largest |x| by its bits, so that the result does not depend on how a comparison treats NaN (which wins here).
 #[inline(always)]
@@ -114,6 +115,34 @@ pub(crate) fn q8(weights: &[u8], scales: &[f16], activations: &[i8], steps: &[Bl
             }
         }
         out.copy_from_slice(&sums[..out.len()]);
+    }
+}
+
+/// The 4-bit copy of a head times one token, for whole panels: per row and block an exact i32 dot product; the blocks of a
+/// group added in order by fused multiply-add with the activations' scales, the groups with the weights'. Beside it, in
+/// the order of the groups, the products of the norms of residuals and activations.
+pub(crate) fn bounded(panels: Panels<'_>, probe: Probe<'_>, out: &mut [Near]) {
+    let (blocks, groups) = (probe.steps.len(), probe.norms.len());
+    for (p, out) in out.chunks_mut(PANEL).enumerate() {
+        let codes = &panels.codes[p * blocks * bounded::BLOCK_BYTES..][..blocks * bounded::BLOCK_BYTES];
+        for (r, out) in out.iter_mut().enumerate() {
+            *out = Near::default();
+            for (g, &norm) in probe.norms.iter().enumerate() {
+                let mut sum = 0.0f32;
+                for b in g * bounded::GROUP_BLOCKS..((g + 1) * bounded::GROUP_BLOCKS).min(blocks) {
+                    let code = |i: usize| {
+                        let byte = codes[b * bounded::BLOCK_BYTES + i / 8 * 64 + r * 4 + i % 4];
+                        usize::from(byte >> (i % 8 / 4 * 4) & 15)
+                    };
+                    let term = |i: usize| i32::from(panels.book[code(i)]) * i32::from(probe.int8[b * bounded::BLOCK + i]);
+                    let dot = (0..bounded::BLOCK).map(term).sum::<i32>() - bounded::LEVELS * probe.steps[b].sum;
+                    sum = (dot as f32).mul_add(probe.steps[b].step, sum);
+                }
+                let at = (p * groups + g) * PANEL + r;
+                out.value = sum.mul_add(panels.scales[at].widen(), out.value);
+                out.residual = panels.residuals[at].widen().mul_add(norm, out.residual);
+            }
+        }
     }
 }
 

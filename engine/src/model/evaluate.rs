@@ -5,15 +5,24 @@ use super::forward::{Buffers, Forward, Span};
 use super::kv::KvCache;
 use super::rope::Rope;
 use super::session::SessionOptions;
+use crate::bounded::{BoundedHead, HeadReads, Scratch};
 use crate::error::{Error, Result};
 use crate::kernels::isa::Kernels;
-use crate::threads::Pool;
+use crate::threads::{Pool, Team};
 
 /// A cache, and how many positions of it are in use.
 #[derive(Debug)]
 pub(super) struct Sequence {
     pub(super) cache: KvCache,
     pub(super) position: usize,
+}
+
+/// A bounded copy of the model's head in use.
+#[derive(Debug)]
+pub(super) struct Pruned<'a> {
+    pub(super) head: &'a BoundedHead<'a>,
+    pub(super) scratch: Scratch,
+    pub(super) reads: HeadReads,
 }
 
 /// Runs batches through a model.
@@ -82,9 +91,33 @@ impl<'a> Evaluator<'a> {
     /// Evaluates one checked batch of at most `max_batch` tokens: each part's tokens follow its sequence. Logits after
     /// the tokens in `rows` of the batch go to `logits`, `rows x vocab`.
     pub(super) fn batch(&mut self, parts: &mut [(&mut Sequence, &[u32])], rows: &[usize], logits: &mut [f32]) {
+        self.run(parts, |forward, _, _| {
+            if !rows.is_empty() {
+                forward.logits(rows, logits);
+            }
+        });
+    }
+
+    /// Evaluates one checked token; the likeliest to follow, by a bounded copy of the model's head.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`]; the token was appended then too.
+    pub(super) fn greedy(&mut self, sequence: &mut Sequence, token: u32, pruned: &mut Pruned<'_>) -> Result<u32> {
+        let Pruned { head, scratch, reads } = pruned;
+        self.run(&mut [(sequence, &[token])], |forward, team, kernels| {
+            head.greedy(team, kernels, forward.last_norm(&[0]), scratch, reads)
+        })
+    }
+
+    /// Runs a batch through the blocks, and `finish` after them.
+    fn run<R>(
+        &mut self,
+        parts: &mut [(&mut Sequence, &[u32])],
+        finish: impl FnOnce(&mut Forward<'_>, &Team<'_>, Kernels) -> R,
+    ) -> R {
         let Evaluator { model, pool, kernels, rope, buffers, .. } = self;
         let ids: Vec<u32> = parts.iter().flat_map(|(_, tokens)| tokens.iter().copied()).collect();
-        pool.enter(|team| {
+        let result = pool.enter(|team| {
             let spans = parts.iter_mut().map(|(sequence, tokens)| {
                 let Sequence { cache, position } = &mut **sequence;
                 Span { cache, first: *position, tokens: tokens.len() }
@@ -92,12 +125,11 @@ impl<'a> Evaluator<'a> {
             let mut spans: Vec<Span<'_>> = spans.collect();
             let mut forward = Forward::new(model, team, *kernels, rope, buffers, &mut spans);
             forward.blocks(&ids);
-            if !rows.is_empty() {
-                forward.logits(rows, logits);
-            }
+            finish(&mut forward, team, *kernels)
         });
         for (sequence, tokens) in parts {
             sequence.position += tokens.len();
         }
+        result
     }
 }

@@ -112,15 +112,21 @@ impl<'a> Forward<'a> {
 
     /// Logits after the tokens in `rows` of the batch, `rows x vocab`.
     pub(super) fn logits(&mut self, rows: &[usize], out: &mut [f32]) {
+        let (team, kernels, head) = (self.team, self.kernels, self.model.head());
+        let normed = self.last_norm(rows);
+        normed.prepare(team, kernels, head);
+        head.forward(team, kernels, normed, out);
+    }
+
+    /// What the head reads for the tokens in `rows` of the batch.
+    pub(super) fn last_norm(&mut self, rows: &[usize]) -> &mut Input {
         let (hidden, eps) = (self.model.config.hidden, self.model.config.norm_eps);
         let (kernels, weight) = (self.kernels, &self.model.output_norm);
-        let Buffers { residual, normed, .. } = self.buffers;
+        let Buffers { residual, normed, .. } = &mut *self.buffers;
         self.team.each_row(normed.f32_mut(rows.len()), hidden, |index, out| {
             float::rms_norm(kernels, &residual[rows[index] * hidden..][..hidden], weight, eps, out);
         });
-        let head = self.model.head();
-        normed.prepare(self.team, kernels, head);
-        head.forward(self.team, kernels, normed, out);
+        normed
     }
 
     /// Rows of the embedding matrix become the residual stream.

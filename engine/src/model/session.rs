@@ -1,9 +1,11 @@
 //! A conversation with a model: a cache, a position, and the working memory of the forward pass.
 
 use super::Model;
-use super::evaluate::{Evaluator, Sequence};
+use super::evaluate::{Evaluator, Pruned, Sequence};
 use super::kv::KvType;
-use crate::error::Result;
+use crate::bounded::{BoundedHead, HeadReads, Scratch};
+use crate::error::{Error, Result};
+use crate::generate::greedy;
 use crate::kernels::isa::Kernels;
 use crate::threads::Pool;
 
@@ -33,6 +35,7 @@ pub struct Session<'a> {
     evaluator: Evaluator<'a>,
     sequence: Sequence,
     logits: Vec<f32>,
+    pruned: Option<Pruned<'a>>,
 }
 
 impl<'a> Session<'a> {
@@ -44,7 +47,7 @@ impl<'a> Session<'a> {
     pub fn new(model: &'a Model, pool: &'a Pool, kernels: Kernels, options: SessionOptions) -> Result<Session<'a>> {
         let (evaluator, mut sequences) = Evaluator::new(model, pool, kernels, options, 1)?;
         let sequence = sequences.remove(0);
-        Ok(Session { evaluator, sequence, logits: vec![0.0; model.config().vocab] })
+        Ok(Session { evaluator, sequence, logits: vec![0.0; model.config().vocab], pruned: None })
     }
 
     /// The model.
@@ -125,5 +128,38 @@ impl<'a> Session<'a> {
     /// As [`Session::prefill`].
     pub fn decode(&mut self, token: u32) -> Result<&[f32]> {
         self.prefill(&[token])
+    }
+
+    /// From now on [`Session::decode_greedy`] chooses by a bounded copy of the model's head.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] if it is the copy of another head.
+    pub fn use_bounded_head(&mut self, head: &'a BoundedHead<'a>) -> Result<()> {
+        if !head.is_of(self.model().head()) {
+            let (name, expected) = ("output".to_owned(), "a bounded copy of this model's head".to_owned());
+            return Err(Error::Tensor { name, expected, found: "one of another's".to_owned() });
+        }
+        self.pruned = Some(Pruned { head, scratch: Scratch::default(), reads: HeadReads::default() });
+        Ok(())
+    }
+
+    /// What the bounded head has read, if one is in use.
+    pub fn head_reads(&self) -> Option<HeadReads> {
+        self.pruned.as_ref().map(|pruned| pruned.reads)
+    }
+
+    /// Appends one token and returns the likeliest to follow, the lowest id among equals: [`greedy`] of what
+    /// [`Session::decode`] returns. With a bounded head most of the logits are never computed.
+    ///
+    /// # Errors
+    /// As [`Session::prefill`], and [`Error::NotFinite`], after which the token is part of the sequence.
+    pub fn decode_greedy(&mut self, token: u32) -> Result<u32> {
+        let Session { evaluator, sequence, pruned, .. } = self;
+        if let Some(pruned) = pruned {
+            evaluator.check(sequence, &[token])?;
+            return evaluator.greedy(sequence, token, pruned);
+        }
+        let logits = self.decode(token)?;
+        if logits.iter().all(|logit| logit.is_finite()) { Ok(greedy(logits)) } else { Err(Error::NotFinite) }
     }
 }

@@ -1,0 +1,279 @@
+//! Greedy decoding without reading the whole head: a 4-bit copy says which rows can be the largest, and those alone are
+//! computed from the f16 head. The token is that of the f16 head, by the proof below.
+//!
+//! # A step
+//! 1. Of all rows, an approximate output and a bound on how far the f16 head's may be from it.
+//! 2. The panel of the largest approximation is computed exactly: no row below `L`, the largest in it, can be the answer.
+//! 3. Candidates are the rows whose approximation plus bound is not below `L`. The panels that hold one are computed by
+//!    the f16 head's own kernel, so to the same bits (rows of a panel lie side by side: one costs as much as all 16). The
+//!    largest of them, the lowest row among equals, is the token. A row that is no candidate is less than `L`, strictly,
+//!    so it is not even an equal.
+//!
+//! If candidates are in more than half of the panels, the f16 head is read as a stream as ever, and the step has cost what
+//! the copy takes on top of it. So it is if a logit might overflow. Where activations are no finite numbers no logit is
+//! one, and the step is refused as the f16 head's logits would be.
+//!
+//! # The bound
+//! For one row of `n` columns: weights `w`; copies `v = s c` (`s` the scale of a group of columns, `c` a whole number); `x`
+//! the f32 activations; `y = t a` what int8 makes of them (`t` the step of a block of 32, `a` a whole number). `E` is what
+//! the f16 kernel computes, `A` the approximation. With u = 2^-24 and g(k) = k u / (1 - k u), Higham's gamma (Accuracy and
+//! Stability of Numerical Algorithms, 2nd ed., section 3.1):
+//!
+//! - `E` is a chain of n fused multiply-adds, each rounded once, so |E - w.x| <= g(n) sum |w_i x_i| <= g(n) |w| |x| by
+//!   Cauchy and Schwarz, and what is lost below the normal numbers: at most 2^-150 a step.
+//! - w.x - v.y = (w - v).x + v.(x - y), and |(w - v).x| <= R = sum over groups of |w - v| |x|, each the group's own norm;
+//!   |v.(x - y)| <= |v| D, where D is the norm of x - y.
+//! - `A` sums, per block, an exact whole number (at most 32 x 126 x 128 < 2^24, so exact as f32 too) times `t`, at most 8
+//!   blocks a group by fused multiply-add, then the groups times `s`: every term passes at most 9 + n / 256 roundings,
+//!   fewer than n + 9. So |A - v.y| <= g(n + 9) sum over blocks of |s t dot| <= g(n + 9) |v| |y| <= g(n + 9) |v| (|x| + D).
+//!   Losses below the normal numbers: 2^-150 a block, each times `s` < 2^11 afterwards, and 2^-150 a group.
+//!
+//! Together, with N at least |w| and |v|: |E - A| <= R + N D + (g(n) + g(n + 9)) N (|x| + D) + 2^-110. The losses are less
+//! than (2^22 + 2^17 2^11 + 2^14) 2^-150 < 2^-121 as n <= 2^22.
+//!
+//! Everything in it is rounded up or made larger than its own rounding: norms are computed in f64 from exact differences
+//! (those of x - y have 53 bits at most but for blocks whose values lie far apart, and then err by 2^-53) and enlarged by
+//! 2^-20; R is a chain of m <= 2^14 fused multiply-adds of positive f32, so the true sum is at most (1 + 2 m u) times what
+//! was computed; the rest is f64, whose roundings g(n + 32) in place of g(n + 9) outweighs.
+//!
+//! Nothing overflows, else the step falls back: N (|x| + D) < 2^126 bounds every partial sum of `E` and `A`, and |x| + D <
+//! 2^100 those within a group, which are less than 2^23 |x|.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::generate::greedy;
+use crate::input::Input;
+use crate::kernels::bounded::{self as kernel, Near, Probe};
+use crate::kernels::float16;
+use crate::kernels::isa::Kernels;
+use crate::linear::Linear;
+use crate::quant::bounded::{BLOCK, BoundedMatrix, GROUP, GROUP_BLOCKS, f32_up, up};
+use crate::quant::{F16Matrix, PANEL};
+use crate::threads::Team;
+
+/// An f16 head and its 4-bit copy.
+#[derive(Debug)]
+pub struct BoundedHead<'m> {
+    exact: &'m F16Matrix,
+    copy: BoundedMatrix,
+}
+
+/// What the head read in greedy decoding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeadReads {
+    /// Tokens chosen.
+    pub steps: u64,
+    /// Weight bytes read for them, of the copy and of the f16 head.
+    pub bytes: u64,
+    /// Rows computed from the f16 head, where candidates alone were (all of a panel's if one is a candidate).
+    pub rescored_rows: u64,
+    /// Steps that read all of the f16 head.
+    pub full_steps: u64,
+}
+
+/// Working memory of a step.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    near: Vec<Near>,
+    /// Upper bounds of the norms of groups of activations.
+    norms: Vec<f32>,
+    /// Per panel: whether it holds a candidate.
+    marked: Vec<bool>,
+    /// The panels that do.
+    panels: Vec<usize>,
+    /// Outputs of those panels, or of all rows.
+    exact: Vec<f32>,
+}
+
+/// The bound of a row of residual sum `near.residual` and norm `N`: `residual x near.residual + norm x N + floor`.
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    residual: f64,
+    norm: f64,
+    floor: f64,
+}
+
+impl Bound {
+    /// What the row's exact output cannot exceed, if the approximation is a number.
+    fn most(&self, near: Near, norm: f32) -> f64 {
+        f64::from(near.value) + self.slack(near, norm)
+    }
+
+    fn slack(&self, near: Near, norm: f32) -> f64 {
+        self.residual * f64::from(near.residual) + self.norm * f64::from(norm) + self.floor
+    }
+}
+
+impl<'m> BoundedHead<'m> {
+    /// Makes the 4-bit copy of a head, in parallel; it takes about a quarter of the head's memory beside it.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] if the head is not f16; [`Error::Weight`] if a weight is no finite number.
+    pub fn new(head: &'m Linear) -> Result<BoundedHead<'m>> {
+        let Linear::F16(exact) = head else {
+            let (name, expected) = ("output".to_owned(), "an f16 head, for a bounded copy of it".to_owned());
+            return Err(Error::Tensor { name, expected, found: head.kind().to_owned() });
+        };
+        Ok(BoundedHead { exact, copy: BoundedMatrix::new(exact)? })
+    }
+
+    /// Bytes of the 4-bit copy: read in every step.
+    pub fn bytes(&self) -> usize {
+        self.copy.bytes()
+    }
+
+    /// Bytes of the f16 head: what a step reads without the copy.
+    pub fn exact_bytes(&self) -> usize {
+        size_of_val(self.exact.packed())
+    }
+
+    /// Whether `head` is the one that this is the copy of.
+    pub(crate) fn is_of(&self, head: &Linear) -> bool {
+        matches!(head, Linear::F16(matrix) if std::ptr::eq(matrix, self.exact))
+    }
+
+    /// The token that the f16 head's logits of the one token in `input` would give: the largest, the lowest among equals.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if one of the logits is no finite number.
+    pub(crate) fn greedy(
+        &self,
+        team: &Team<'_>,
+        kernels: Kernels,
+        input: &mut Input,
+        scratch: &mut Scratch,
+        reads: &mut HeadReads,
+    ) -> Result<u32> {
+        if input.f32().iter().any(|x| !x.is_finite()) {
+            return Err(Error::NotFinite);
+        }
+        input.prepare_q8(team, kernels);
+        reads.steps += 1;
+        match self.bound(input, &mut scratch.norms) {
+            Some(bound) => self.choose(team, kernels, input, bound, scratch, reads),
+            None => self.full(team, kernels, input, scratch, reads),
+        }
+    }
+
+    /// The bound for these activations; `norms` become those of their groups. `None` if a sum might overflow.
+    fn bound(&self, input: &Input, norms: &mut Vec<f32>) -> Option<Bound> {
+        let (int8, steps) = input.q8().token(0);
+        let (mut whole, mut lost) = (0.0, 0.0);
+        norms.clear();
+        for (x, (a, steps)) in input.f32().chunks(GROUP).zip(int8.chunks(GROUP).zip(steps.chunks(GROUP_BLOCKS))) {
+            let mut square = 0.0;
+            for (i, (&x, &a)) in x.iter().zip(a).enumerate() {
+                let x = f64::from(x);
+                let off = x - f64::from(a) * f64::from(steps[i / BLOCK].step);
+                square += x * x;
+                lost += off * off;
+            }
+            norms.push(f32_up(up(square.sqrt())));
+            whole += square;
+        }
+        let (whole, lost) = (up(whole.sqrt()), up(lost.sqrt()));
+        let most = whole + lost;
+        if !(most < 2f64.powi(100) && most * f64::from(self.copy.largest_norm()) < 2f64.powi(126)) {
+            return None;
+        }
+        let unit = 2f64.powi(-24);
+        let gamma = |roundings: usize| roundings as f64 * unit / (1.0 - roundings as f64 * unit);
+        Some(Bound {
+            residual: 1.0 + 2.0 * norms.len() as f64 * unit + unit,
+            norm: lost + 2.0 * gamma(self.copy.cols() + 32) * most,
+            floor: 2f64.powi(-110),
+        })
+    }
+
+    /// Steps 1 to 3.
+    fn choose(
+        &self,
+        team: &Team<'_>,
+        kernels: Kernels,
+        input: &Input,
+        bound: Bound,
+        scratch: &mut Scratch,
+        reads: &mut HeadReads,
+    ) -> Result<u32> {
+        let rows = self.copy.rows();
+        reads.bytes += self.copy.bytes() as u64;
+        let best = self.approximate(team, kernels, input, scratch);
+        let mut panel = [f32::NEG_INFINITY; PANEL];
+        self.rescore(kernels, input, best / PANEL, &mut panel);
+        let least = f64::from(panel.into_iter().fold(f32::NEG_INFINITY, f32::max));
+
+        let panels = rows.div_ceil(PANEL);
+        let Scratch { near, marked, .. } = scratch;
+        marked.resize(panels, false);
+        team.split(marked, 1, |first, marked| {
+            let near = near.chunks(PANEL).zip(self.copy.norms().chunks(PANEL)).skip(first);
+            for (marked, (near, norms)) in marked.iter_mut().zip(near) {
+                // What is not comparable is a candidate.
+                let below = |(&near, &norm)| bound.most(near, norm) < least;
+                *marked = !near.iter().zip(norms).all(below);
+            }
+        });
+        scratch.panels.clear();
+        scratch.panels.extend((0..panels).filter(|&panel| scratch.marked[panel]));
+        if scratch.panels.len() > panels.div_ceil(2) {
+            return self.full(team, kernels, input, scratch, reads);
+        }
+        let Scratch { panels, exact, .. } = scratch;
+        exact.clear();
+        exact.resize(panels.len() * PANEL, f32::NEG_INFINITY);
+        team.split(exact, PANEL, |first, out| {
+            for (&panel, out) in panels[first / PANEL..].iter().zip(out.chunks_exact_mut(PANEL)) {
+                self.rescore(kernels, input, panel, out);
+            }
+        });
+        reads.rescored_rows += panels.iter().map(|panel| (rows - panel * PANEL).min(PANEL) as u64).sum::<u64>();
+        reads.bytes += (panels.len() * PANEL * self.exact.cols() * size_of::<half::f16>()) as u64;
+        let found = greedy(exact) as usize;
+        Ok((panels[found / PANEL] * PANEL + found % PANEL) as u32)
+    }
+
+    /// Approximate outputs of all rows; the row of the largest.
+    fn approximate(&self, team: &Team<'_>, kernels: Kernels, input: &Input, scratch: &mut Scratch) -> usize {
+        let (int8, steps) = input.q8().token(0);
+        let probe = Probe { int8, steps, norms: &scratch.norms };
+        scratch.near.resize(self.copy.rows(), Near::default());
+        let best = Mutex::new((f32::NEG_INFINITY, 0));
+        team.split(&mut scratch.near, PANEL, |first, near| {
+            kernel::gemv(kernels, &self.copy, probe, first, near);
+            let better = |best: (f32, usize), this: (f32, usize)| if this.0 > best.0 { this } else { best };
+            let own = near.iter().map(|near| near.value).zip(first..).fold((f32::NEG_INFINITY, first), better);
+            let mut best = best.lock().unwrap_or_else(PoisonError::into_inner);
+            if own.0 > best.0 || own.0 == best.0 && own.1 < best.1 {
+                *best = own;
+            }
+        });
+        best.into_inner().unwrap_or_else(PoisonError::into_inner).1
+    }
+
+    /// The f16 head's outputs of a panel; `out` keeps what it holds beyond the last row.
+    fn rescore(&self, kernels: Kernels, input: &Input, panel: usize, out: &mut [f32]) {
+        let live = (self.exact.rows() - panel * PANEL).min(PANEL);
+        float16::gemv(kernels, self.exact, input.f32(), panel * PANEL, &mut out[..live]);
+    }
+
+    /// The f16 head as ever.
+    fn full(
+        &self,
+        team: &Team<'_>,
+        kernels: Kernels,
+        input: &Input,
+        scratch: &mut Scratch,
+        reads: &mut HeadReads,
+    ) -> Result<u32> {
+        reads.full_steps += 1;
+        reads.bytes += self.exact_bytes() as u64;
+        let exact = &mut scratch.exact;
+        exact.resize(self.exact.rows(), 0.0);
+        team.split(exact, PANEL, |first, out| float16::gemv(kernels, self.exact, input.f32(), first, out));
+        if exact.iter().all(|logit| logit.is_finite()) { Ok(greedy(exact)) } else { Err(Error::NotFinite) }
+    }
+}
+
+#[cfg(test)]
+mod tests;
