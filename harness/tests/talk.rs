@@ -297,3 +297,24 @@ fn prompts_together_are_answered_as_alone() {
         &["prompt 1", "context"],
     );
 }
+
+#[test]
+fn a_bounded_head_gives_the_same_tokens_and_tells_its_bytes() {
+    let Some(model) = model() else { return };
+    let usual = ["generate", "--model", &model, "--prompt", "Once upon a time", "--max-tokens", "60", "--json"];
+    let with = |more: &[&str]| run(&[&usual[..], more].concat());
+    let (full, bounded) = (lines(&with(&[])).remove(0), lines(&with(&["--head", "bounded"])).remove(0));
+    assert_eq!((&full["tokens"], &full["text"]), (&bounded["tokens"], &bounded["text"]));
+    let (none, head) = (&full["head"], &bounded["head"]);
+    assert_eq!((none["kind"].as_str(), &none["bytes_read"]), (Some("full"), &Value::Null));
+    let number = |key: &str| head[key].as_u64().unwrap();
+    assert_eq!((head["kind"].as_str(), number("head_steps")), (Some("bounded"), 59));
+    assert_eq!(none["full_bytes"].as_u64(), Some(number("full_bytes")));
+    // Each step reads the copy, and the rows or all of the head.
+    let row = number("full_bytes") / 512;
+    let whole = number("full_steps") * number("full_bytes");
+    assert_eq!(number("bytes_read"), 59 * number("copy_bytes") + whole + number("rescored_rows") * row);
+    refused(&with(&["--head", "bounded", "--temperature", "0.5"]), 64, &["--head bounded", "--temperature 0"]);
+    refused(&with(&["--head", "bounded", "--repetition-penalty", "1.1"]), 64, &["--repetition-penalty 1"]);
+    refused(&with(&["--head", "bounded", "--engine", "bf16"]), 64, &["f16", "found bf16"]);
+}

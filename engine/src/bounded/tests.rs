@@ -259,8 +259,7 @@ fn every_isa_and_thread_count_gives_the_same_bits_and_reads() {
 fn few_rows_of_a_large_head_are_left() {
     let (rows, cols) = (32_000, 512);
     let mut random = Random(2);
-    let values: Vec<f16> =
-        (0..rows * cols).map(|_| f16::from_bits(random.next() as u16 & 0x87ff | 0x3800)).collect();
+    let values: Vec<f16> = (0..rows * cols).map(|_| f16::from_bits(random.next() as u16 & 0x87ff | 0x3800)).collect();
     let head = head(rows, cols, &values);
     let bounded = BoundedHead::new(&head).unwrap();
     let mut bench = Bench::new(Isa::best(), 2, cols);

@@ -1,8 +1,8 @@
 //! The 4-bit copy of a head times int8 activations in blocks of 32, with what it may be off by, by ISA.
 
+use super::activations::BlockScale;
 #[cfg(target_arch = "x86_64")]
 use super::isa::Isa;
-use super::activations::BlockScale;
 use super::isa::Kernels;
 use super::reference;
 #[cfg(target_arch = "x86_64")]

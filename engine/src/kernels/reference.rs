@@ -134,7 +134,8 @@ pub(crate) fn bounded(panels: Panels<'_>, probe: Probe<'_>, out: &mut [Near]) {
                         let byte = codes[b * bounded::BLOCK_BYTES + i / 8 * 64 + r * 4 + i % 4];
                         usize::from(byte >> (i % 8 / 4 * 4) & 15)
                     };
-                    let term = |i: usize| i32::from(panels.book[code(i)]) * i32::from(probe.int8[b * bounded::BLOCK + i]);
+                    let term =
+                        |i: usize| i32::from(panels.book[code(i)]) * i32::from(probe.int8[b * bounded::BLOCK + i]);
                     let dot = (0..bounded::BLOCK).map(term).sum::<i32>() - bounded::LEVELS * probe.steps[b].sum;
                     sum = (dot as f32).mul_add(probe.steps[b].step, sum);
                 }

@@ -95,7 +95,7 @@ impl<'a> Session<'a> {
     /// [`Error::EmptyPrompt`](crate::Error::EmptyPrompt), [`Error::Token`](crate::Error::Token) or
     /// [`Error::ContextFull`](crate::Error::ContextFull); the session is then as before.
     pub fn prefill(&mut self, tokens: &[u32]) -> Result<&[f32]> {
-        let Session { evaluator, sequence, logits } = self;
+        let Session { evaluator, sequence, logits, .. } = self;
         evaluator.check(sequence, tokens)?;
         let pieces = tokens.chunks(evaluator.options.max_batch);
         let last = pieces.len() - 1;

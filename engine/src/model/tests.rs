@@ -3,6 +3,7 @@
 mod oracle;
 
 use super::*;
+use crate::bounded::BoundedHead;
 use crate::kernels::isa::{Isa, Kernels};
 use crate::synthetic::{HeadType, SyntheticSpec, build};
 use crate::threads::Pool;
@@ -230,6 +231,39 @@ fn sequences_of_a_batch_are_what_they_are_alone() {
             }
         }
     }
+}
+
+/// Tied heads and heads of their own, wider vocabularies so that something can be left out.
+#[test]
+fn a_bounded_head_chooses_the_same_tokens() {
+    let wide = |config| Config { vocab: 3000, ..config };
+    for (config, format) in [(wide(bitnet()), Format::Ternary), (wide(llama()), Format::F16)] {
+        let model = model(config.clone(), format, 6);
+        let other = self::model(config, format, 6);
+        let head = BoundedHead::new(model.head()).unwrap();
+        for isa in Isa::available() {
+            let (pool, kernels) = (Pool::new(2, false).unwrap(), Kernels::new(Some(isa)).unwrap());
+            let open = |model| Session::new(model, &pool, kernels, SessionOptions::new(64)).unwrap();
+            let (mut whole, mut plain, mut bounded) = (open(&model), open(&model), open(&model));
+            bounded.use_bounded_head(&head).unwrap();
+            assert!(open(&other).use_bounded_head(&head).unwrap_err().to_string().contains("another"));
+            for token in tokens(60, 3000) {
+                let expected = crate::generate::greedy(whole.decode(token).unwrap());
+                assert_eq!(plain.decode_greedy(token).unwrap(), expected);
+                assert_eq!(bounded.decode_greedy(token).unwrap(), expected);
+            }
+            assert!(matches!(bounded.decode_greedy(3000), Err(Error::Token { .. })));
+            assert_eq!((bounded.position(), plain.head_reads()), (60, None));
+            bounded.decode(1).unwrap();
+            whole.decode(1).unwrap();
+            assert_eq!(bits(bounded.decode(2).unwrap()), bits(whole.decode(2).unwrap()));
+            let reads = bounded.head_reads().unwrap();
+            assert_eq!((reads.steps, reads.full_steps), (60, 0));
+            assert!(reads.bytes < 60 * head.exact_bytes() as u64 * 7 / 10, "{reads:?}");
+        }
+    }
+    let bf16 = self::model(bitnet(), Format::Bf16, 1);
+    assert!(BoundedHead::new(bf16.head()).is_ok(), "embedding and head of a synthetic pair are f16");
 }
 
 #[test]

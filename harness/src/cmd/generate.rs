@@ -4,9 +4,11 @@ use super::speak::{self, Speaking, Special, Text, stop_name};
 use super::talk::{Talk, parse_tokens};
 use super::{say, together};
 use crate::error::Error;
-use crate::local;
+use crate::local::{self, Opened};
 use anyhow::{Result, bail};
-use engine::generate::Conversation;
+use engine::Linear;
+use engine::bounded::{BoundedHead, HeadReads};
+use engine::generate::{Conversation, Sampler};
 use engine::tokenizer::Tokenizer;
 use serde::Serialize;
 use std::ops::ControlFlow;
@@ -38,9 +40,57 @@ pub struct Args {
     pub(super) context: Option<usize>,
     #[command(flatten)]
     pub(super) speaking: Speaking,
+    /// How the output head is read: full, or bounded (greedy decoding of a model with an f16 head: a 4-bit copy with a
+    /// proven bound leaves few of its rows to compute; the tokens are the same)
+    #[arg(long, value_enum, default_value_t = Head::Full, conflicts_with = "prompts")]
+    head: Head,
     /// One JSON object on stdout
     #[arg(long)]
     json: bool,
+}
+
+/// `--head`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Head {
+    Full,
+    Bounded,
+}
+
+/// How the head was read, as it is recorded.
+#[derive(Serialize)]
+struct HeadRecord {
+    kind: &'static str,
+    /// Bytes of the whole head, and of its 4-bit copy.
+    full_bytes: usize,
+    copy_bytes: Option<usize>,
+    /// In decoding (the first token is chosen from all of the prompt's logits): tokens, bytes read for them, rows of the
+    /// f16 head computed, and tokens for which all of it was read.
+    #[serde(flatten)]
+    reads: Option<Reads>,
+}
+
+#[derive(Serialize)]
+struct Reads {
+    head_steps: u64,
+    bytes_read: u64,
+    rescored_rows: u64,
+    full_steps: u64,
+}
+
+impl HeadRecord {
+    fn of(opened: &Opened, bounded: Option<&BoundedHead<'_>>, reads: Option<HeadReads>) -> HeadRecord {
+        HeadRecord {
+            kind: if bounded.is_some() { "bounded" } else { "full" },
+            full_bytes: opened.model.head().bytes(),
+            copy_bytes: bounded.map(BoundedHead::bytes),
+            reads: reads.map(|reads| Reads {
+                head_steps: reads.steps,
+                bytes_read: reads.bytes,
+                rescored_rows: reads.rescored_rows,
+                full_steps: reads.full_steps,
+            }),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -48,6 +98,7 @@ struct Output<'a> {
     engine: &'a str,
     isa: String,
     threads: usize,
+    head: HeadRecord,
     prompt_tokens: &'a [u32],
     tokens: &'a [u32],
     text: Option<String>,
@@ -94,7 +145,12 @@ pub fn run(args: &Args) -> Result<u8> {
     }
     let most = opened.model.config().context;
     let context = args.context.unwrap_or_else(|| prompt.len().saturating_add(args.max_tokens).min(most));
-    let mut conversation = Conversation::new(opened.session(context, local::kv(args.talk.kv))?);
+    let bounded = bounded(args, &opened)?;
+    let mut session = opened.session(context, local::kv(args.talk.kv))?;
+    if let Some(head) = &bounded {
+        session.use_bounded_head(head)?;
+    }
+    let mut conversation = Conversation::new(session);
     let stops = tokenizer.as_ref().map(|t| t.stops().to_vec()).unwrap_or_default();
     let mut text = tokenizer.as_ref().map(|tokenizer| Text::new(tokenizer, &args.speaking.stop, !args.json));
     let on_token = |token| text.as_mut().map_or(ControlFlow::Continue(()), |text| text.push(token));
@@ -111,6 +167,7 @@ pub fn run(args: &Args) -> Result<u8> {
         engine: &args.talk.engine,
         isa: opened.kernels.isa().to_string(),
         threads: opened.pool.threads(),
+        head: HeadRecord::of(&opened, bounded.as_ref(), conversation.session().head_reads()),
         prompt_tokens: &prompt,
         tokens: &made.tokens,
         text,
@@ -124,4 +181,22 @@ pub fn run(args: &Args) -> Result<u8> {
     };
     say(serde_json::to_string(&output)?)?;
     Ok(0)
+}
+
+/// The bounded copy of the head, if it was asked for.
+fn bounded<'m>(args: &Args, opened: &'m Opened) -> Result<Option<BoundedHead<'m>>> {
+    if args.head == Head::Full {
+        return Ok(None);
+    }
+    if !Sampler::new(args.speaking.sampling(0))?.is_greedy() {
+        bail!(Error::Usage("--head bounded: expected --temperature 0 and --repetition-penalty 1".to_owned()));
+    }
+    let head = opened.model.head();
+    if !matches!(head, Linear::F16(_)) {
+        bail!(Error::Usage(format!(
+            "--head bounded: expected an engine that keeps the head as f16, found {}",
+            head.kind()
+        )));
+    }
+    Ok(Some(BoundedHead::new(head)?))
 }
