@@ -59,6 +59,13 @@ fn digest(model: &Model) -> u64 {
         Linear::Bf16(matrix) => matrix.packed().iter().for_each(|x| add(u64::from(x.to_bits()))),
         Linear::Plain(matrix) => matrix.weights().iter().for_each(|x| add(u64::from(x.to_bits()))),
         Linear::Q8(matrix) => matrix.weights().iter().for_each(|x| add(u64::from(*x))),
+        Linear::Q6(matrix) => {
+            let mut row = vec![0.0; matrix.cols()];
+            for index in 0..matrix.rows() {
+                matrix.row_to_f32(index, &mut row);
+                row.iter().for_each(|x| add(u64::from(x.to_bits())));
+            }
+        }
     };
     linear(model.embedding());
     for layer in model.layers() {

@@ -130,7 +130,7 @@ impl Input {
         match linear {
             Linear::Ternary(_) => self.prepare_int8(team, kernels),
             Linear::F16(_) | Linear::Bf16(_) => self.prepare_tiles(team, kernels),
-            Linear::Q8(_) => self.prepare_q8(team, kernels),
+            Linear::Q8(_) | Linear::Q6(_) => self.prepare_q8(team, kernels),
             Linear::Plain(_) => {}
         }
     }

@@ -9,6 +9,7 @@ pub(crate) mod float16;
 pub mod isa;
 pub(crate) mod lanes;
 pub(crate) mod plain;
+pub(crate) mod q6;
 pub(crate) mod q8;
 pub(crate) mod reference;
 pub(crate) mod ternary;

@@ -2,9 +2,9 @@
 
 use crate::input::Input;
 use crate::kernels::isa::Kernels;
-use crate::kernels::{float16, plain, q8, ternary};
+use crate::kernels::{float16, plain, q6, q8, ternary};
 use crate::quant::plain::Arithmetic;
-use crate::quant::{Bf16Matrix, F16Matrix, PANEL, PlainMatrix, Q8Matrix, TernaryMatrix};
+use crate::quant::{Bf16Matrix, F16Matrix, PANEL, PlainMatrix, Q6Matrix, Q8Matrix, TernaryMatrix};
 use crate::threads::{Strip, Team};
 
 /// A linear layer without bias, `y = W x`, `W [rows x cols]`.
@@ -20,6 +20,8 @@ pub enum Linear {
     Bf16(Bf16Matrix),
     /// 8-bit weights and activations in blocks of 32, i32 within a block and f32 between blocks.
     Q8(Q8Matrix),
+    /// 6-bit weights with two levels of scales (Q6_K), activations as for `Q8`.
+    Q6(Q6Matrix),
     /// f32 weights in plain loops, on one path: the reference, of W1.58A8 or of f32 weights and activations.
     Plain(PlainMatrix),
 }
@@ -32,6 +34,7 @@ impl Linear {
             Linear::F16(matrix) => matrix.rows(),
             Linear::Bf16(matrix) => matrix.rows(),
             Linear::Q8(matrix) => matrix.rows(),
+            Linear::Q6(matrix) => matrix.rows(),
             Linear::Plain(matrix) => matrix.rows(),
         }
     }
@@ -43,6 +46,7 @@ impl Linear {
             Linear::F16(matrix) => matrix.cols(),
             Linear::Bf16(matrix) => matrix.cols(),
             Linear::Q8(matrix) => matrix.cols(),
+            Linear::Q6(matrix) => matrix.cols(),
             Linear::Plain(matrix) => matrix.cols(),
         }
     }
@@ -54,6 +58,7 @@ impl Linear {
             Linear::F16(matrix) => size_of_val(matrix.packed()),
             Linear::Bf16(matrix) => size_of_val(matrix.packed()),
             Linear::Q8(matrix) => matrix.weights().len() + size_of_val(matrix.scales()),
+            Linear::Q6(matrix) => matrix.bytes(),
             Linear::Plain(matrix) => size_of_val(matrix.weights()),
         }
     }
@@ -65,6 +70,7 @@ impl Linear {
             Linear::F16(_) => "f16",
             Linear::Bf16(_) => "bf16",
             Linear::Q8(_) => "q8_0",
+            Linear::Q6(_) => "q6_k",
             Linear::Plain(matrix) => match matrix.arithmetic() {
                 Arithmetic::Ternary { .. } => "ternary-f32",
                 Arithmetic::F64 | Arithmetic::F32 => "f32",
@@ -82,6 +88,7 @@ impl Linear {
             Linear::F16(matrix) => matrix.row_to_f32(row, out),
             Linear::Bf16(matrix) => matrix.row_to_f32(row, out),
             Linear::Q8(matrix) => matrix.row_to_f32(row, out),
+            Linear::Q6(matrix) => matrix.row_to_f32(row, out),
             Linear::Plain(matrix) => matrix.row_to_f32(row, out),
         }
     }
@@ -126,6 +133,9 @@ impl Linear {
             Linear::Bf16(matrix) => float16::gemm(kernels, matrix, input, out),
             Linear::Q8(matrix) => {
                 (0..tokens).for_each(|t| q8::gemv(kernels, matrix, input.q8(), t, first, out.row(t)));
+            }
+            Linear::Q6(matrix) => {
+                (0..tokens).for_each(|t| q6::gemv(kernels, matrix, input.q8(), t, first, out.row(t)));
             }
             Linear::Plain(matrix) => {
                 let x = input.f32().chunks_exact(matrix.cols());

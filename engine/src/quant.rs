@@ -9,6 +9,7 @@ pub(crate) mod buffer;
 pub mod float16;
 pub mod pack;
 pub mod plain;
+pub mod q6;
 pub mod q8;
 pub mod ternary;
 pub mod tl;
@@ -16,6 +17,7 @@ pub mod trits;
 
 pub use float16::{Bf16Matrix, F16Matrix, Float16, Float16Matrix};
 pub use plain::PlainMatrix;
+pub use q6::Q6Matrix;
 pub use q8::Q8Matrix;
 pub use ternary::TernaryMatrix;
 

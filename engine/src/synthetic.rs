@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::linear::Linear;
 use crate::model::{Config, Format, Layer, Model};
 use crate::quant::plain::{Arithmetic, PlainMatrix};
-use crate::quant::{Bf16Matrix, F16Matrix, PANEL, Q8Matrix, TernaryMatrix};
+use crate::quant::{Bf16Matrix, F16Matrix, PANEL, Q6Matrix, Q8Matrix, TernaryMatrix};
 
 /// Relative distance (root mean square of the difference over that of the fp16 logits) that the logits of a pair stay
 /// within, at any position. Measured: at most 0.027 over the shapes and seeds of the test; planted faults (RoPE style, a
@@ -30,6 +30,8 @@ pub enum HeadType {
     F16,
     /// 8 bits in blocks of 32, quantised from the f16 values.
     Q8_0,
+    /// 6 bits with two levels of scales, quantised from the f16 values.
+    Q6K,
 }
 
 /// What to make.
@@ -150,14 +152,21 @@ fn head(spec: &SyntheticSpec, name: &str) -> Result<Linear> {
             }
         })
         .map(Linear::F16),
-        HeadType::Q8_0 => Q8Matrix::from_rows(rows, cols, |row, values| {
-            let mut half = vec![f16::ZERO; values.len()];
-            embedding_row(spec.seed, name, row, half.iter_mut());
-            values.iter_mut().zip(half).for_each(|(value, half)| *value = half.to_f32());
-            Ok(())
-        })
-        .map(Linear::Q8),
+        HeadType::Q8_0 => {
+            Q8Matrix::from_rows(rows, cols, |row, values| wide_row(spec.seed, name, row, values)).map(Linear::Q8)
+        }
+        HeadType::Q6K => {
+            Q6Matrix::from_rows(rows, cols, |row, values| wide_row(spec.seed, name, row, values)).map(Linear::Q6)
+        }
     }
+}
+
+/// A row of [`embedding_row`] as f32.
+fn wide_row(seed: u64, name: &str, row: usize, values: &mut [f32]) -> Result<()> {
+    let mut half = vec![f16::ZERO; values.len()];
+    embedding_row(seed, name, row, half.iter_mut());
+    values.iter_mut().zip(half).for_each(|(value, half)| *value = half.to_f32());
+    Ok(())
 }
 
 /// One row of random f16: sign, mantissa and the last bit of the exponent random, so +-[0.5, 1) or +-[1, 2).

@@ -110,6 +110,7 @@ pub fn spec(shape: &Shape) -> SyntheticSpec {
     let head = match shape.head {
         suites::model::HeadType::F16 => HeadType::F16,
         suites::model::HeadType::Q8_0 => HeadType::Q8_0,
+        suites::model::HeadType::Q6K => HeadType::Q6K,
     };
     SyntheticSpec { config, seed: shape.seed, head }
 }

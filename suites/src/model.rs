@@ -34,6 +34,9 @@ pub enum HeadType {
     /// 34 bytes a block of 32 weights.
     #[serde(rename = "q8_0")]
     Q8_0,
+    /// 210 bytes a super-block of 256 weights.
+    #[serde(rename = "q6_k")]
+    Q6K,
 }
 
 impl HeadType {
@@ -42,6 +45,7 @@ impl HeadType {
         match self {
             HeadType::F16 => "f16",
             HeadType::Q8_0 => "q8_0",
+            HeadType::Q6K => "q6_k",
         }
     }
 
@@ -50,6 +54,7 @@ impl HeadType {
         match self {
             HeadType::F16 => weights * 2,
             HeadType::Q8_0 => weights.div_ceil(32) * 34,
+            HeadType::Q6K => weights.div_ceil(256) * 210,
         }
     }
 }
@@ -224,6 +229,9 @@ impl Shape {
         }
         if self.head == HeadType::Q8_0 && !self.hidden.is_multiple_of(32) {
             return bad("head", "f16, as hidden is no multiple of 32", "q8_0".to_owned());
+        }
+        if self.head == HeadType::Q6K && !self.hidden.is_multiple_of(256) {
+            return bad("head", "f16, as hidden is no multiple of 256", "q6_k".to_owned());
         }
         if !(self.rope_theta.is_finite() && self.rope_theta > 1.0) {
             return bad("rope_theta", "a finite number over 1", self.rope_theta.to_string());

@@ -23,6 +23,8 @@ pub(crate) struct BlockScale {
     pub(crate) step: f32,
     /// The sum of the int8 activations.
     pub(crate) sum: i32,
+    /// The sum of the first 16 of them.
+    pub(crate) first: i32,
 }
 
 /// BitNet b1.58's ActQuant of one token: absmax int8, ties to even. `out` may be longer than `x`: the rest becomes 0.

@@ -4,7 +4,8 @@ use half::f16;
 
 use super::activations::{BlockScale, TokenScale};
 use super::bounded::{Near, Panels, Probe};
-use crate::quant::{Float16, PANEL, bounded, q8, ternary};
+use super::q6;
+use crate::quant::{Float16, PANEL, bounded, q6 as quant_q6, q8, ternary};
 
 /// The largest |x| by its bits, so that the result does not depend on how a comparison treats NaN (which wins here).
 #[inline(always)]
@@ -46,7 +47,8 @@ pub(crate) fn quantise_blocks(x: &[f32], out: &mut [i8], scales: &mut [BlockScal
         for (out, v) in out.iter_mut().zip(x) {
             *out = to_int8(v * inverse);
         }
-        *scale = BlockScale { step, sum: out.iter().map(|&a| i32::from(a)).sum() };
+        let sum = |values: &[i8]| values.iter().map(|&a| i32::from(a)).sum();
+        *scale = BlockScale { step, sum: sum(out), first: sum(&out[..q8::BLOCK / 2]) };
     }
 }
 
@@ -115,6 +117,33 @@ pub(crate) fn q8(weights: &[u8], scales: &[f16], activations: &[i8], steps: &[Bl
             }
         }
         out.copy_from_slice(&sums[..out.len()]);
+    }
+}
+
+/// q6 `y = W x` for whole panels and one token: per row and block of 32 an exact i32, the dot products of its two halves
+/// times their int8 scales (at most 2 x 128 x 16 x 32 x 128 = 2^24, exact as f32 too); the blocks of a super-block added in
+/// order by fused multiply-add with the activations' scale, the super-blocks with theirs. (llama.cpp sums the same
+/// integers, but of activations that share a scale over 256 columns: ours round to finer steps.)
+pub(crate) fn q6(panels: q6::Panels<'_>, activations: &[i8], steps: &[BlockScale], out: &mut [f32]) {
+    let (blocks, supers) = (steps.len(), steps.len().div_ceil(quant_q6::SUPER_BLOCKS));
+    for (p, out) in out.chunks_mut(PANEL).enumerate() {
+        for (r, out) in out.iter_mut().enumerate() {
+            *out = 0.0;
+            for s in 0..supers {
+                let mut sum = 0.0f32;
+                for b in s * quant_q6::SUPER_BLOCKS..((s + 1) * quant_q6::SUPER_BLOCKS).min(blocks) {
+                    let block = &panels.weights[(p * blocks + b) * quant_q6::BLOCK_BYTES..][..quant_q6::BLOCK_BYTES];
+                    let scales = &panels.scales[(p * blocks + b) * quant_q6::BLOCK_SCALES..];
+                    let term = |i: usize| {
+                        let scale = i32::from(scales[i / 16 * PANEL + r]);
+                        scale * (i32::from(quant_q6::get(block, r, i)) - 32) * i32::from(activations[b * 32 + i])
+                    };
+                    let dot: i32 = (0..quant_q6::BLOCK).map(term).sum();
+                    sum = (dot as f32).mul_add(steps[b].step, sum);
+                }
+                *out = sum.mul_add(panels.supers[(p * supers + s) * PANEL + r].widen(), *out);
+            }
+        }
     }
 }
 

@@ -46,6 +46,61 @@ fn q8_of(rows: usize, cols: usize, seed: u64) -> Linear {
     Linear::Q8(Q8Matrix::from_rows(rows, cols, fill).unwrap())
 }
 
+fn q6_of(rows: usize, cols: usize, seed: u64) -> Linear {
+    let fill = |r: usize, out: &mut [f32]| {
+        out.iter_mut().enumerate().for_each(|(c, w)| *w = real(seed, r * cols + c));
+        Ok(())
+    };
+    Linear::Q6(Q6Matrix::from_rows(rows, cols, fill).unwrap())
+}
+
+/// Every number of columns up to two super-blocks, with all 210 bytes of a block at random, scales of -128 too.
+#[test]
+fn q6_is_its_integers_and_every_path_equals_the_scalar_one() {
+    for cols in (1..=70).chain([95, 96, 97, 255, 256, 257, 288, 500, 512]) {
+        let (linear, x) = (q6_of(19, cols, 7), activations(2, cols, 7));
+        let y = forward(&linear, Isa::Scalar, 1, &x);
+        let mut row = vec![0.0; cols];
+        for r in 0..19 {
+            linear.row_to_f32(r, &mut row);
+            for t in 0..2 {
+                // The activations' rounding alone lies between: half a step of each block.
+                let blocks = row.chunks(32).zip(x[t * cols..][..cols].chunks(32));
+                let (mut want, mut bound) = (0.0f64, 1e-4);
+                for (w, x) in blocks {
+                    let step = x.iter().fold(0.0f32, |max, x| max.max(x.abs())) / 127.0;
+                    want += w.iter().zip(x).map(|(w, x)| f64::from(w * x)).sum::<f64>();
+                    bound += w.iter().map(|w| f64::from(w.abs() * step) * 0.5).sum::<f64>();
+                }
+                assert!((f64::from(y[t * 19 + r]) - want).abs() <= bound, "{cols} columns, row {r}");
+            }
+        }
+        for isa in Isa::available() {
+            assert_eq!(bits(&forward(&linear, isa, 2, &x)), bits(&y), "{cols} columns, {isa}");
+        }
+    }
+    let fill = |r: usize, out: &mut [u8]| {
+        out.iter_mut().enumerate().for_each(|(i, byte)| *byte = mix(r as u64, i as u64) as u8);
+        // All bits and scales at their ends in some rows; f16 scales that are numbers.
+        match r % 4 {
+            0 => out.fill(0xff),
+            1 => out.chunks_exact_mut(210).for_each(|block| block[192..208].fill(0x80)),
+            2 => out.chunks_exact_mut(210).for_each(|block| (block[..192].fill(0), block[192..208].fill(0x80)).1),
+            _ => {}
+        }
+        out.chunks_exact_mut(210).for_each(|block| block[209] = 0x2c);
+        Ok(())
+    };
+    let linear = Linear::Q6(Q6Matrix::from_blocks(40, 768, fill).unwrap());
+    for sign in [1.0, -1.0, 0.0] {
+        let x: Vec<f32> = activations(1, 768, 8).iter().map(|x| if sign == 0.0 { *x } else { sign }).collect();
+        let want = bits(&forward(&linear, Isa::Scalar, 1, &x));
+        for isa in Isa::available() {
+            assert_eq!(bits(&forward(&linear, isa, 2, &x)), want, "{isa}");
+        }
+    }
+}
+
 fn activations(tokens: usize, cols: usize, seed: u64) -> Vec<f32> {
     (0..tokens * cols).map(|i| real(seed ^ 0xac7, i) * 3.0).collect()
 }
@@ -195,7 +250,7 @@ fn no_path_thread_count_or_batch_changes_a_bit() {
     for (rows, cols, tokens) in SHAPES {
         let [half, brain] = float16s_of(rows, cols, 4);
         let plain = plain_of(&q8_of(rows, cols, 4), Arithmetic::F64);
-        for linear in [ternary_of(rows, cols, 4), half, brain, q8_of(rows, cols, 4), plain] {
+        for linear in [ternary_of(rows, cols, 4), half, brain, q8_of(rows, cols, 4), q6_of(rows, cols, 4), plain] {
             let x = activations(tokens, cols, 4);
             let want = bits(&forward(&linear, Isa::Scalar, 1, &x));
             for isa in Isa::available() {

@@ -65,6 +65,7 @@ fn bytes(model: &Model) -> Vec<Vec<u8>> {
         Linear::F16(matrix) => matrix.packed().iter().flat_map(|x| x.to_le_bytes()).collect(),
         Linear::Bf16(matrix) => matrix.packed().iter().flat_map(|x| x.to_le_bytes()).collect(),
         Linear::Q8(matrix) => matrix.weights().to_vec(),
+        Linear::Q6(matrix) => matrix.panels(0, matrix.rows()).0.to_vec(),
         Linear::Plain(matrix) => matrix.weights().iter().flat_map(|x| x.to_le_bytes()).collect(),
     };
     let norm = |norm: &[f32]| norm.iter().flat_map(|x| x.to_le_bytes()).collect();
@@ -85,7 +86,7 @@ fn weights_depend_on_the_seed_and_not_on_the_threads() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| bytes(&build(&spec, Format::Ternary).unwrap()))
     };
-    for head in [HeadType::F16, HeadType::Q8_0] {
+    for head in [HeadType::F16, HeadType::Q8_0, HeadType::Q6K] {
         let one = make(1, 1, head);
         assert!(one == make(1, 3, head));
         let other = make(2, 1, head);

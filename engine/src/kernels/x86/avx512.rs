@@ -3,6 +3,7 @@
 pub(crate) mod activations;
 pub(crate) mod bounded;
 pub(crate) mod float16;
+pub(crate) mod q6;
 pub(crate) mod q8;
 pub(crate) mod ternary;
 
