@@ -41,7 +41,7 @@ pub(crate) struct Panels<'a> {
 pub(crate) fn gemv(kernels: Kernels, matrix: &BoundedMatrix, probe: Probe<'_>, first: usize, out: &mut [Near]) {
     let (codes, scales, residuals) = matrix.panels(first, out.len());
     let panels = Panels { codes, scales, residuals, book: matrix.book() };
-    match kernels.isa() {
+    match kernels.base() {
         // SAFETY: `kernels` proves the features.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { avx512::bounded::gemv(panels, probe, out) },

@@ -25,7 +25,7 @@ pub(crate) fn gemv(kernels: Kernels, matrix: &Q6Matrix, input: &Q8, t: usize, fi
     let (x, steps): (&[i8], &[BlockScale]) = input.token(t);
     let (weights, scales, supers) = matrix.panels(first, out.len());
     let panels = Panels { weights, scales, supers };
-    match kernels.isa() {
+    match kernels.base() {
         // SAFETY: `kernels` proves the features.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { avx512::q6::gemv(panels, x, steps, out) },
