@@ -1,6 +1,6 @@
 //! A 4-bit copy of an f16 head, and how far each row of it is from the original: what [`crate::bounded`] prunes with.
 //!
-//! A weight is `scale x c`: the scale is an f16 of the row's group of [`GROUP`] columns, `c` one of 16 whole numbers in
+//! A weight is `scale x c`: the scale is an f16 of the row's group of `GROUP` columns, `c` one of 16 whole numbers in
 //! -63..=63, the same for all of the matrix (Lloyd's algorithm on a sample of it), because the bound is as tight as the
 //! residuals are small. Kept per row and group: the norm of the residual, `w - scale x c`, as f16 rounded up; per row the
 //! norm of its weights or of their copies, whichever is larger, as f32 rounded up. 4.1 bits a weight in all.
