@@ -319,6 +319,10 @@ fn a_template_of_tokens_that_are_not_defined_is_refused() {
     };
     for key in ["single", "pair"] {
         json(&template(key, "<s>")).unwrap();
+        let outside = template(key, "<s>").replace("[0]", "[5]");
+        let refused = json(&outside).is_err_and(|e| e.contains("ids of the vocabulary, found 5"));
+        // Pairs are never made here.
+        assert_eq!(refused, key == "single");
         let bad = template(key, "<t>");
         for bad in
             [bad.clone(), bad.replace("type\"", "tyte\""), format!(r#"{{"type":"Sequence","processors":[{bad}]}}"#)]

@@ -134,6 +134,9 @@ pub(super) fn load(path: &Path, bytes: &[u8], beside: &Neighbours) -> Result<Loa
 
     let config = &beside.config;
     let (before, after) = template(&encoder);
+    if let Some(id) = [before, after].into_iter().flatten().find(|&id| pieces.get(id).is_none()) {
+        return Err(wrong(path, format!("post_processor: expected ids of the vocabulary, found {id}")));
+    }
     let named = |key: &str| {
         let token = &config[key];
         let text = token.as_str().or_else(|| token["content"].as_str())?;
