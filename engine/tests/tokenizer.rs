@@ -337,19 +337,29 @@ fn a_template_of_tokens_that_are_not_defined_is_refused() {
 
 /// Found by fuzzing: a repeated class takes long to build.
 #[test]
-fn costly_regular_expressions_are_few() {
-    let json = |count: usize| {
-        let split = r#"{"type":"Split","pattern":{"Regex":"\\p{N}{946}"},"behavior":"Isolated","invert":false}"#;
-        let splits = vec![split; count].join(",");
-        let model = r#"{"type":"BPE","vocab":{"a":0},"merges":[]}"#;
-        let json = format!(
-            r#"{{"version":"1.0","added_tokens":[],"pre_tokenizer":{{"type":"Sequence","pretokenizers":[{splits}]}},"decoder":{{"type":"ByteFallback"}},"model":{model}}}"#
-        );
-        Tokenizer::from_json_bytes("t.json", json.as_bytes(), None).map(|_| ()).map_err(|e| e.to_string())
+fn costly_regular_expressions_are_refused() {
+    let json = |patterns: &[&str]| {
+        let split = |regex: &&str| serde_json::json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false});
+        let json = serde_json::json!({
+            "version": "1.0",
+            "added_tokens": [],
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": patterns.iter().map(split).collect::<Vec<_>>()},
+            "decoder": {"type": "ByteFallback"},
+            "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []},
+        });
+        Tokenizer::from_json_bytes("t.json", json.to_string().as_bytes(), None).map(|_| ()).map_err(|e| e.to_string())
     };
-    assert_eq!(json(1), Ok(()));
-    assert_eq!(json(9), Err("t.json: expected at most 8 regular expressions, found 9".to_owned()));
+    assert_eq!(json(&[r"\p{N}"; 9]), Err("t.json: expected at most 8 regular expressions, found 9".to_owned()));
+    for costly in [r"\p{N}{946}", r"((\w{10}){10}){10}", r"[\p{L}\p{N}]{300}"] {
+        let error = json(&[costly]).unwrap_err();
+        assert!(error.contains("t.json") && error.contains("cost 4096 at most"), "{error}");
+    }
+    assert!(json(&[r"\p{N}{400}", r"\p{N}{400}"]).is_err(), "the file's sum counts");
+    // As models have them: LLaMA 3's and GPT-4o's.
+    let llama3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    let gpt4o = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
     let begun = std::time::Instant::now();
-    json(8).unwrap();
+    assert_eq!(json(&[llama3, gpt4o, llama3, gpt4o, llama3]), Ok(()));
+    assert_eq!(json(&[r"\p{L}{64}"; 7]), Ok(()));
     assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use super::bytes::{ByteMap, Pieces};
+use super::patterns::check_patterns;
 use super::pre::Pre;
 use super::spm::{byte_of, push_visible};
 use super::{ChatSource, DEFAULT_TEMPLATE, Kind, TokenizerError};
@@ -43,7 +44,7 @@ pub(super) struct Neighbours {
 /// Longest file that is read.
 const MOST_BYTES: u64 = 256 << 20;
 
-fn wrong(path: &Path, reason: impl ToString) -> TokenizerError {
+pub(super) fn wrong(path: &Path, reason: impl ToString) -> TokenizerError {
     TokenizerError::Json { path: path.to_owned(), reason: reason.to_string() }
 }
 
@@ -207,25 +208,6 @@ fn check_merges(path: &Path, model: &Value) -> Result<(), TokenizerError> {
         }
     }
     Ok(())
-}
-
-/// Most regular expressions of a file: a hostile one takes a third of a second to build; models are seen with five.
-const MOST_PATTERNS: usize = 8;
-
-fn check_patterns(path: &Path, json: &Value) -> Result<(), TokenizerError> {
-    fn count(json: &Value) -> usize {
-        match json {
-            Value::Array(items) => items.iter().map(count).sum(),
-            Value::Object(map) => usize::from(map.contains_key("Regex")) + map.values().map(count).sum::<usize>(),
-            _ => 0,
-        }
-    }
-    // A token of the vocabulary may be called so.
-    let parts = ["normalizer", "pre_tokenizer", "post_processor", "decoder"];
-    match parts.iter().map(|part| count(&json[*part])).sum() {
-        0..=MOST_PATTERNS => Ok(()),
-        found => Err(wrong(path, format!("expected at most {MOST_PATTERNS} regular expressions, found {found}"))),
-    }
 }
 
 /// The crate looks up the special tokens of a template without asking whether they are there.

@@ -12,6 +12,7 @@ pub(crate) mod carry;
 mod error;
 mod json;
 mod merges;
+mod patterns;
 mod pre;
 mod spm;
 mod vocab;
