@@ -6,12 +6,12 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use engine::quant::{Bf16Matrix, F16Matrix, Q8Matrix, TernaryMatrix};
+use engine::quant::{Base3Matrix, Bf16Matrix, F16Matrix, Q8Matrix, TernaryMatrix};
 use engine::{Input, Isa, Kernels, Linear, Pool};
 use half::{bf16, f16};
 
 const SHAPES: [(usize, usize); 3] = [(2560, 2560), (6912, 2560), (32768, 8192)];
-const KINDS: [&str; 4] = ["ternary-2bit", "f16", "bf16", "q8_0"];
+const KINDS: [&str; 5] = ["ternary-2bit", "ternary-1.6bit", "f16", "bf16", "q8_0"];
 const PREFILL_TOKENS: usize = 128;
 
 fn noise(i: usize) -> u64 {
@@ -34,12 +34,15 @@ fn linear(kind: &str, rows: usize, cols: usize) -> Linear {
             Ok(())
         })
         .map(Linear::Q8),
-        _ => TernaryMatrix::from_panels(rows, cols, 0.05, |_, out| {
-            out.iter_mut().enumerate().for_each(|(i, b)| *b = (noise(i) as u8 & 0x55) + (noise(i) as u8 >> 1 & 0x55));
-        })
-        .map(Linear::Ternary),
+        "ternary-1.6bit" => Base3Matrix::from_panels(rows, cols, 0.05, |_, out| codes(out)).map(Linear::Base3),
+        _ => TernaryMatrix::from_panels(rows, cols, 0.05, |_, out| codes(out)).map(Linear::Ternary),
     };
     made.expect("a matrix of these dimensions")
+}
+
+/// Codes of ternary weights, half of them 0, at 2 bits.
+fn codes(out: &mut [u8]) {
+    out.iter_mut().enumerate().for_each(|(i, b)| *b = (noise(i) as u8 & 0x55) + (noise(i) as u8 >> 1 & 0x55));
 }
 
 /// Thread counts: one, and all CPUs.

@@ -11,9 +11,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let format = match arguments.next().as_deref() {
         None | Some("ternary") => Format::Ternary,
+        Some("ternary-1.6") => Format::Base3,
         Some("f16") => Format::F16,
         Some("bf16") => Format::Bf16,
-        Some(other) => return Err(format!("format {other:?}: expected ternary, f16 or bf16").into()),
+        Some(other) => return Err(format!("format {other:?}: expected ternary, ternary-1.6, f16 or bf16").into()),
     };
     let mut number = |default: usize| arguments.next().map_or(Ok(default), |text| text.parse());
     let (hidden, ffn, layers) = (number(768)?, number(3072)?, number(11)?);
@@ -55,6 +56,7 @@ fn digest(model: &Model) -> u64 {
         Linear::Ternary(matrix) => {
             matrix.packed().as_chunks::<8>().0.iter().for_each(|bytes| add(u64::from_le_bytes(*bytes)));
         }
+        Linear::Base3(matrix) => matrix.packed().iter().for_each(|x| add(u64::from(*x))),
         Linear::F16(matrix) => matrix.packed().iter().for_each(|x| add(u64::from(x.to_bits()))),
         Linear::Bf16(matrix) => matrix.packed().iter().for_each(|x| add(u64::from(x.to_bits()))),
         Linear::Plain(matrix) => matrix.weights().iter().for_each(|x| add(u64::from(x.to_bits()))),

@@ -4,7 +4,7 @@ use crate::kernels::activations::{BlockScale, TokenScale, quantise_blocks, quant
 use crate::kernels::isa::{Isa, Kernels};
 use crate::kernels::tile::{TILE, transpose};
 use crate::linear::Linear;
-use crate::quant::{q8, ternary};
+use crate::quant::{base3, q8};
 use crate::threads::Team;
 
 /// Activations of some tokens, `tokens x cols` row-major, for one or more [`Linear`]s.
@@ -23,10 +23,12 @@ pub struct Input {
     q8: Q8,
 }
 
-/// The activations as ternary weights read them: int8 with one scale a token, columns padded with zeros.
+/// The activations as ternary weights read them: int8 with one scale a token, columns padded with zeros to whole blocks
+/// of either packing.
 #[derive(Debug, Default)]
 pub(crate) struct Int8 {
     ready: bool,
+    /// Without padding.
     cols: usize,
     values: Vec<i8>,
     /// One a token.
@@ -46,23 +48,28 @@ pub(crate) struct Q8 {
 }
 
 impl Int8 {
-    /// The padded activations of token `t`.
-    pub(crate) fn token(&self, t: usize) -> &[i8] {
-        &self.values[t * self.cols..][..self.cols]
+    /// Activations of a token with all padding.
+    fn padded(&self) -> usize {
+        self.cols.next_multiple_of(base3::PERIOD)
+    }
+
+    /// The activations of token `t`, padded to a multiple of `block` columns (one that divides [`base3::PERIOD`]).
+    pub(crate) fn token(&self, t: usize, block: usize) -> &[i8] {
+        &self.values[t * self.padded()..][..self.cols.next_multiple_of(block)]
     }
 
     /// Words of a tile.
     pub(crate) fn tile_len(&self) -> usize {
-        self.cols / 4 * TILE
+        self.padded() / 4 * TILE
     }
 
-    /// All tiles.
+    /// Tile `index`, padded to a multiple of `block` columns.
     ///
     /// # Panics
-    /// If they were not prepared, which the scalar path and single tokens do without.
-    pub(crate) fn tiles(&self) -> &[i32] {
+    /// If it was not prepared, which the scalar path and single tokens do without.
+    pub(crate) fn tile(&self, index: usize, block: usize) -> &[i32] {
         assert!(self.tiled, "the input was prepared for other kernels");
-        &self.tiles
+        &self.tiles[index * self.tile_len()..][..self.cols.next_multiple_of(block) / 4 * TILE]
     }
 }
 
@@ -77,7 +84,7 @@ impl Q8 {
 impl Input {
     /// Room for `max_tokens` tokens of `cols` activations each.
     pub fn new(max_tokens: usize, cols: usize) -> Input {
-        let int8 = Int8 { cols: cols.next_multiple_of(ternary::BLOCK), ..Int8::default() };
+        let int8 = Int8 { cols, ..Int8::default() };
         let q8 = Q8 { cols: cols.next_multiple_of(q8::BLOCK), ..Q8::default() };
         Input {
             max_tokens,
@@ -128,7 +135,7 @@ impl Input {
     pub fn prepare(&mut self, team: &Team<'_>, kernels: Kernels, linear: &Linear) {
         assert_eq!(linear.cols(), self.cols, "columns of a linear layer and of its input");
         match linear {
-            Linear::Ternary(_) => self.prepare_int8(team, kernels),
+            Linear::Ternary(_) | Linear::Base3(_) => self.prepare_int8(team, kernels),
             Linear::F16(_) | Linear::Bf16(_) => self.prepare_tiles(team, kernels),
             Linear::Q8(_) | Linear::Q6(_) => self.prepare_q8(team, kernels),
             Linear::Plain(_) => {}
@@ -177,7 +184,7 @@ impl Input {
     }
 
     fn prepare_int8(&mut self, team: &Team<'_>, kernels: Kernels) {
-        let (cols, padded, tokens) = (self.cols, self.int8.cols, self.tokens);
+        let (cols, padded, tokens) = (self.cols, self.int8.padded(), self.tokens);
         if !self.int8.ready {
             let out = grow(&mut self.int8.values, tokens * padded);
             let (x, scales) = (&self.values, grow(&mut self.int8.scales, tokens));

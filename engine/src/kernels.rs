@@ -3,6 +3,7 @@
 
 pub(crate) mod activations;
 pub(crate) mod attention;
+pub(crate) mod base3;
 pub(crate) mod bounded;
 pub(crate) mod float;
 pub(crate) mod float16;

@@ -2,9 +2,9 @@
 
 use crate::input::Input;
 use crate::kernels::isa::Kernels;
-use crate::kernels::{float16, plain, q6, q8, ternary};
+use crate::kernels::{base3, float16, plain, q6, q8, ternary};
 use crate::quant::plain::Arithmetic;
-use crate::quant::{Bf16Matrix, F16Matrix, PANEL, PlainMatrix, Q6Matrix, Q8Matrix, TernaryMatrix};
+use crate::quant::{Base3Matrix, Bf16Matrix, F16Matrix, PANEL, PlainMatrix, Q6Matrix, Q8Matrix, TernaryMatrix};
 use crate::threads::{Strip, Team};
 
 /// A linear layer without bias, `y = W x`, `W [rows x cols]`.
@@ -14,6 +14,8 @@ use crate::threads::{Strip, Team};
 pub enum Linear {
     /// Ternary weights, int8 activations with one scale a token, i32 accumulation (W1.58A8).
     Ternary(TernaryMatrix),
+    /// The same function and bits as `Ternary`, at five weights a byte.
+    Base3(Base3Matrix),
     /// f16 weights, f32 activations, f32 accumulation.
     F16(F16Matrix),
     /// bf16 weights, f32 activations, f32 accumulation.
@@ -31,6 +33,7 @@ impl Linear {
     pub fn rows(&self) -> usize {
         match self {
             Linear::Ternary(matrix) => matrix.rows(),
+            Linear::Base3(matrix) => matrix.rows(),
             Linear::F16(matrix) => matrix.rows(),
             Linear::Bf16(matrix) => matrix.rows(),
             Linear::Q8(matrix) => matrix.rows(),
@@ -43,6 +46,7 @@ impl Linear {
     pub fn cols(&self) -> usize {
         match self {
             Linear::Ternary(matrix) => matrix.cols(),
+            Linear::Base3(matrix) => matrix.cols(),
             Linear::F16(matrix) => matrix.cols(),
             Linear::Bf16(matrix) => matrix.cols(),
             Linear::Q8(matrix) => matrix.cols(),
@@ -55,6 +59,7 @@ impl Linear {
     pub fn bytes(&self) -> usize {
         match self {
             Linear::Ternary(matrix) => matrix.packed().len(),
+            Linear::Base3(matrix) => matrix.packed().len(),
             Linear::F16(matrix) => size_of_val(matrix.packed()),
             Linear::Bf16(matrix) => size_of_val(matrix.packed()),
             Linear::Q8(matrix) => matrix.weights().len() + size_of_val(matrix.scales()),
@@ -67,6 +72,7 @@ impl Linear {
     pub fn kind(&self) -> &'static str {
         match self {
             Linear::Ternary(_) => "ternary-2bit",
+            Linear::Base3(_) => "ternary-1.6bit",
             Linear::F16(_) => "f16",
             Linear::Bf16(_) => "bf16",
             Linear::Q8(_) => "q8_0",
@@ -85,6 +91,7 @@ impl Linear {
     pub fn row_to_f32(&self, row: usize, out: &mut [f32]) {
         match self {
             Linear::Ternary(matrix) => matrix.row_to_f32(row, out),
+            Linear::Base3(matrix) => matrix.row_to_f32(row, out),
             Linear::F16(matrix) => matrix.row_to_f32(row, out),
             Linear::Bf16(matrix) => matrix.row_to_f32(row, out),
             Linear::Q8(matrix) => matrix.row_to_f32(row, out),
@@ -127,6 +134,8 @@ impl Linear {
                 ternary::gemv(kernels, matrix, input.int8(), first, out.row(0));
             }
             Linear::Ternary(matrix) => ternary::gemm(kernels, matrix, input.int8(), out),
+            Linear::Base3(matrix) if tokens == 1 => base3::gemv(kernels, matrix, input.int8(), first, out.row(0)),
+            Linear::Base3(matrix) => base3::gemm(kernels, matrix, input.int8(), out),
             Linear::F16(matrix) if tokens == 1 => float16::gemv(kernels, matrix, input.f32(), first, out.row(0)),
             Linear::F16(matrix) => float16::gemm(kernels, matrix, input, out),
             Linear::Bf16(matrix) if tokens == 1 => float16::gemv(kernels, matrix, input.f32(), first, out.row(0)),

@@ -3,6 +3,7 @@
 //! A matrix is `W [rows x cols]` with `y = W x`. Rows are grouped in panels of [`PANEL`]; a panel is contiguous, its
 //! rows side by side as vector lanes. Rows beyond the matrix in the last panel are zero weights.
 
+pub mod base3;
 pub mod blocks;
 pub mod bounded;
 pub(crate) mod buffer;
@@ -15,6 +16,7 @@ pub mod ternary;
 pub mod tl;
 pub mod trits;
 
+pub use base3::Base3Matrix;
 pub use float16::{Bf16Matrix, F16Matrix, Float16, Float16Matrix};
 pub use plain::PlainMatrix;
 pub use q6::Q6Matrix;

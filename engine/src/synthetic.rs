@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::linear::Linear;
 use crate::model::{Config, Format, Layer, Model};
 use crate::quant::plain::{Arithmetic, PlainMatrix};
-use crate::quant::{Bf16Matrix, F16Matrix, PANEL, Q6Matrix, Q8Matrix, TernaryMatrix};
+use crate::quant::{Base3Matrix, Bf16Matrix, F16Matrix, PANEL, Q6Matrix, Q8Matrix, TernaryMatrix};
 
 /// Relative distance (root mean square of the difference over that of the fp16 logits) that the logits of a pair stay
 /// within, at any position. Measured: at most 0.027 over the shapes and seeds of the test; planted faults (RoPE style, a
@@ -103,15 +103,20 @@ fn layer(spec: &SyntheticSpec, format: Format, index: usize) -> Result<Layer> {
 fn linear(spec: &SyntheticSpec, format: Format, name: &str, rows: usize, cols: usize, gain: f64) -> Result<Linear> {
     // To the nearest bf16, which f16 holds too at these sizes: the twins then hold the very same weights.
     let scale = bf16::from_f64(gain * (2.0 / cols as f64).sqrt()).to_f32();
-    let matrix = TernaryMatrix::from_panels(rows, cols, scale, |panel, bytes| {
+    let fill = |panel: usize, bytes: &mut [u8]| {
         let mut stream = Stream::new(spec.seed, name, panel as u64);
         let (words, _) = bytes.as_chunks_mut::<8>();
         for word in words {
             *word = codes(stream.next()).to_le_bytes();
         }
-    })?;
+    };
+    if format == Format::Base3 {
+        // Straight from its panels: the largest models have no room for both packings of a matrix.
+        return Base3Matrix::from_panels(rows, cols, scale, fill).map(Linear::Base3);
+    }
+    let matrix = TernaryMatrix::from_panels(rows, cols, scale, fill)?;
     Ok(match format {
-        Format::Ternary => Linear::Ternary(matrix),
+        Format::Ternary | Format::Base3 => Linear::Ternary(matrix),
         Format::F16 => Linear::F16(F16Matrix::from_ternary(&matrix)?),
         Format::Bf16 => Linear::Bf16(Bf16Matrix::from_ternary(&matrix)?),
         Format::Reference => {

@@ -27,7 +27,7 @@ fn every_convention_holds_the_same_model() {
         for (form, convention) in FORMS {
             let folder = weights.folder(form, tied);
             let activation = if form == Form::OneBit { Activation::Silu } else { Activation::Relu2 };
-            for format in [Format::Ternary, Format::F16] {
+            for format in [Format::Ternary, Format::Base3, Format::F16] {
                 let want = logits(&weights.model(&config(tied, activation), format));
                 assert!(want.iter().all(|l| l.is_finite()) && want.iter().any(|&l| l != want[0]));
                 for files in [folder.files(), folder.sharded(3)] {

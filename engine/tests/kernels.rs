@@ -1,11 +1,11 @@
 //! Every code path of the linear layers equals the scalar one bit for bit: any shape, batch and thread count.
 
-use engine::quant::{Float16, Float16Matrix, Q8Matrix, TernaryMatrix};
+use engine::quant::{Base3Matrix, Float16, Float16Matrix, Q8Matrix, TernaryMatrix};
 use engine::{Input, Isa, Kernels, Linear, Pool};
 use half::f16;
 use proptest::prelude::*;
 
-const KINDS: [&str; 4] = ["ternary-2bit", "f16", "bf16", "q8_0"];
+const KINDS: [&str; 5] = ["ternary-2bit", "ternary-1.6bit", "f16", "bf16", "q8_0"];
 
 /// A small deterministic stream of bits (SplitMix64).
 fn mix(seed: u64, i: usize) -> u64 {
@@ -39,8 +39,11 @@ fn linear(kind: &str, rows: usize, cols: usize, seed: u64) -> Linear {
             };
             Linear::Q8(Q8Matrix::from_rows(rows, cols, fill).unwrap())
         }
-        _ => {
+        kind => {
             let weight = |r: usize, c: usize| (mix(seed, r * cols + c) % 3) as i8 - 1;
+            if kind == "ternary-1.6bit" {
+                return Linear::Base3(Base3Matrix::from_codes(rows, cols, 0.037, weight).unwrap());
+            }
             Linear::Ternary(TernaryMatrix::from_codes(rows, cols, 0.037, weight).unwrap())
         }
     }
@@ -95,6 +98,21 @@ proptest! {
     }
 }
 
+/// Every number of columns up to three periods of both packings (80 columns), alone and together.
+#[test]
+fn five_trits_a_byte_give_the_bits_of_two_bits_a_trit() {
+    for cols in 1..=250 {
+        let (two, five) = (linear("ternary-2bit", 35, cols, 3), linear("ternary-1.6bit", 35, cols, 3));
+        for tokens in [1, 2, 13] {
+            let x: Vec<f32> = (0..tokens * cols).map(|i| real(4, i) * 5.0).collect();
+            let want = bits(&forward(&two, Isa::Scalar, 1, &x));
+            for isa in Isa::available() {
+                assert_eq!(bits(&forward(&five, isa, 2, &x)), want, "{cols} columns, {tokens} tokens, {isa}");
+            }
+        }
+    }
+}
+
 /// Columns beyond one pass of 16-bit prefill, and enough tokens and rows for several tiles and panel pairs.
 #[test]
 fn long_rows_give_the_same_bits() {
@@ -114,17 +132,21 @@ fn long_rows_give_the_same_bits() {
 fn saturating_sums_are_exact() {
     for cols in [15 * 16, 16 * 16, 17 * 16, 4096, 70_001, 1 << 20] {
         for weight in [1, -1] {
-            let linear = Linear::Ternary(TernaryMatrix::from_codes(17, cols, 0.5, |_, _| weight).unwrap());
-            for sign in [1.0, -1.0] {
+            let linears = [
+                Linear::Ternary(TernaryMatrix::from_codes(17, cols, 0.5, |_, _| weight).unwrap()),
+                Linear::Base3(Base3Matrix::from_codes(17, cols, 0.5, |_, _| weight).unwrap()),
+            ];
+            for (linear, sign) in linears.iter().flat_map(|linear| [(linear, 1.0), (linear, -1.0)]) {
                 for tokens in [1, 2] {
                     let x = vec![sign; tokens * cols];
                     let sum = 127 * cols as i32 * i32::from(weight) * sign as i32;
                     let want = sum as f32 * (0.5 * (1.0 / 127.0));
                     for isa in Isa::available() {
-                        let y = forward(&linear, isa, 1, &x);
+                        let y = forward(linear, isa, 1, &x);
+                        let kind = linear.kind();
                         assert!(
                             y.iter().all(|&y| y == want),
-                            "{cols} columns of {weight}, {sign}, {isa}: {y:?}, not {want}"
+                            "{kind}, {cols} columns of {weight}, {sign}, {isa}: {y:?}, not {want}"
                         );
                     }
                 }
@@ -161,7 +183,7 @@ fn saturating_q8_blocks_are_exact() {
 fn odd_activations_are_the_same_everywhere() {
     let odd = [f32::NAN, -f32::NAN, f32::MAX, f32::MIN_POSITIVE, -0.0, 1e-40, 1e-6];
     for (i, &value) in odd.iter().enumerate() {
-        for kind in ["ternary-2bit", "q8_0"] {
+        for kind in ["ternary-2bit", "ternary-1.6bit", "q8_0"] {
             let linear = linear(kind, 33, 70, 9);
             let mut x: Vec<f32> = (0..70).map(|c| real(7, c) * 1e-6).collect();
             x[i * 9] = value;

@@ -166,8 +166,11 @@ fn every_packing_holds_the_same_model() {
     for packing in PACKINGS {
         let file = open(&model("bitnet-b1.58", packing), packing);
         let ternary = load_gguf(&file, Format::Ternary).unwrap();
+        let base3 = load_gguf(&file, Format::Base3).unwrap();
+        assert_eq!(base3.linear_kind(), "ternary-1.6bit");
         for isa in Isa::available() {
             assert_eq!(logits(&ternary, isa), want, "{packing:?} {isa}");
+            assert_eq!(logits(&base3, isa), want, "{packing:?} {isa}, 1.6 bits");
         }
         // The 16-bit engines have the same weights; what differs is what int8 activations lose.
         for format in [Format::F16, Format::Bf16] {
@@ -208,7 +211,7 @@ fn bytes_are_told_before_loading() {
     let mut writer = model("bitnet-b1.58", PACKINGS[0]);
     let file = open(&writer, PACKINGS[0]);
     assert!(is_ternary_gguf(&file));
-    for format in [Format::Ternary, Format::F16, Format::Bf16, Format::Reference] {
+    for format in [Format::Ternary, Format::Base3, Format::F16, Format::Bf16, Format::Reference] {
         let footprint = load_gguf(&file, format).unwrap().footprint();
         let matrices = footprint.total() - footprint.norm_bytes;
         assert_eq!(predict_gguf_bytes(&file, format), matrices as u64, "{format:?}");

@@ -55,6 +55,7 @@ pub fn isas() -> Vec<String> {
 pub fn format(format: WeightFormat) -> Format {
     match format {
         WeightFormat::Ternary => Format::Ternary,
+        WeightFormat::Base3 => Format::Base3,
         WeightFormat::F16 => Format::F16,
         WeightFormat::Bf16 => Format::Bf16,
         WeightFormat::Reference => Format::Reference,

@@ -137,7 +137,8 @@ fn not_applicable(host: &Host, cell: &Cell, model: &ModelSpec, format: WeightFor
     if let Err(reason) = host.path(model) {
         return Some(reason);
     }
-    if let (ModelSpec::File(file), WeightFormat::Ternary) = (model, format)
+    if let ModelSpec::File(file) = model
+        && format.is_ternary()
         && !host.ternary.contains(&file.name)
     {
         return Some("no ternary weights in this file".to_owned());

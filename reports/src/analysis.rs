@@ -7,7 +7,7 @@ use crate::stats::Bootstrap;
 use std::collections::BTreeMap;
 use suites::Catalogue;
 use suites::cell::{Cell, KvCache, Phase, Workload};
-use suites::model::{ModelSpec, WeightFormat};
+use suites::model::ModelSpec;
 use suites::record::Record;
 use suites::run::PlannedCell;
 
@@ -136,7 +136,7 @@ fn engine_order(cells: &[CellSummary], catalogue: Option<&Catalogue>) -> Vec<Str
 /// Each ternary engine with the f16 engine that computes the same function.
 fn pairs(catalogue: Option<&Catalogue>) -> Vec<(String, String)> {
     let Some(catalogue) = catalogue else { return Vec::new() };
-    let ternary = catalogue.engines.iter().filter(|e| e.format == WeightFormat::Ternary);
+    let ternary = catalogue.engines.iter().filter(|e| e.format.is_ternary());
     ternary.filter_map(|e| e.pair.clone().map(|baseline| (e.name.clone(), baseline))).collect()
 }
 

@@ -134,12 +134,22 @@ pub enum ModelSpec {
 pub enum WeightFormat {
     /// W1.58A8, two bits a weight.
     Ternary,
+    /// The same function and bits, five weights a byte.
+    #[serde(rename = "ternary-1.6")]
+    Base3,
     /// 16-bit floating point, f32 accumulation.
     F16,
     /// The same in bfloat16.
     Bf16,
     /// The model's function in plain f32 loops: what the others are held against.
     Reference,
+}
+
+impl WeightFormat {
+    /// Whether linear layers are ternary by construction, of int8 activations: a model whose weights are not has none.
+    pub fn is_ternary(self) -> bool {
+        matches!(self, WeightFormat::Ternary | WeightFormat::Base3)
+    }
 }
 
 /// An engine that a suite can name.
@@ -156,7 +166,8 @@ pub struct EngineSpec {
     pub about: String,
 }
 
-/// Weight bytes by part, as the panel packing holds them (rows in panels of 16, columns padded to 16 where packed).
+/// Weight bytes by part, as the panel packing holds them (rows in panels of 16, columns padded to whole blocks
+/// where packed).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WeightBytes {
     /// All linear layers of all blocks.
@@ -187,6 +198,7 @@ impl Shape {
     pub fn weight_bytes(&self, format: WeightFormat) -> WeightBytes {
         let packed = |n: u64, k: u64| match format {
             WeightFormat::Ternary => n.next_multiple_of(16) * k.next_multiple_of(16) / 4,
+            WeightFormat::Base3 => n.next_multiple_of(16) * k.next_multiple_of(20) / 5,
             WeightFormat::F16 | WeightFormat::Bf16 => n.next_multiple_of(16) * k * 2,
             WeightFormat::Reference => n * k * 4,
         };

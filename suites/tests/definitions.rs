@@ -87,6 +87,10 @@ fn shapes_are_the_papers() {
         assert!((found - millions).abs() < 0.06, "{name}: {found} M, the paper has {millions} M");
         let two_bits = shape.weight_bytes(WeightFormat::Ternary).linear as f64;
         assert!((two_bits * 4.0 / 1e6 - millions).abs() < 0.06, "{name}: two bits a weight, nothing padded");
+        let bits = shape.weight_bytes(WeightFormat::Base3).linear as f64 * 8.0 / shape.linear_params() as f64;
+        // Rows of 768 weights are padded to 780.
+        let most = if millions < 500.0 { 1.63 } else { 1.62 };
+        assert!((1.6..=most).contains(&bits), "{name}: {bits} bits a weight");
         let half = shape.weight_bytes(WeightFormat::F16);
         assert_eq!(half, shape.weight_bytes(WeightFormat::Bf16));
         let reference = shape.weight_bytes(WeightFormat::Reference);

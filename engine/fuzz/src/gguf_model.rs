@@ -11,7 +11,7 @@ use engine::{Error, Format, Isa, Kernels, Model, Pool, Session, SessionOptions};
 use super::{LAYOUTS, NAME, refused};
 
 /// Every format a model is loaded in.
-pub(crate) const FORMATS: [Format; 4] = [Format::Ternary, Format::F16, Format::Bf16, Format::Reference];
+pub(crate) const FORMATS: [Format; 5] = [Format::Ternary, Format::Base3, Format::F16, Format::Bf16, Format::Reference];
 
 /// Loads and runs a file's model.
 pub fn run(data: &[u8]) -> bool {

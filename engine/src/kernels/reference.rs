@@ -5,7 +5,7 @@ use half::f16;
 use super::activations::{BlockScale, TokenScale};
 use super::bounded::{Near, Panels, Probe};
 use super::q6;
-use crate::quant::{Float16, PANEL, bounded, q6 as quant_q6, q8, ternary};
+use crate::quant::{Float16, PANEL, base3, bounded, q6 as quant_q6, q8, ternary};
 
 /// The largest |x| by its bits, so that the result does not depend on how a comparison treats NaN (which wins here).
 #[inline(always)]
@@ -78,6 +78,29 @@ pub(crate) fn ternary(panels: &[u8], scale: f32, activations: &[i8], token: Toke
     let panel_bytes = activations.len() / 4 * PANEL;
     for (panel, out) in panels.chunks_exact(panel_bytes).zip(out.chunks_mut(PANEL)) {
         let dots = ternary_dots(panel, activations);
+        for (out, dot) in out.iter_mut().zip(dots) {
+            *out = ternary_output(dot, scale, token);
+        }
+    }
+}
+
+/// As [`ternary_dots`] for weights at five a byte: the same integers.
+pub(crate) fn base3_dots(panel: &[u8], activations: &[i8]) -> [i32; PANEL] {
+    let mut sums = [0i32; PANEL];
+    for (block, a) in panel.chunks_exact(base3::BLOCK_BYTES).zip(activations.chunks_exact(base3::BLOCK)) {
+        for (i, &byte) in block.iter().enumerate() {
+            let term = |s: usize| i32::from(base3::digit(byte, s)) * i32::from(a[4 * s + i % 4]);
+            sums[i / 4] += term(0) + term(1) + term(2) + term(3) + term(4);
+        }
+    }
+    sums
+}
+
+/// As [`ternary`] for weights at five a byte.
+pub(crate) fn base3(panels: &[u8], scale: f32, activations: &[i8], token: TokenScale, out: &mut [f32]) {
+    let panel_bytes = activations.len() / base3::BLOCK * base3::BLOCK_BYTES;
+    for (panel, out) in panels.chunks_exact(panel_bytes).zip(out.chunks_mut(PANEL)) {
+        let dots = base3_dots(panel, activations);
         for (out, dot) in out.iter_mut().zip(dots) {
             *out = ternary_output(dot, scale, token);
         }

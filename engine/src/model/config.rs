@@ -33,8 +33,10 @@ pub enum Activation {
 /// What the linear layers of a model are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// Ternary weights, int8 activations (W1.58A8).
+    /// Ternary weights at 2 bits, int8 activations (W1.58A8).
     Ternary,
+    /// The same function and bits as `Ternary`, at five weights a byte.
+    Base3,
     /// f16 weights, f32 activations.
     F16,
     /// bf16 weights, f32 activations.

@@ -1,6 +1,6 @@
 //! Model files to [`Model`].
 //!
-//! The ternary engine takes ternary tensors as they are. The f16 and bf16 engines hold a file's weights decoded and
+//! The ternary engines take ternary tensors as they are. The f16 and bf16 engines hold a file's weights decoded and
 //! rounded: of a quantised file they run the dequantised weights, which is still that file's function and not that of
 //! the model it was quantised from. A weight too large for the 16 bits is refused, and a scale too small: that would make
 //! a tensor of zeros. The reference takes ternary tensors as such and decodes others exactly. Norms stay f32.
@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::formats::gguf::Shape;
 use crate::linear::Linear;
 use crate::quant::plain::Arithmetic;
-use crate::quant::{Float16, Float16Matrix, PANEL, PlainMatrix, TernaryMatrix};
+use crate::quant::{Base3Matrix, Float16, Float16Matrix, PANEL, PlainMatrix, TernaryMatrix, base3};
 
 /// Weights by their GGUF names, wherever they come from.
 trait Source {
@@ -77,7 +77,11 @@ fn predict_bytes<S: Source>(source: &S, format: Format) -> u64 {
         let values = |rows: u64, bytes: u64| rows.saturating_mul(cols).saturating_mul(bytes);
         Some(match format {
             Format::Ternary if name.starts_with("blk.") && weight.is_ternary() => values(panels, 1) / 4,
-            Format::Ternary | Format::F16 | Format::Bf16 => values(panels, 2),
+            Format::Base3 if name.starts_with("blk.") && weight.is_ternary() => {
+                let blocks = cols.div_ceil(base3::BLOCK as u64).saturating_mul(base3::BLOCK_BYTES as u64);
+                rows.div_ceil(PANEL as u64).saturating_mul(blocks)
+            }
+            Format::Ternary | Format::Base3 | Format::F16 | Format::Bf16 => values(panels, 2),
             Format::Reference => values(rows, 4),
         })
     };
@@ -213,7 +217,7 @@ impl<S: Source> Loader<'_, S> {
     /// A linear layer of a block, in the engine's format.
     fn linear(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
         match self.format {
-            Format::Ternary => self.ternary(name, rows, cols),
+            Format::Ternary | Format::Base3 => self.ternary(name, rows, cols),
             Format::Reference if self.is_ternary(name) => self.reference_ternary(name, rows, cols),
             Format::F16 | Format::Bf16 | Format::Reference => self.matrix(name, rows, cols),
         }
@@ -226,7 +230,10 @@ impl<S: Source> Loader<'_, S> {
     fn ternary(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
         let weight = self.find(name, &[cols as u64, rows as u64])?;
         let (scale, row) = weight.trits()?;
-        TernaryMatrix::from_rows(rows, cols, scale, row).map(Linear::Ternary)
+        match self.format {
+            Format::Base3 => Base3Matrix::from_rows(rows, cols, scale, row).map(Linear::Base3),
+            _ => TernaryMatrix::from_rows(rows, cols, scale, row).map(Linear::Ternary),
+        }
     }
 
     fn reference_ternary(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
@@ -245,7 +252,7 @@ impl<S: Source> Loader<'_, S> {
     /// Embedding, head, and linear layers that are not ternary.
     fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
         match self.format {
-            Format::Ternary | Format::F16 => self.float16(name, rows, cols).map(Linear::F16),
+            Format::Ternary | Format::Base3 | Format::F16 => self.float16(name, rows, cols).map(Linear::F16),
             Format::Bf16 => self.float16(name, rows, cols).map(Linear::Bf16),
             Format::Reference => self.reference(name, rows, cols),
         }

@@ -121,7 +121,7 @@ fn distance(found: &[f32], truth: &[f64]) -> f64 {
 #[test]
 fn every_isa_thread_count_and_division_gives_the_same_bits() {
     for (config, kv) in shapes().into_iter().zip([KvType::F16, KvType::F32, KvType::Int8].into_iter().cycle()) {
-        for format in [Format::Ternary, Format::F16, Format::Bf16] {
+        for format in [Format::Ternary, Format::Base3, Format::F16, Format::Bf16] {
             let model = model(config.clone(), format, 3);
             let ids = tokens(71, config.vocab);
             let options = SessionOptions { context: 75, kv, max_batch: 512 };
@@ -152,7 +152,7 @@ fn every_isa_thread_count_and_division_gives_the_same_bits() {
 fn the_reference_is_the_ternary_engine_bit_for_bit() {
     for config in shapes() {
         let make = |format| model(config.clone(), format, 4);
-        let (reference, ternary) = (make(Format::Reference), make(Format::Ternary));
+        let (reference, ternary, base3) = (make(Format::Reference), make(Format::Ternary), make(Format::Base3));
         assert_eq!(reference.linear_kind(), "ternary-f32");
         for count in [1, 17, 64] {
             let ids = tokens(count, config.vocab);
@@ -163,6 +163,7 @@ fn the_reference_is_the_ternary_engine_bit_for_bit() {
             let truth = bits(&run(&reference, Isa::Scalar, 1));
             for isa in Isa::available() {
                 assert!(bits(&run(&ternary, isa, 2)) == truth, "{isa}, {count} tokens, {config:?}");
+                assert!(bits(&run(&base3, isa, 2)) == truth, "1.6 bits, {isa}, {count} tokens, {config:?}");
             }
             assert!(bits(&run(&reference, Isa::best(), 3)) == truth, "{count} tokens, {config:?}");
         }
@@ -443,6 +444,9 @@ fn footprint_counts_every_weight() {
     };
     let ternary = model(config.clone(), Format::Ternary, 1).footprint();
     assert_eq!(ternary.linear_bytes, values(&config) / 4);
+    // Five weights a byte; 96 and 192 columns are padded to 100 and 200.
+    let base3 = model(config.clone(), Format::Base3, 1).footprint();
+    assert_eq!(base3.linear_bytes, values(&config) / 96 * 100 / 5);
     let half = model(config.clone(), Format::F16, 1).footprint();
     assert_eq!(half.linear_bytes, values(&config) * 2);
     // 70 tokens fill five panels of 16.

@@ -59,9 +59,7 @@ impl TernaryMatrix {
         let mut packed = Buffer::<u8>::zeroed(len)?;
         packed.par_chunks_exact_mut(panel_bytes).enumerate().try_for_each(|(panel, bytes)| {
             fill(panel, bytes)?;
-            let live = (rows - panel * PANEL).min(PANEL);
-            blank_padding(bytes, live, cols);
-            refuse_code_3(panel, bytes)
+            finish_panel((rows, cols), panel, bytes)
         })?;
         Ok(TernaryMatrix { rows, cols, scale, packed })
     }
@@ -93,20 +91,7 @@ impl TernaryMatrix {
         scale: f32,
         fill: impl Fn(usize, &mut [i8]) -> Result<()> + Sync,
     ) -> Result<Self> {
-        TernaryMatrix::try_from_panels(rows, cols, scale, |panel, bytes| {
-            bytes.fill(ZEROS);
-            let mut weights = vec![0; cols];
-            for r in 0..PANEL.min(rows - panel * PANEL) {
-                fill(panel * PANEL + r, &mut weights)?;
-                for (col, &weight) in weights.iter().enumerate() {
-                    let (at, shift) = position(r, col);
-                    // A weight out of range becomes code 3, which is refused.
-                    let code = if (-1..=1).contains(&weight) { (weight + 1) as u8 } else { 3 };
-                    bytes[at] = bytes[at] & !(3 << shift) | code << shift;
-                }
-            }
-            Ok(())
-        })
+        TernaryMatrix::try_from_panels(rows, cols, scale, |panel, bytes| pack_rows((rows, cols), panel, bytes, &fill))
     }
 
     /// Takes panels packed before (see [`TernaryMatrix::packed`]).
@@ -166,6 +151,33 @@ impl TernaryMatrix {
             *out = f32::from(self.weight(row, col)) * self.scale;
         }
     }
+}
+
+/// Packs the rows of one panel of a `rows x cols` matrix; a weight out of range becomes code 3, which
+/// [`finish_panel`] refuses.
+pub(super) fn pack_rows(
+    (rows, cols): (usize, usize),
+    panel: usize,
+    bytes: &mut [u8],
+    fill: impl Fn(usize, &mut [i8]) -> Result<()>,
+) -> Result<()> {
+    bytes.fill(ZEROS);
+    let mut weights = vec![0; cols];
+    for r in 0..PANEL.min(rows - panel * PANEL) {
+        fill(panel * PANEL + r, &mut weights)?;
+        for (col, &weight) in weights.iter().enumerate() {
+            let (at, shift) = position(r, col);
+            let code = if (-1..=1).contains(&weight) { (weight + 1) as u8 } else { 3 };
+            bytes[at] = bytes[at] & !(3 << shift) | code << shift;
+        }
+    }
+    Ok(())
+}
+
+/// Sets the codes of a panel that lie beyond a `rows x cols` matrix to weight 0, and refuses a code 3.
+pub(super) fn finish_panel((rows, cols): (usize, usize), panel: usize, bytes: &mut [u8]) -> Result<()> {
+    blank_padding(bytes, (rows - panel * PANEL).min(PANEL), cols);
+    refuse_code_3(panel, bytes)
 }
 
 /// The byte in a panel, and the bit in that byte, of row `r` of the panel and column `col`.

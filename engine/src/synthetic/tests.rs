@@ -62,6 +62,7 @@ fn pairs_agree_and_logits_are_spread() {
 fn bytes(model: &Model) -> Vec<Vec<u8>> {
     let linear = |linear: &Linear| match linear {
         Linear::Ternary(matrix) => [matrix.packed(), &matrix.scale().to_le_bytes()].concat(),
+        Linear::Base3(matrix) => [matrix.packed(), &matrix.scale().to_le_bytes()].concat(),
         Linear::F16(matrix) => matrix.packed().iter().flat_map(|x| x.to_le_bytes()).collect(),
         Linear::Bf16(matrix) => matrix.packed().iter().flat_map(|x| x.to_le_bytes()).collect(),
         Linear::Q8(matrix) => matrix.weights().to_vec(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use engine::linear::Linear;
 use engine::model::{Activation, Config, Format, Layer, Model};
-use engine::quant::{F16Matrix, TernaryMatrix};
+use engine::quant::{Base3Matrix, F16Matrix, TernaryMatrix};
 use half::f16;
 use safetensors::tensor::Dtype;
 use serde_json::json;
@@ -97,6 +97,7 @@ impl Weights {
                 let matrix = TernaryMatrix::from_codes(*rows, *cols, SCALE, weight).unwrap();
                 match format {
                     Format::Ternary => Linear::Ternary(matrix),
+                    Format::Base3 => Linear::Base3(Base3Matrix::from_codes(*rows, *cols, SCALE, weight).unwrap()),
                     _ => Linear::F16(F16Matrix::from_ternary(&matrix).unwrap()),
                 }
             });

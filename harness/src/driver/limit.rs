@@ -20,7 +20,7 @@ pub(super) fn before(cell: &Cell, model: &ModelSpec, engine: &EngineSpec) -> Lim
 /// What the linear layers of a format multiply.
 fn element(format: WeightFormat) -> Element {
     match format {
-        WeightFormat::Ternary => Element::Int8,
+        WeightFormat::Ternary | WeightFormat::Base3 => Element::Int8,
         WeightFormat::Bf16 => Element::Bf16,
         WeightFormat::F16 | WeightFormat::Reference => Element::F32,
     }

@@ -1,6 +1,7 @@
 //! AVX2 with FMA and F16C.
 
 pub(crate) mod activations;
+pub(crate) mod base3;
 pub(crate) mod bounded;
 pub(crate) mod float16;
 pub(crate) mod q6;

@@ -1,6 +1,7 @@
 //! AVX-512 (F, BW, VL, DQ, VNNI) with F16C and FMA.
 
 pub(crate) mod activations;
+pub(crate) mod base3;
 pub(crate) mod bounded;
 pub(crate) mod float16;
 pub(crate) mod q6;
