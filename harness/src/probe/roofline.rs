@@ -49,6 +49,11 @@ impl Caches {
         self.l2.map(|l2| l2 / 2).ok_or_else(|| "the size of the L2 cache is unknown".to_owned())
     }
 
+    /// Bytes of all third-level caches that `threads` threads can fill; 0 if there is none or its size is unknown.
+    fn l3_total(self, threads: usize) -> usize {
+        self.l3.unwrap_or(0) * threads.div_ceil(self.l3_cpus.unwrap_or(threads).max(1))
+    }
+
     /// The block of each of `threads` threads that stays in L3 and not in its L2.
     fn l3_block(self, threads: usize) -> Result<usize, String> {
         let (Some(l2), Some(l3)) = (self.l2, self.l3) else {
@@ -101,7 +106,8 @@ pub fn prefill(threads: usize, element: peak::Element) -> Limit {
 }
 
 fn dram(threads: usize, passes: usize) -> Limit {
-    read("dram", threads, bandwidth::dram(threads, passes).ok_or_else(|| "a thread failed".to_owned()))
+    let l3 = Caches::here().l3_total(threads);
+    read("dram", threads, bandwidth::dram(threads, l3, passes).ok_or_else(|| "a thread failed".to_owned()))
 }
 
 fn cache(name: &str, threads: usize, block: Result<usize, String>, passes: usize) -> Limit {
@@ -111,8 +117,10 @@ fn cache(name: &str, threads: usize, block: Result<usize, String>, passes: usize
 
 fn read(name: &str, threads: usize, found: Result<bandwidth::Found, String>) -> Limit {
     let how = |found: bandwidth::Found| {
-        let streams = if found.streams == 1 { "stream" } else { "streams" };
-        format!("reading {} KiB a thread in {} {streams}", found.block >> 10, found.streams)
+        let bandwidth::Pattern { streams, prefetch } = found.pattern;
+        let noun = if streams == 1 { "stream" } else { "streams" };
+        let ahead = if prefetch { ", prefetched" } else { "" };
+        format!("reading {} KiB a thread in {streams} {noun}{ahead}", found.block >> 10)
     };
     limit(name, "bytes/s", threads, found.map(|found| (found.bytes_per_second, how(found))))
 }
@@ -156,6 +164,8 @@ mod tests {
         assert_eq!(caches.l3_block(1), Ok(16 << 20));
         // 64 threads have four such caches.
         assert_eq!(caches.l3_block(64), Ok(1 << 20));
+        assert_eq!([1, 16, 17, 64].map(|threads| caches.l3_total(threads) >> 20), [32, 32, 64, 128]);
+        assert_eq!(Caches::default().l3_total(8), 0);
         let small = Caches { l3: Some(8 << 20), ..caches };
         assert!(small.l3_block(16).unwrap_err().contains("is not well above"));
         assert!(Caches::default().l3_block(1).is_err() && Caches::default().l2_block(1).is_err());
