@@ -64,7 +64,7 @@ impl<'a> Evaluator<'a> {
         let empty = |_| KvCache::new(config, context, kv).map(|cache| Sequence { cache, position: 0 });
         let sequences = (0..sequences).map(empty).collect::<Result<Vec<_>>>()?;
         let rows = max_batch.min(context.saturating_mul(sequences.len()));
-        let buffers = Buffers::new(config, rows, context, pool.threads());
+        let buffers = Buffers::new(config, rows, context, pool.threads())?;
         let rope = Rope::new(config, context);
         Ok((Evaluator { model, pool, kernels, options, rope, buffers }, sequences))
     }
