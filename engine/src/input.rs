@@ -53,6 +53,11 @@ impl Int8 {
         self.cols.next_multiple_of(base3::PERIOD)
     }
 
+    /// Columns, padded to a multiple of `block`.
+    pub(crate) fn padded_to(&self, block: usize) -> usize {
+        self.cols.next_multiple_of(block)
+    }
+
     /// The activations of token `t`, padded to a multiple of `block` columns (one that divides [`base3::PERIOD`]).
     pub(crate) fn token(&self, t: usize, block: usize) -> &[i8] {
         &self.values[t * self.padded()..][..self.cols.next_multiple_of(block)]

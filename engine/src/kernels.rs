@@ -15,5 +15,6 @@ pub(crate) mod q8;
 pub(crate) mod reference;
 pub(crate) mod ternary;
 pub(crate) mod tile;
+mod wide;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;

@@ -1,11 +1,14 @@
 //! Ternary weights at five a byte times int8 activations, by ISA. Sums are the integers of the 2-bit kernels.
 
+use std::ops::Range;
+
 #[cfg(target_arch = "x86_64")]
 use super::isa::Isa;
 use super::isa::Kernels;
+use super::tile::TILE;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{avx2, avx512, avxvnni};
-use super::{reference, ternary, tile};
+use super::{reference, ternary, tile, wide};
 use crate::input::Int8;
 use crate::quant::base3::{BLOCK, BLOCK_BYTES};
 use crate::quant::{Base3Matrix, PANEL, TernaryMatrix, base3, ternary as two_bits};
@@ -54,6 +57,10 @@ pub(crate) fn gemm(kernels: Kernels, matrix: &Base3Matrix, input: &Int8, mut out
         return;
     };
     let panel_bytes = Base3Matrix::panel_bytes(matrix.cols());
+    if let (true, Some(kernel)) = (out.rows() > TILE, wide::kernel(kernels)) {
+        let packing = Panels { panels, panel_bytes, unpack };
+        return wide::Gemm { kernels, kernel, packing, input, scale: matrix.scale() }.run(out);
+    }
     let codes_bytes = TernaryMatrix::panel_bytes(matrix.cols());
     let (mut codes, mut held) = (vec![0; 2 * codes_bytes], None);
     tile::each_cell(out.rows(), out.columns().len(), ternary::tiles_together(input), |cell| {
@@ -69,8 +76,31 @@ pub(crate) fn gemm(kernels: Kernels, matrix: &Base3Matrix, input: &Int8, mut out
         let (first, second) = pair.split_at(codes_bytes);
         let pair = [first, second];
         // SAFETY: `micro` was chosen by `kernels`, which proves its features.
-        unsafe { ternary::run_cell(micro, &pair[..cell.panels], (input, matrix.scale()), cell, &mut out) };
+        unsafe { ternary::run_cell((kernels, micro), &pair[..cell.panels], (input, matrix.scale()), cell, &mut out) };
     });
+}
+
+/// Panels of this packing.
+struct Panels<'a> {
+    panels: &'a [u8],
+    panel_bytes: usize,
+    unpack: Unpack,
+}
+
+impl wide::Packing for Panels<'_> {
+    fn bytes(&self, panel: usize, columns: Range<usize>) -> &[u8] {
+        let panel = &self.panels[panel * self.panel_bytes..][..self.panel_bytes];
+        let (blocks, _) = panel.as_chunks::<BLOCK_BYTES>();
+        blocks[columns.start / BLOCK..columns.end.div_ceil(BLOCK).min(blocks.len())].as_flattened()
+    }
+
+    fn unpack(&self, bytes: &[u8], columns: Range<usize>, place: wide::Place<'_>) {
+        let mut codes = [[0; two_bits::BLOCK_BYTES]; wide::COLUMNS / two_bits::BLOCK];
+        let codes = &mut codes[..columns.len() / two_bits::BLOCK];
+        // SAFETY: `unpack` was chosen by `Kernels`, which prove its features.
+        unpack_panel(bytes, codes.as_flattened_mut(), |bytes, codes| unsafe { (self.unpack)(bytes, codes) });
+        place.fill(codes);
+    }
 }
 
 /// A block of bytes with five codes each.

@@ -1,10 +1,14 @@
 //! Ternary weights times int8 activations, by ISA.
 
+use std::ops::Range;
+
 #[cfg(target_arch = "x86_64")]
 use super::isa::Isa;
 use super::isa::Kernels;
+use super::lanes::{self, Lanes, Step};
 use super::reference;
 use super::tile::{self, Accumulators, Cell, TILE, TILES_BYTES};
+use super::wide;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{avx2, avx512, avxvnni};
 use crate::input::Int8;
@@ -47,13 +51,35 @@ pub(crate) fn gemm(kernels: Kernels, matrix: &TernaryMatrix, input: &Int8, mut o
         return;
     };
     let panel_bytes = TernaryMatrix::panel_bytes(matrix.cols());
+    if let (true, Some(kernel)) = (out.rows() > TILE, wide::kernel(kernels)) {
+        let packing = Packed { panels, panel_bytes };
+        return wide::Gemm { kernels, kernel, packing, input, scale: matrix.scale() }.run(out);
+    }
     tile::each_cell(out.rows(), out.columns().len(), tiles_together(input), |cell| {
         let pair: [&[u8]; 2] = std::array::from_fn(|p| {
             if p < cell.panels { &panels[(cell.panel + p) * panel_bytes..][..panel_bytes] } else { &[] }
         });
         // SAFETY: `micro` was chosen by `kernels`, which proves its features.
-        unsafe { run_cell(micro, &pair[..cell.panels], (input, matrix.scale()), cell, &mut out) };
+        unsafe { run_cell((kernels, micro), &pair[..cell.panels], (input, matrix.scale()), cell, &mut out) };
     });
+}
+
+/// Panels at 2 bits.
+struct Packed<'a> {
+    panels: &'a [u8],
+    panel_bytes: usize,
+}
+
+impl wide::Packing for Packed<'_> {
+    fn bytes(&self, panel: usize, columns: Range<usize>) -> &[u8] {
+        let blocks = columns.start / ternary::BLOCK..columns.end / ternary::BLOCK;
+        let panel = &self.panels[panel * self.panel_bytes..][..self.panel_bytes];
+        panel.as_chunks::<{ ternary::BLOCK_BYTES }>().0[blocks].as_flattened()
+    }
+
+    fn unpack(&self, bytes: &[u8], _: Range<usize>, place: wide::Place<'_>) {
+        place.fill(bytes.as_chunks().0);
+    }
 }
 
 /// Tiles that stay in the cache while panels pass.
@@ -66,7 +92,7 @@ pub(super) fn tiles_together(input: &Int8) -> usize {
 /// # Safety
 /// The CPU has the features of `micro`.
 pub(super) unsafe fn run_cell(
-    micro: Micro,
+    (kernels, micro): (Kernels, Micro),
     pair: &[&[u8]],
     (input, scale): (&Int8, f32),
     cell: Cell,
@@ -75,11 +101,40 @@ pub(super) unsafe fn run_cell(
     let mut sums = [[0; 2 * PANEL]; TILE];
     // SAFETY: as the caller promises.
     unsafe { micro(pair, input.tile(cell.tile, ternary::BLOCK), cell.tokens, &mut sums) };
-    for (t, sums) in sums[..cell.tokens].iter().enumerate() {
-        let token = input.scales[cell.token + t];
-        let out = &mut out.row(cell.token + t)[cell.row..][..cell.rows];
-        for (out, &sum) in out.iter_mut().zip(sums) {
-            *out = reference::ternary_output(sum, scale, token);
+    let (tokens, rows) = (cell.token..cell.token + cell.tokens, cell.row..cell.row + cell.rows);
+    lanes::run(kernels, Outputs { sums: &sums, tokens, rows, input, scale, out });
+}
+
+/// Writes the outputs of some tokens and rows, at most two panels, whose sums are given.
+pub(super) struct Outputs<'a, 'out> {
+    /// One for each token at least.
+    pub(super) sums: &'a [[i32; 2 * PANEL]],
+    pub(super) tokens: Range<usize>,
+    /// Within the strip.
+    pub(super) rows: Range<usize>,
+    pub(super) input: &'a Int8,
+    /// Of the weights.
+    pub(super) scale: f32,
+    pub(super) out: &'a mut Strip<'out, f32>,
+}
+
+impl Step for Outputs<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        for (t, sums) in self.tokens.zip(self.sums) {
+            let token = self.input.scales[t];
+            let out = &mut self.out.row(t)[self.rows.clone()];
+            if let Ok(out) = <&mut [f32; 2 * PANEL]>::try_from(&mut *out) {
+                for (out, &sum) in out.iter_mut().zip(sums) {
+                    *out = reference::ternary_output(sum, self.scale, token);
+                }
+            } else {
+                for (out, &sum) in out.iter_mut().zip(sums) {
+                    *out = reference::ternary_output(sum, self.scale, token);
+                }
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 
 use crate::kernels::activations::BlockScale;
 use crate::kernels::q6::Panels;
+use crate::kernels::x86::prefetch_ahead;
 use crate::quant::PANEL;
 use crate::quant::q6::{BLOCK, BLOCK_BYTES, BLOCK_SCALES, LOW_BYTES, SUPER_BLOCKS};
 
@@ -25,6 +26,7 @@ pub(crate) fn gemv(panels: Panels<'_>, activations: &[i8], steps: &[BlockScale],
                     let dot = unsafe {
                         let weights = panels.weights.as_ptr().add((p * blocks + b) * BLOCK_BYTES + 32 * h);
                         let scales = panels.scales.as_ptr().add((p * blocks + b) * BLOCK_SCALES + 8 * h);
+                        (64 * h..BLOCK_BYTES).step_by(128).for_each(|line| prefetch_ahead(weights.wrapping_add(line)));
                         dots(weights, scales, activations.as_ptr().add(b * BLOCK), step)
                     };
                     *sums = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_set1_ps(step.step), *sums);

@@ -5,11 +5,10 @@
 use std::arch::x86_64::*;
 
 use crate::kernels::base3::{Codes, PERIOD_BLOCKS, Packed};
+use crate::kernels::x86::prefetch_ahead;
 use crate::quant::PANEL;
 use crate::quant::base3::{BLOCK, BLOCK_BYTES, digit};
 
-/// Bytes ahead of the current block that are asked for: the latency of DRAM at full speed.
-const AHEAD: usize = 4096;
 /// Blocks whose sums are sure to fit: one adds at most 4 x 2 x 128 x 64 = 2^16 to a lane.
 const SPILL: usize = 1 << 14;
 
@@ -172,7 +171,7 @@ fn table() -> [__m512i; 2] {
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn load(block: &Packed) -> __m512i {
-    _mm_prefetch::<_MM_HINT_T0>(block.as_ptr().wrapping_add(AHEAD).cast());
+    prefetch_ahead(block.as_ptr());
     // SAFETY: 64 bytes.
     unsafe { _mm512_loadu_si512(block.as_ptr().cast()) }
 }

@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 use super::store;
 use crate::kernels::activations::BlockScale;
 use crate::kernels::q6::Panels;
+use crate::kernels::x86::{AHEAD, prefetch, prefetch_ahead};
 use crate::quant::PANEL;
 use crate::quant::q6::{BLOCK, BLOCK_BYTES, BLOCK_SCALES, LOW_BYTES, SUPER_BLOCKS};
 
@@ -23,6 +24,7 @@ pub(crate) fn gemv(panels: Panels<'_>, activations: &[i8], steps: &[BlockScale],
                 let dot = unsafe {
                     let weights = panels.weights.as_ptr().add((p * blocks + b) * BLOCK_BYTES);
                     let scales = panels.scales.as_ptr().add((p * blocks + b) * BLOCK_SCALES);
+                    prefetch::<{ AHEAD / BLOCK_BYTES * BLOCK_SCALES }>(scales.cast());
                     dots(weights, scales, activations.as_ptr().add(b * BLOCK), steps[b])
                 };
                 sums = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_set1_ps(steps[b].step), sums);
@@ -45,6 +47,7 @@ unsafe fn dots(weights: *const u8, scales: *const i8, activations: *const i8, st
     let (four, two) = (_mm512_set1_epi8(15), _mm512_set1_epi8(0x30));
     let mut dots = _mm512_setzero_si512();
     for half in 0..2 {
+        prefetch_ahead(weights.wrapping_add(LOW_BYTES + 64 * half));
         // SAFETY: 64 bytes of the high bits of 16 columns, 16 activations, 16 scales.
         let (high, a, scale) = unsafe {
             (
@@ -57,6 +60,7 @@ unsafe fn dots(weights: *const u8, scales: *const i8, activations: *const i8, st
         let sum = if half == 0 { step.first } else { step.sum - step.first };
         let mut dot = _mm512_set1_epi32(-32 * sum);
         for j in 0..2 {
+            prefetch_ahead(weights.wrapping_add(64 * (2 * half + j)));
             // SAFETY: 64 bytes of the low bits of 8 columns.
             let low = unsafe { _mm512_loadu_si512(weights.add(64 * (2 * half + j)).cast()) };
             for (low, k) in [(low, 2 * j), (_mm512_srli_epi16::<4>(low), 2 * j + 1)] {

@@ -4,13 +4,12 @@
 use std::arch::x86_64::*;
 
 use crate::kernels::tile::{Accumulators, TILE};
+use crate::kernels::x86::prefetch_ahead;
 use crate::quant::PANEL;
 use crate::quant::ternary::{BLOCK, BLOCK_BYTES};
 
 /// Tokens a kernel takes at once: with the two halves of a panel, 12 of the 16 vector registers are sums.
 const STEP: usize = 6;
-/// Bytes ahead of the current block that are asked for.
-const AHEAD: usize = 2048;
 
 /// Sums of code x activation for whole panels, handed to `finish(panel, sums)` in order.
 #[target_feature(enable = "avx2,avxvnni")]
@@ -79,7 +78,7 @@ fn tile_dots(panel: &[u8], tile: &[i32], first: usize) -> [[__m256i; 2]; STEP] {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn load(codes: &[u8; BLOCK_BYTES]) -> [__m256i; 2] {
-    _mm_prefetch::<_MM_HINT_T0>(codes.as_ptr().wrapping_add(AHEAD).cast());
+    prefetch_ahead(codes.as_ptr());
     // SAFETY: 64 bytes.
     unsafe { [_mm256_loadu_si256(codes.as_ptr().cast()), _mm256_loadu_si256(codes.as_ptr().add(32).cast())] }
 }
