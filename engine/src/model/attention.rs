@@ -5,13 +5,16 @@ use std::sync::{Mutex, PoisonError};
 
 use super::config::Config;
 use super::forward::Span;
-use super::kv::{Cache, KvCache, Stored};
-use crate::kernels::attention::{MAX_QUERIES, Query, Scratch, attend};
+use super::kv::{Cache, KvCache};
+use crate::kernels::attention::{Element, MAX_QUERIES, Query, Scratch, attend};
 use crate::kernels::isa::Kernels;
+use crate::quant::buffer::Plain;
 use crate::threads::Team;
 
 /// Most tokens of a batch in one piece of work: enough to use a head's keys from the nearest cache many times.
-const MAX_TILE: usize = 16;
+const MAX_TILE: usize = MAX_QUERIES;
+/// Fewest tokens of a batch in one piece, where there are as many: below this, widening a cache costs more than it saves.
+const MIN_TILE: usize = 8;
 /// Pieces of work a worker gets in prefill, so that the costlier last tokens even out.
 const PIECES_PER_WORKER: usize = 8;
 
@@ -83,7 +86,7 @@ fn pieces<'a, 'out>(
         vectors = later;
         let (answers, later) = std::mem::take(&mut out).split_at_mut(span.tokens * width);
         out = later;
-        let some = (span.tokens / (threads * PIECES_PER_WORKER)).clamp(MAX_QUERIES, MAX_TILE) * width;
+        let some = (span.tokens / (threads * PIECES_PER_WORKER)).clamp(MIN_TILE, MAX_TILE) * width;
         let piece = if span.tokens == 1 { one } else { some };
         let part = Part { vectors: mine, cache: span.cache, first: span.first, layer: queries.layer };
         answers.chunks_mut(piece).enumerate().map(move |(index, out)| Piece { part, at: index * piece, out })
@@ -91,7 +94,7 @@ fn pieces<'a, 'out>(
 }
 
 /// The answers `at..at + out.len()` of the span: whole heads of one token, or whole tokens.
-fn attend_piece<E: Stored>(
+fn attend_piece<E: Element + Plain>(
     kernels: Kernels,
     config: &Config,
     cache: &Cache<E>,

@@ -48,12 +48,21 @@ impl<T: Plain> Buffer<T> {
     /// `len` zeroes, aligned to a cache line at least; to a huge page, and backed by them where the system allows, if
     /// that large. No page is resident before it is written.
     pub(crate) fn zeroed(len: usize) -> Result<Buffer<T>> {
+        Buffer::new(len, true)
+    }
+
+    /// `len` zeroes, aligned to a page, of which only what is written ever takes memory, page by page.
+    pub(crate) fn sparse(len: usize) -> Result<Buffer<T>> {
+        Buffer::new(len, false)
+    }
+
+    fn new(len: usize, huge: bool) -> Result<Buffer<T>> {
         if len == 0 {
             return Ok(Buffer { data: NonNull::dangling(), len, mapping: std::ptr::null_mut(), mapped: 0 });
         }
         let too_large = || Error::Memory { bytes: usize::MAX, source: std::io::ErrorKind::OutOfMemory.into() };
         let bytes = len.checked_mul(size_of::<T>()).ok_or_else(too_large)?;
-        let slack = if bytes >= HUGE { HUGE } else { 0 };
+        let slack = if huge && bytes >= HUGE { HUGE } else { 0 };
         let mapped = bytes.checked_add(slack).filter(|&b| b <= isize::MAX as usize).ok_or_else(too_large)?;
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new private mapping at an address of the system's choice touches no existing memory.
