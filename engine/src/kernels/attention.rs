@@ -20,6 +20,7 @@ use super::float::softmax_weights;
 use super::isa::Kernels;
 use super::lanes::{LANES, Lanes, Step, run};
 pub(crate) use element::Element;
+use element::LINE;
 use scores::{Keys, scores_of};
 use values::{Values, Weights, add_values};
 
@@ -33,8 +34,10 @@ pub(crate) const MAX_QUERIES: usize = 32;
 const FEW: usize = 4;
 /// Positions whose widened keys or values stay in the nearest cache.
 const CHUNK: usize = 4 * LANES;
+/// Dimensions of a score, or positions of a sum, in one step of the inner loops.
+const UNIT: usize = 8;
 /// Bytes between what is read and what is asked for meanwhile.
-const AHEAD: usize = 4096;
+const AHEAD: usize = 24 << 10;
 
 /// The cache of one head.
 #[derive(Clone, Copy)]
@@ -161,6 +164,14 @@ fn chunks(range: Range<usize>, unit: usize) -> impl Iterator<Item = Range<usize>
         .map(move |c| (c * unit).max(range.start)..((c + 1) * unit).min(range.end))
 }
 
+/// Asks for all of `data`: memory is busy while what else there is to do is done.
+#[inline(always)]
+fn fetch<L: Lanes, T>(l: L, data: &[T]) {
+    for line in (0..size_of_val(data)).step_by(LINE) {
+        l.prefetch(data.as_ptr().wrapping_byte_add(line));
+    }
+}
+
 /// Up to four queries: the cache is read once, from memory, each value widened where it is used.
 #[inline(always)]
 fn few<L: Lanes, E: Element, const Q: usize>(l: L, queries: &[Query<'_>], head: Head<'_, E>, scratch: &mut Scratch) {
@@ -171,6 +182,8 @@ fn few<L: Lanes, E: Element, const Q: usize>(l: L, queries: &[Query<'_>], head: 
     let (first, last) = (start / LANES, end.div_ceil(LANES));
     let scaled: [&[f32]; Q] = std::array::from_fn(|q| &scaled[q * dim..][..dim]);
     scores_of::<L, E, Q, true>(l, scaled, head.blocks(first..last, dim), &mut scores[first * LANES..], row);
+    let values = &head.values[start * stride..end * stride];
+    fetch(l, &values[..values.len().min(AHEAD / size_of::<E>())]);
     let inverse = weigh(l, queries, head, scores, row);
     let weights = Weights::<Q>::new(queries, scores, row);
     for positions in chunks(start..end, CHUNK) {

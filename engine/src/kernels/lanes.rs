@@ -20,7 +20,7 @@ pub(crate) trait Lanes: Copy {
 
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::V;
-    /// Asks for the cache line of `at`, which may be anything, ahead of its use.
+    /// Asks for the cache line of `at`, which may be anything, to be in the second-level cache ahead of its use.
     fn prefetch<T>(self, at: *const T);
     /// Sixteen consecutive values.
     fn load(self, from: &[f32; LANES]) -> Self::V;
@@ -214,7 +214,7 @@ mod x86 {
         #[inline(always)]
         fn prefetch<T>(self, at: *const T) {
             // SAFETY: a hint reads nothing and never faults.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
         }
         #[inline(always)]
         fn load(self, from: &[f32; LANES]) -> Pair {
@@ -295,7 +295,7 @@ mod x86 {
         #[inline(always)]
         fn prefetch<T>(self, at: *const T) {
             // SAFETY: a hint reads nothing and never faults.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
         }
         #[inline(always)]
         fn load(self, from: &[f32; LANES]) -> __m512 {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::element::{Element, LINE};
+use super::{UNIT, fetch};
 use crate::kernels::lanes::{LANES, Lanes};
 
 /// Consecutive blocks of one head's keys.
@@ -32,17 +33,22 @@ pub(super) fn scores_of<L: Lanes, E: Element, const Q: usize, const FETCH: bool>
     scores: &mut [f32],
     row: usize,
 ) {
-    // As many sums as registers hold beside the keys, in as few streams as hide a fused multiply-add's latency.
+    // As many sums as registers hold beside the keys; each block is a stream, and memory likes several.
     let most = match (L::WIDE, Q) {
+        (true, 1) => 8,
         (true, ..=4) | (false, 1) => 4,
         (true, ..=8) | (false, 2) => 2,
         _ => 1,
     };
     let blocks = keys.codes.len() / (queries[0].len() * LANES);
     let mut block = 0;
+    if FETCH {
+        fetch(l, &keys.codes[..most.min(blocks) * queries[0].len() * LANES]);
+    }
     while block < blocks {
         block += match most.min(blocks - block) {
-            4 if most == 4 => score_blocks::<L, E, Q, 4, FETCH>(l, queries, keys, block, scores, row),
+            8 if most == 8 => score_blocks::<L, E, Q, 8, FETCH>(l, queries, keys, block, scores, row),
+            4.. if most >= 4 => score_blocks::<L, E, Q, 4, FETCH>(l, queries, keys, block, scores, row),
             2.. if most >= 2 => score_blocks::<L, E, Q, 2, FETCH>(l, queries, keys, block, scores, row),
             _ => score_blocks::<L, E, Q, 1, FETCH>(l, queries, keys, block, scores, row),
         };
@@ -63,24 +69,33 @@ fn score_blocks<L: Lanes, E: Element, const Q: usize, const B: usize, const FETC
     let queries: [&[f32]; Q] = std::array::from_fn(|q| &queries[q][..dim]);
     let (codes, _) = keys.codes.as_chunks::<LANES>();
     let blocks: [&[[E; LANES]]; B] = std::array::from_fn(|b| &codes[(block + b) * dim..][..dim]);
-    let per_line = LINE / size_of::<[E; LANES]>();
     let mut sums = [[l.splat(0.0); B]; Q];
-    let mut d = 0;
-    while d + per_line <= dim {
-        if FETCH {
-            // The same place of the next blocks.
-            for block in &blocks {
-                l.prefetch(block.as_ptr().wrapping_add(B * dim + d));
+    let whole = dim / UNIT * UNIT;
+    // The same place of the next blocks; that of these, which costs nothing, if there are none.
+    let ahead = if codes.len() >= (block + 2 * B) * dim { B * dim } else { 0 };
+    for first in (0..whole).step_by(UNIT) {
+        // Arrays, for which no index is checked.
+        let queries: [&[f32; UNIT]; Q] = std::array::from_fn(|q| &queries[q][first..].as_chunks().0[0]);
+        let keys: [&[[E; LANES]; UNIT]; B] = std::array::from_fn(|b| &blocks[b][first..].as_chunks().0[0]);
+        for d in 0..UNIT {
+            if FETCH && (d * size_of::<[E; LANES]>()).is_multiple_of(LINE) {
+                for keys in keys {
+                    l.prefetch(keys.as_ptr().wrapping_add(ahead + d));
+                }
             }
+            let mut key = [l.splat(0.0); B];
+            for b in 0..B {
+                key[b] = E::load(l, &keys[b][d]);
+            }
+            add_products(l, &mut sums, queries.map(|query| query[d]), key);
         }
-        for d in d..d + per_line {
-            add_products(l, &mut sums, &queries, &blocks, d);
-        }
-        d += per_line;
     }
-    while d < dim {
-        add_products(l, &mut sums, &queries, &blocks, d);
-        d += 1;
+    for d in whole..dim {
+        let mut key = [l.splat(0.0); B];
+        for b in 0..B {
+            key[b] = E::load(l, &blocks[b][d]);
+        }
+        add_products(l, &mut sums, queries.map(|query| query[d]), key);
     }
     for (q, sums) in sums.iter().enumerate() {
         let (groups, _) = scores[q * row + block * LANES..].as_chunks_mut::<LANES>();
@@ -93,21 +108,16 @@ fn score_blocks<L: Lanes, E: Element, const Q: usize, const B: usize, const FETC
     B
 }
 
-/// Adds the products of dimension `d`. (Loops: closures would not be compiled for the instruction set.)
+/// Adds the products of some queries and some keys, in one dimension.
 #[inline(always)]
-fn add_products<L: Lanes, E: Element, const Q: usize, const B: usize>(
+fn add_products<L: Lanes, const Q: usize, const B: usize>(
     l: L,
     sums: &mut [[L::V; B]; Q],
-    queries: &[&[f32]; Q],
-    blocks: &[&[[E; LANES]]; B],
-    d: usize,
+    queries: [f32; Q],
+    keys: [L::V; B],
 ) {
-    let mut keys = [l.splat(0.0); B];
-    for b in 0..B {
-        keys[b] = E::load(l, &blocks[b][d]);
-    }
     for q in 0..Q {
-        let query = l.splat(queries[q][d]);
+        let query = l.splat(queries[q]);
         for b in 0..B {
             sums[q][b] = l.fma(query, keys[b], sums[q][b]);
         }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::element::{Element, LINE};
-use super::{AHEAD, Query};
+use super::{AHEAD, Query, UNIT};
 use crate::kernels::lanes::{LANES, Lanes};
 
 /// Softmax weights of `Q` queries.
@@ -102,14 +102,17 @@ fn add_columns<L: Lanes, E: Element, const Q: usize, const D: usize, const FETCH
     let shared = weights.shared.start.clamp(positions.start, positions.end);
     add_ragged(l, &mut acc, weights, values, (positions.start..shared, first));
     let mut t = shared;
-    while t + LANES <= weights.shared.end.min(positions.end) {
-        let of: [&[f32; LANES]; Q] = std::array::from_fn(|q| &weights.rows[q][t..].as_chunks().0[0]);
-        let rows = &values.codes[(t - values.first) * stride..][..LANES * stride];
-        for i in 0..LANES {
+    // Nothing beyond the last value is asked for.
+    let ahead = AHEAD / (stride * size_of::<E>()) * stride;
+    let ahead = if positions.end + ahead / stride <= weights.any.end { ahead } else { 0 };
+    while t + UNIT <= weights.shared.end.min(positions.end) {
+        let of: [&[f32; UNIT]; Q] = std::array::from_fn(|q| &weights.rows[q][t..].as_chunks().0[0]);
+        let rows = &values.codes[(t - values.first) * stride..][..UNIT * stride];
+        for i in 0..UNIT {
             let row = &rows[i * stride + first..][..D * LANES];
             if FETCH {
                 for line in 0..(D * LANES * size_of::<E>()).div_ceil(LINE) {
-                    l.prefetch(row.as_ptr().wrapping_byte_add(AHEAD + line * LINE));
+                    l.prefetch(row.as_ptr().wrapping_add(ahead).wrapping_byte_add(line * LINE));
                 }
             }
             let value = load_groups::<L, E, D>(l, row);
@@ -120,7 +123,7 @@ fn add_columns<L: Lanes, E: Element, const Q: usize, const D: usize, const FETCH
                 }
             }
         }
-        t += LANES;
+        t += UNIT;
     }
     add_ragged(l, &mut acc, weights, values, (t..positions.end, first));
     for q in 0..Q {
