@@ -31,7 +31,7 @@ mod values;
 /// The most queries that one call takes.
 pub(crate) const MAX_QUERIES: usize = 32;
 /// Queries whose keys and values are widened where they are used; those of more are widened once for all, in cache.
-const FEW: usize = 4;
+pub(crate) const FEW: usize = 4;
 /// Positions whose widened keys or values stay in the nearest cache.
 const CHUNK: usize = 4 * LANES;
 /// Dimensions of a score, or positions of a sum, in one step of the inner loops.
@@ -99,6 +99,11 @@ impl Scratch {
         (context as u64).saturating_mul((MAX_QUERIES * size_of::<f32>()) as u64)
     }
 
+    /// The scores of query number `query` by position, rounded up to 16: those that the last call made, if it made some.
+    pub(crate) fn scores(&mut self, query: usize) -> &mut [f32] {
+        &mut self.scores[query * self.row..][..self.row]
+    }
+
     /// The answer of query number `query` of the last call, padded with zeros to a multiple of 16.
     pub(crate) fn answer(&self, query: usize) -> &[f32] {
         let stride = self.answers.len() / MAX_QUERIES;
@@ -116,15 +121,45 @@ pub(crate) fn attend<E: Element>(
     scratch: &mut Scratch,
 ) {
     assert!(queries.len() <= MAX_QUERIES, "attention over {} queries at once, at most {MAX_QUERIES}", queries.len());
-    if !queries.is_empty() {
-        run(kernels, Attend { queries, head, scale, scratch });
+    if let Some(first) = queries.first() {
+        let share = Share { blocks: blocks(queries), groups: 0..first.vector.len().div_ceil(LANES) };
+        run(kernels, Attend { queries, head, scale, share, scratch });
     }
+}
+
+/// The blocks of sixteen positions that any of the queries attends to.
+pub(crate) fn blocks(queries: &[Query<'_>]) -> Range<usize> {
+    let (start, end) = span(queries);
+    start / LANES..end.div_ceil(LANES)
+}
+
+/// As [`attend`] for up to [`FEW`] queries of a head that several workers share: a part of the scores, which is left in
+/// `scratch`, or, from all scores there, a part of the answers.
+pub(crate) fn attend_share<E: Element>(
+    kernels: Kernels,
+    queries: &[Query<'_>],
+    head: Head<'_, E>,
+    (scale, share): (f32, Share),
+    scratch: &mut Scratch,
+) {
+    assert!((1..=FEW).contains(&queries.len()), "a share of {} queries, at most {FEW}", queries.len());
+    run(kernels, Attend { queries, head, scale, share, scratch });
+}
+
+/// What one call does.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Share {
+    /// Blocks of sixteen positions to make scores of.
+    pub(crate) blocks: Range<usize>,
+    /// Groups of sixteen dimensions to make answers of, when there are all scores.
+    pub(crate) groups: Range<usize>,
 }
 
 struct Attend<'a, E> {
     queries: &'a [Query<'a>],
     head: Head<'a, E>,
     scale: f32,
+    share: Share,
     scratch: &'a mut Scratch,
 }
 
@@ -133,7 +168,7 @@ impl<E: Element> Step for Attend<'_, E> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let Attend { queries, head, scale, scratch } = self;
+        let Attend { queries, head, scale, share, scratch } = self;
         let dim = queries[0].vector.len();
         for (scaled, query) in scratch.queries.chunks_exact_mut(dim).zip(queries) {
             for (scaled, x) in scaled.iter_mut().zip(query.vector) {
@@ -143,10 +178,10 @@ impl<E: Element> Step for Attend<'_, E> {
         let stride = dim.next_multiple_of(LANES);
         scratch.answers[..queries.len() * stride].fill(0.0);
         match queries.len() {
-            1 => few::<L, E, 1>(l, queries, head, scratch),
-            2 => few::<L, E, 2>(l, queries, head, scratch),
-            3 => few::<L, E, 3>(l, queries, head, scratch),
-            FEW => few::<L, E, FEW>(l, queries, head, scratch),
+            1 => few::<L, E, 1>(l, queries, head, share, scratch),
+            2 => few::<L, E, 2>(l, queries, head, share, scratch),
+            3 => few::<L, E, 3>(l, queries, head, share, scratch),
+            FEW => few::<L, E, FEW>(l, queries, head, share, scratch),
             _ => many(l, queries, head, scratch),
         }
     }
@@ -174,21 +209,32 @@ fn fetch<L: Lanes, T>(l: L, data: &[T]) {
 
 /// Up to four queries: the cache is read once, from memory, each value widened where it is used.
 #[inline(always)]
-fn few<L: Lanes, E: Element, const Q: usize>(l: L, queries: &[Query<'_>], head: Head<'_, E>, scratch: &mut Scratch) {
+fn few<L: Lanes, E: Element, const Q: usize>(
+    l: L,
+    queries: &[Query<'_>],
+    head: Head<'_, E>,
+    share: Share,
+    scratch: &mut Scratch,
+) {
     let dim = queries[0].vector.len();
     let Scratch { queries: scaled, scores, row, answers, .. } = scratch;
     let (row, stride) = (*row, dim.next_multiple_of(LANES));
+    if !share.blocks.is_empty() {
+        let scaled: [&[f32]; Q] = std::array::from_fn(|q| &scaled[q * dim..][..dim]);
+        let scores = &mut scores[share.blocks.start * LANES..];
+        scores_of::<L, E, Q, true>(l, scaled, head.blocks(share.blocks, dim), scores, row);
+    }
+    if share.groups.is_empty() {
+        return;
+    }
     let (start, end) = span(queries);
-    let (first, last) = (start / LANES, end.div_ceil(LANES));
-    let scaled: [&[f32]; Q] = std::array::from_fn(|q| &scaled[q * dim..][..dim]);
-    scores_of::<L, E, Q, true>(l, scaled, head.blocks(first..last, dim), &mut scores[first * LANES..], row);
     let values = &head.values[start * stride..end * stride];
     fetch(l, &values[..values.len().min(AHEAD / size_of::<E>())]);
     let inverse = weigh(l, queries, head, scores, row);
     let weights = Weights::<Q>::new(queries, scores, row);
     for positions in chunks(start..end, CHUNK) {
         let values = Values { codes: head.values, first: 0, stride };
-        add_values::<L, E, Q, true>(l, &weights, values, positions, answers);
+        add_values::<L, E, Q, true>(l, &weights, values, (positions, share.groups.clone()), answers);
     }
     finish(answers, stride, &inverse[..Q]);
 }
@@ -264,7 +310,8 @@ fn tile_values<L: Lanes, const Q: usize>(
     sums: &mut [f32],
 ) -> usize {
     let weights = Weights::<Q>::new(queries, weights, row);
-    add_values::<L, f32, Q, false>(l, &weights, values, positions, sums);
+    let groups = 0..values.stride / LANES;
+    add_values::<L, f32, Q, false>(l, &weights, values, (positions, groups), sums);
     Q
 }
 

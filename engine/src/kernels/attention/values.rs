@@ -46,14 +46,14 @@ pub(super) struct Values<'a, E> {
     pub(super) stride: usize,
 }
 
-/// Adds the products of weights and values of `positions` to `sums`, `[query][stride]`, in the order of positions. With
+/// Adds the products of weights and values of `positions`, in some groups of sixteen dimensions, to `sums`, `[query][stride]`, in the order of positions. With
 /// `FETCH`, what is read next is asked for.
 #[inline(always)]
 pub(super) fn add_values<L: Lanes, E: Element, const Q: usize, const FETCH: bool>(
     l: L,
     weights: &Weights<'_, Q>,
     values: Values<'_, E>,
-    positions: Range<usize>,
+    (positions, groups): (Range<usize>, Range<usize>),
     sums: &mut [f32],
 ) {
     let positions = positions.start.max(weights.any.start)..positions.end.min(weights.any.end);
@@ -68,11 +68,10 @@ pub(super) fn add_values<L: Lanes, E: Element, const Q: usize, const FETCH: bool
         (true, _) | (false, 2) => 2,
         _ => 1,
     };
-    let groups = values.stride / LANES;
-    let mut group = 0;
-    while group < groups {
+    let mut group = groups.start;
+    while group < groups.end {
         let to = (positions.clone(), group * LANES);
-        group += match most.min(groups - group) {
+        group += match most.min(groups.end - group) {
             8 if most == 8 => add_columns::<L, E, Q, 8, FETCH>(l, weights, values, to, sums),
             6.. if most >= 6 => add_columns::<L, E, Q, 6, FETCH>(l, weights, values, to, sums),
             4.. if most >= 4 => add_columns::<L, E, Q, 4, FETCH>(l, weights, values, to, sums),
