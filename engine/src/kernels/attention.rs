@@ -35,7 +35,7 @@ pub(crate) const FEW: usize = 4;
 /// Positions whose widened keys or values stay in the nearest cache.
 const CHUNK: usize = 4 * LANES;
 /// Dimensions of a score, or positions of a sum, in one step of the inner loops.
-const UNIT: usize = 8;
+const UNIT: usize = 16;
 /// Bytes between what is read and what is asked for meanwhile.
 const AHEAD: usize = 24 << 10;
 
@@ -254,6 +254,7 @@ fn many<L: Lanes, E: Element>(l: L, queries: &[Query<'_>], head: Head<'_, E>, sc
             let (scaled, scores) = (&scaled[q * dim..], &mut scores[q * row..]);
             q += match queries.len() - q {
                 8.. if L::WIDE => tile_scores::<L, 8>(l, &queries[q..], scaled, (keys, &blocks), scores, row),
+                6.. if !L::WIDE => tile_scores::<L, 6>(l, &queries[q..], scaled, (keys, &blocks), scores, row),
                 4.. => tile_scores::<L, 4>(l, &queries[q..], scaled, (keys, &blocks), scores, row),
                 2.. => tile_scores::<L, 2>(l, &queries[q..], scaled, (keys, &blocks), scores, row),
                 _ => tile_scores::<L, 1>(l, &queries[q..], scaled, (keys, &blocks), scores, row),
@@ -269,6 +270,7 @@ fn many<L: Lanes, E: Element>(l: L, queries: &[Query<'_>], head: Head<'_, E>, sc
             let (scores, sums, positions) = (&scores[q * row..], &mut answers[q * stride..], positions.clone());
             q += match queries.len() - q {
                 8.. if L::WIDE => tile_values::<L, 8>(l, &queries[q..], (scores, row), values, positions, sums),
+                6.. if !L::WIDE => tile_values::<L, 6>(l, &queries[q..], (scores, row), values, positions, sums),
                 4.. => tile_values::<L, 4>(l, &queries[q..], (scores, row), values, positions, sums),
                 2.. => tile_values::<L, 2>(l, &queries[q..], (scores, row), values, positions, sums),
                 _ => tile_values::<L, 1>(l, &queries[q..], (scores, row), values, positions, sums),

@@ -23,8 +23,11 @@ pub(crate) trait Element: Copy + Default + Send + Sync + 'static {
     #[inline(always)]
     fn widen<'a, L: Lanes>(l: L, from: &'a [Self], to: &'a mut [f32]) -> &'a [f32] {
         let to = &mut to[..from.len()];
-        for (to, from) in to.as_chunks_mut::<LANES>().0.iter_mut().zip(from.as_chunks::<LANES>().0) {
-            l.prefetch(from.as_ptr().wrapping_byte_add(AHEAD));
+        let per_line = LINE / size_of::<[Self; LANES]>();
+        for (g, (to, from)) in to.as_chunks_mut::<LANES>().0.iter_mut().zip(from.as_chunks::<LANES>().0).enumerate() {
+            if g.is_multiple_of(per_line) {
+                l.prefetch(from.as_ptr().wrapping_byte_add(AHEAD));
+            }
             l.store(Self::load(l, from), to);
         }
         to

@@ -65,7 +65,8 @@ pub(super) fn add_values<L: Lanes, E: Element, const Q: usize, const FETCH: bool
         (true, ..=2) => 8,
         (false, 1) => 6,
         (true, ..=4) => 4,
-        (true, _) | (false, 2) => 2,
+        (true, _) => 3,
+        (false, 2) => 2,
         _ => 1,
     };
     let mut group = groups.start;
@@ -75,6 +76,7 @@ pub(super) fn add_values<L: Lanes, E: Element, const Q: usize, const FETCH: bool
             8 if most == 8 => add_columns::<L, E, Q, 8, FETCH>(l, weights, values, to, sums),
             6.. if most >= 6 => add_columns::<L, E, Q, 6, FETCH>(l, weights, values, to, sums),
             4.. if most >= 4 => add_columns::<L, E, Q, 4, FETCH>(l, weights, values, to, sums),
+            3 if most == 3 => add_columns::<L, E, Q, 3, FETCH>(l, weights, values, to, sums),
             2.. if most >= 2 => add_columns::<L, E, Q, 2, FETCH>(l, weights, values, to, sums),
             _ => add_columns::<L, E, Q, 1, FETCH>(l, weights, values, to, sums),
         };
