@@ -16,8 +16,8 @@ mod shared;
 
 /// Most tokens of a batch in one piece of work: enough to use a head's keys from the nearest cache many times.
 const MAX_TILE: usize = MAX_QUERIES;
-/// Fewest tokens of a batch in one piece, where there are as many: below this, widening a cache costs more than it saves.
-const MIN_TILE: usize = 8;
+/// Fewest tokens of a batch in one piece, where each worker gets as many: widening the cache is then worth it.
+const MIN_TILE: usize = 16;
 /// Pieces of work a worker gets in prefill, so that the costlier last tokens even out.
 const PIECES_PER_WORKER: usize = 8;
 
@@ -108,7 +108,8 @@ fn pieces<'a, 'out>(
         let len = (span.tokens * width).min(out.len());
         let (answers, later) = std::mem::take(&mut out).split_at_mut(len);
         out = later;
-        let some = (span.tokens / (threads * PIECES_PER_WORKER)).clamp(MIN_TILE, MAX_TILE) * width;
+        let least = MIN_TILE.min(span.tokens.div_ceil(threads));
+        let some = (span.tokens / (threads * PIECES_PER_WORKER)).clamp(least, MAX_TILE) * width;
         let piece = if span.tokens == 1 { config.group() * config.head_dim } else { some };
         let part = Part { vectors: mine, cache: span.cache, first: span.first, layer: queries.layer };
         answers.chunks_mut(piece).enumerate().map(move |(index, out)| Piece { part, at: index * piece, out })
