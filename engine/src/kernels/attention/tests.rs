@@ -101,7 +101,7 @@ const SEEN: [[(usize, usize); FEW]; 10] = [
 ];
 
 fn check<E: Element + Into<f64>>() {
-    for dim in [2, 16, 24, 48, 64, 120, 136] {
+    for dim in [2, 16, 24, 48, 64, 96, 120, 136] {
         let case = Case::<E>::new(dim, CONTEXT);
         for seen in &SEEN {
             let positions: Vec<(usize, usize)> = (0..MAX_QUERIES).map(|n| positions_of(seen, n)).collect();
