@@ -2,6 +2,7 @@
 //!
 //! `forward` is the paper's transformer, in order; the files beside it are its parts.
 
+mod alone;
 mod attention;
 mod batch;
 mod config;
@@ -13,6 +14,7 @@ mod load;
 mod rope;
 mod session;
 
+pub use alone::Attention;
 pub use batch::Batch;
 pub use config::{Activation, Architecture, Config, Format, Llama3Scaling, RopeStyle};
 pub use kv::KvType;

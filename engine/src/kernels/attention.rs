@@ -16,79 +16,28 @@
 
 use std::ops::Range;
 
-use half::f16;
-
 use super::float::softmax_weights;
 use super::isa::Kernels;
 use super::lanes::{LANES, Lanes, Step, run};
+pub(crate) use element::Element;
+use element::LINE;
+use scores::{Keys, scores_of};
+use values::{Values, Weights, add_values};
+
+mod element;
+mod scores;
+mod values;
 
 /// The most queries that one call takes.
-pub(crate) const MAX_QUERIES: usize = 4;
-/// Positions for which a score buffer must have room beyond the last: a whole group of blocks.
-pub(crate) const SCORE_UNIT: usize = 8 * LANES;
-
-/// A number type of the key/value cache.
-pub(crate) trait Element: Copy + Default + Send + Sync + 'static {
-    /// Whether each key and value of a head has a scale.
-    const SCALED: bool;
-    /// The scale of one key or value of a head; NaN if not all of it is finite.
-    fn scale(x: &[f32]) -> f32;
-    /// Nearest finite value of this type to `x / scale`, ties to even; what is no finite number stays none or makes
-    /// `scale` so, so that it reaches the logits. A finite key made infinite would leave no score of its head useful.
-    fn from_f32(x: f32, scale: f32) -> Self;
-    /// Sixteen consecutive values, widened exactly, yet to be multiplied by the scale.
-    fn load<L: Lanes>(l: L, from: &[Self; LANES]) -> L::V;
-}
-
-impl Element for f16 {
-    const SCALED: bool = false;
-    #[inline(always)]
-    fn scale(_: &[f32]) -> f32 {
-        1.0
-    }
-    #[inline(always)]
-    fn from_f32(x: f32, _: f32) -> f16 {
-        f16::from_f32(if x.is_infinite() { x } else { x.clamp(-65504.0, 65504.0) })
-    }
-    #[inline(always)]
-    fn load<L: Lanes>(l: L, from: &[f16; LANES]) -> L::V {
-        l.load_f16(from)
-    }
-}
-
-impl Element for f32 {
-    const SCALED: bool = false;
-    #[inline(always)]
-    fn scale(_: &[f32]) -> f32 {
-        1.0
-    }
-    #[inline(always)]
-    fn from_f32(x: f32, _: f32) -> f32 {
-        x
-    }
-    #[inline(always)]
-    fn load<L: Lanes>(l: L, from: &[f32; LANES]) -> L::V {
-        l.load(from)
-    }
-}
-
-impl Element for i8 {
-    const SCALED: bool = true;
-    fn scale(x: &[f32]) -> f32 {
-        let largest = x.iter().fold(0.0f32, |largest, x| if x.abs() > largest { x.abs() } else { largest });
-        if x.iter().all(|x| x.is_finite()) { largest / 127.0 } else { f32::NAN }
-    }
-    /// Zeros have the scale 0; so has what is so small that its scale would round to 0.
-    #[inline(always)]
-    fn from_f32(x: f32, scale: f32) -> i8 {
-        // 0 / 0 is NaN, which becomes 0.
-        (x / scale).round_ties_even().clamp(-127.0, 127.0) as i8
-    }
-    #[inline(always)]
-    fn load<L: Lanes>(l: L, from: &[i8; LANES]) -> L::V {
-        l.load_i8(from)
-    }
-}
+pub(crate) const MAX_QUERIES: usize = 32;
+/// Queries whose keys and values are widened where they are used; those of more are widened once for all, in cache.
+pub(crate) const FEW: usize = 4;
+/// Positions whose widened keys or values stay in the nearest cache.
+const CHUNK: usize = 4 * LANES;
+/// Dimensions of a score, or positions of a sum, in one step of the inner loops.
+const UNIT: usize = 16;
+/// Bytes between what is read and what is asked for meanwhile.
+const AHEAD: usize = 24 << 10;
 
 /// The cache of one head.
 #[derive(Clone, Copy)]
@@ -100,7 +49,14 @@ pub(crate) struct Head<'a, E> {
     pub(crate) value_scales: &'a [f32],
 }
 
-/// One query: its vector (head dimension long) and the positions it attends to, `start..end`; no others are read, save
+impl<'a, E> Head<'a, E> {
+    /// The keys of some blocks of sixteen positions.
+    fn blocks(&self, blocks: Range<usize>, dim: usize) -> Keys<'a, E> {
+        Keys { codes: self.keys, scales: self.key_scales }.part(blocks, dim)
+    }
+}
+
+/// One query: its vector (head dimension long) and the positions it attends to, `start..end`; no others are used, save
 /// in the blocks of sixteen keys that these share.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Query<'a> {
@@ -112,25 +68,40 @@ pub(crate) struct Query<'a> {
 /// Working memory of one worker, and the answers of its last call.
 #[derive(Debug)]
 pub(crate) struct Scratch {
-    /// Scaled queries, `[dimension][query]`.
+    /// Scaled queries, `[query][dimension]`.
     queries: Vec<f32>,
     /// Scores, then softmax weights, `[query][position]`, `row` apart.
     scores: Vec<f32>,
     row: usize,
+    /// Widened keys or values of a chunk of positions.
+    wide: Vec<f32>,
     /// Answers, `[query][stride]`, the stride being the head dimension rounded up to 16.
     answers: Vec<f32>,
 }
 
 impl Scratch {
-    /// Room for `context` positions and heads of `head_dim`.
+    /// Room for `context` positions and heads of `head_dim`. What is not used stays zero pages that cost no memory.
     pub(crate) fn new(context: usize, head_dim: usize) -> Scratch {
-        let row = context.next_multiple_of(SCORE_UNIT);
+        // An odd number of cache lines, so that the rows of a tile do not all fall into one set.
+        let row = context.next_multiple_of(LANES) | LANES;
+        let stride = head_dim.next_multiple_of(LANES);
         Scratch {
             queries: vec![0.0; head_dim * MAX_QUERIES],
             scores: vec![0.0; row * MAX_QUERIES],
             row,
-            answers: vec![0.0; head_dim.next_multiple_of(LANES) * MAX_QUERIES],
+            wide: vec![0.0; stride * CHUNK],
+            answers: vec![0.0; stride * MAX_QUERIES],
         }
+    }
+
+    /// Bytes of a worker's scores for `context` positions: what grows with the context.
+    pub(crate) fn score_bytes(context: usize) -> u64 {
+        (context as u64).saturating_mul((MAX_QUERIES * size_of::<f32>()) as u64)
+    }
+
+    /// The scores of query number `query` by position, rounded up to 16: those that the last call made, if it made some.
+    pub(crate) fn scores(&mut self, query: usize) -> &mut [f32] {
+        &mut self.scores[query * self.row..][..self.row]
     }
 
     /// The answer of query number `query` of the last call, padded with zeros to a multiple of 16.
@@ -149,245 +120,231 @@ pub(crate) fn attend<E: Element>(
     scale: f32,
     scratch: &mut Scratch,
 ) {
-    match queries.len() {
-        0 => {}
-        1 => run(kernels, Attend::<E, 1> { queries, head, scale, scratch }),
-        2 => run(kernels, Attend::<E, 2> { queries, head, scale, scratch }),
-        3 => run(kernels, Attend::<E, 3> { queries, head, scale, scratch }),
-        4 => run(kernels, Attend::<E, 4> { queries, head, scale, scratch }),
-        n => panic!("attention over {n} queries at once, at most {MAX_QUERIES}"),
+    assert!(queries.len() <= MAX_QUERIES, "attention over {} queries at once, at most {MAX_QUERIES}", queries.len());
+    if let Some(first) = queries.first() {
+        let share = Share { blocks: blocks(queries), groups: 0..first.vector.len().div_ceil(LANES) };
+        run(kernels, Attend { queries, head, scale, share, scratch });
     }
 }
 
-struct Attend<'a, E, const Q: usize> {
+/// The blocks of sixteen positions that any of the queries attends to.
+pub(crate) fn blocks(queries: &[Query<'_>]) -> Range<usize> {
+    let (start, end) = span(queries);
+    start / LANES..end.div_ceil(LANES)
+}
+
+/// As [`attend`] for up to [`FEW`] queries of a head that several workers share: a part of the scores, which is left in
+/// `scratch`, or, from all scores there, a part of the answers.
+pub(crate) fn attend_share<E: Element>(
+    kernels: Kernels,
+    queries: &[Query<'_>],
+    head: Head<'_, E>,
+    (scale, share): (f32, Share),
+    scratch: &mut Scratch,
+) {
+    assert!((1..=FEW).contains(&queries.len()), "a share of {} queries, at most {FEW}", queries.len());
+    run(kernels, Attend { queries, head, scale, share, scratch });
+}
+
+/// What one call does.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Share {
+    /// Blocks of sixteen positions to make scores of.
+    pub(crate) blocks: Range<usize>,
+    /// Groups of sixteen dimensions to make answers of, when there are all scores.
+    pub(crate) groups: Range<usize>,
+}
+
+struct Attend<'a, E> {
     queries: &'a [Query<'a>],
     head: Head<'a, E>,
     scale: f32,
+    share: Share,
     scratch: &'a mut Scratch,
 }
 
-impl<E: Element, const Q: usize> Step for Attend<'_, E, Q> {
+impl<E: Element> Step for Attend<'_, E> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let dim = self.queries[0].vector.len();
-        let Scratch { queries: packed, scores, row, answers } = self.scratch;
-        for (d, packed) in packed.chunks_exact_mut(Q).take(dim).enumerate() {
-            for (packed, query) in packed.iter_mut().zip(self.queries.iter()) {
-                *packed = query.vector[d] * self.scale;
+        let Attend { queries, head, scale, share, scratch } = self;
+        let dim = queries[0].vector.len();
+        for (scaled, query) in scratch.queries.chunks_exact_mut(dim).zip(queries) {
+            for (scaled, x) in scaled.iter_mut().zip(query.vector) {
+                *scaled = x * scale;
             }
         }
-        let (packed, _) = packed.as_chunks::<Q>();
-        let packed = &packed[..dim];
-        let row = *row;
-        let start = self.queries.iter().map(|q| q.start).min().unwrap_or(0);
-        let end = self.queries.iter().map(|q| q.end).max().unwrap_or(0);
-
-        scores_of(l, packed, self.head, start / LANES..end.div_ceil(LANES), scores, row);
-        let mut inverse = [0.0f32; Q];
-        for ((inverse, query), scores) in inverse.iter_mut().zip(self.queries.iter()).zip(scores.chunks_exact_mut(row))
-        {
-            let weights = &mut scores[query.start..query.end];
-            *inverse = softmax_weights(l, weights);
-            if E::SCALED {
-                let scales = &self.head.value_scales[query.start..query.end];
-                for (weight, scale) in weights.iter_mut().zip(scales) {
-                    *weight *= scale;
-                }
-            }
-        }
-
         let stride = dim.next_multiple_of(LANES);
-        let weights = Weights::<Q>::new(self.queries, scores, row);
-        sums_of(l, &weights, self.head.values, answers, stride);
-        for (answer, inverse) in answers.chunks_exact_mut(stride).zip(inverse) {
-            answer.iter_mut().for_each(|x| *x *= inverse);
+        scratch.answers[..queries.len() * stride].fill(0.0);
+        match queries.len() {
+            1 => few::<L, E, 1>(l, queries, head, share, scratch),
+            2 => few::<L, E, 2>(l, queries, head, share, scratch),
+            3 => few::<L, E, 3>(l, queries, head, share, scratch),
+            FEW => few::<L, E, FEW>(l, queries, head, share, scratch),
+            _ => many(l, queries, head, scratch),
         }
     }
 }
 
-/// Softmax weights of a tile of queries.
-struct Weights<'a, const Q: usize> {
-    /// By position from 0 on; those before a query's start mean nothing.
-    of: [&'a [f32]; Q],
-    start: [usize; Q],
-    /// The positions that all queries attend to, whose values are read once; 0..0 if there are none.
-    shared: Range<usize>,
+/// The positions from the first to the last that any of the queries attends to.
+fn span(queries: &[Query<'_>]) -> (usize, usize) {
+    let start = queries.iter().map(|q| q.start).min().unwrap_or(0);
+    (start, queries.iter().map(|q| q.end).max().unwrap_or(0))
 }
 
-impl<'a, const Q: usize> Weights<'a, Q> {
-    #[inline(always)]
-    fn new(queries: &[Query<'_>], scores: &'a [f32], row: usize) -> Weights<'a, Q> {
-        let last_start = queries.iter().map(|q| q.start).max().unwrap_or(0);
-        let first_end = queries.iter().map(|q| q.end).min().unwrap_or(0);
-        let shared = if last_start < first_end { last_start..first_end } else { 0..0 };
-        Weights {
-            of: std::array::from_fn(|q| &scores[q * row..][..queries[q].end]),
-            start: std::array::from_fn(|q| queries[q].start),
-            shared,
-        }
-    }
+/// The steps of `range` between multiples of `unit`.
+fn chunks(range: Range<usize>, unit: usize) -> impl Iterator<Item = Range<usize>> {
+    (range.start / unit..range.end.div_ceil(unit))
+        .map(move |c| (c * unit).max(range.start)..((c + 1) * unit).min(range.end))
 }
 
-/// Scores of all queries against some blocks of sixteen positions.
+/// Asks for all of `data`: memory is busy while what else there is to do is done.
 #[inline(always)]
-fn scores_of<L: Lanes, E: Element, const Q: usize>(
+fn fetch<L: Lanes, T>(l: L, data: &[T]) {
+    for line in (0..size_of_val(data)).step_by(LINE) {
+        l.prefetch(data.as_ptr().wrapping_byte_add(line));
+    }
+}
+
+/// Up to four queries: the cache is read once, from memory, each value widened where it is used.
+#[inline(always)]
+fn few<L: Lanes, E: Element, const Q: usize>(
     l: L,
-    queries: &[[f32; Q]],
+    queries: &[Query<'_>],
     head: Head<'_, E>,
-    blocks: Range<usize>,
+    share: Share,
+    scratch: &mut Scratch,
+) {
+    let dim = queries[0].vector.len();
+    let Scratch { queries: scaled, scores, row, answers, .. } = scratch;
+    let (row, stride) = (*row, dim.next_multiple_of(LANES));
+    if !share.blocks.is_empty() {
+        let scaled: [&[f32]; Q] = std::array::from_fn(|q| &scaled[q * dim..][..dim]);
+        let scores = &mut scores[share.blocks.start * LANES..];
+        scores_of::<L, E, Q, true>(l, scaled, head.blocks(share.blocks, dim), scores, row);
+    }
+    if share.groups.is_empty() {
+        return;
+    }
+    let (start, end) = span(queries);
+    let values = &head.values[start * stride..end * stride];
+    fetch(l, &values[..values.len().min(AHEAD / size_of::<E>())]);
+    let inverse = weigh(l, queries, head, scores, row);
+    let weights = Weights::<Q>::new(queries, scores, row);
+    for positions in chunks(start..end, CHUNK) {
+        let values = Values { codes: head.values, first: 0, stride };
+        add_values::<L, E, Q, true>(l, &weights, values, (positions, share.groups.clone()), answers);
+    }
+    finish(answers, stride, &inverse[..Q]);
+}
+
+/// More queries: chunks of the cache are widened into the nearest cache, where all queries use them, tile by tile.
+#[inline(always)]
+fn many<L: Lanes, E: Element>(l: L, queries: &[Query<'_>], head: Head<'_, E>, scratch: &mut Scratch) {
+    let dim = queries[0].vector.len();
+    let Scratch { queries: scaled, scores, row, wide, answers } = scratch;
+    let (row, stride) = (*row, dim.next_multiple_of(LANES));
+    let (start, end) = span(queries);
+    for blocks in chunks(start / LANES..end.div_ceil(LANES), CHUNK / LANES) {
+        let keys = head.blocks(blocks.clone(), dim);
+        let keys = Keys { codes: E::widen(l, keys.codes, wide), scales: keys.scales };
+        let mut q = 0;
+        while q < queries.len() {
+            let (scaled, scores) = (&scaled[q * dim..], &mut scores[q * row..]);
+            q += match queries.len() - q {
+                8.. if L::WIDE => tile_scores::<L, 8>(l, &queries[q..], scaled, (keys, &blocks), scores, row),
+                6.. if !L::WIDE => tile_scores::<L, 6>(l, &queries[q..], scaled, (keys, &blocks), scores, row),
+                4.. => tile_scores::<L, 4>(l, &queries[q..], scaled, (keys, &blocks), scores, row),
+                2.. => tile_scores::<L, 2>(l, &queries[q..], scaled, (keys, &blocks), scores, row),
+                _ => tile_scores::<L, 1>(l, &queries[q..], scaled, (keys, &blocks), scores, row),
+            };
+        }
+    }
+    let inverse = weigh(l, queries, head, scores, row);
+    for positions in chunks(start..end, CHUNK) {
+        let codes = E::widen(l, &head.values[positions.start * stride..positions.end * stride], wide);
+        let values = Values { codes, first: positions.start, stride };
+        let mut q = 0;
+        while q < queries.len() {
+            let (scores, sums, positions) = (&scores[q * row..], &mut answers[q * stride..], positions.clone());
+            q += match queries.len() - q {
+                8.. if L::WIDE => tile_values::<L, 8>(l, &queries[q..], (scores, row), values, positions, sums),
+                6.. if !L::WIDE => tile_values::<L, 6>(l, &queries[q..], (scores, row), values, positions, sums),
+                4.. => tile_values::<L, 4>(l, &queries[q..], (scores, row), values, positions, sums),
+                2.. => tile_values::<L, 2>(l, &queries[q..], (scores, row), values, positions, sums),
+                _ => tile_values::<L, 1>(l, &queries[q..], (scores, row), values, positions, sums),
+            };
+        }
+    }
+    finish(answers, stride, &inverse[..queries.len()]);
+}
+
+/// Scores of the first `Q` queries against those widened blocks that any of them needs. Returns `Q`.
+#[inline(always)]
+fn tile_scores<L: Lanes, const Q: usize>(
+    l: L,
+    queries: &[Query<'_>],
+    scaled: &[f32],
+    (keys, blocks): (Keys<'_, f32>, &Range<usize>),
     scores: &mut [f32],
     row: usize,
-) {
-    let Range { start: mut block, end: blocks } = blocks;
-    if L::WIDE && Q == 1 {
-        while block + 8 <= blocks {
-            score_blocks::<L, E, Q, 8>(l, queries, head, block, scores, row);
-            block += 8;
-        }
+) -> usize {
+    let dim = queries[0].vector.len();
+    let (start, end) = span(&queries[..Q]);
+    let (first, last) = (blocks.start.max(start / LANES), blocks.end.min(end.div_ceil(LANES)));
+    if first < last {
+        let scaled: [&[f32]; Q] = std::array::from_fn(|q| &scaled[q * dim..][..dim]);
+        let keys = keys.part(first - blocks.start..last - blocks.start, dim);
+        scores_of::<L, f32, Q, false>(l, scaled, keys, &mut scores[first * LANES..], row);
     }
-    if L::WIDE || Q == 1 {
-        while block + 4 <= blocks {
-            score_blocks::<L, E, Q, 4>(l, queries, head, block, scores, row);
-            block += 4;
-        }
-    }
-    while block < blocks {
-        score_blocks::<L, E, Q, 1>(l, queries, head, block, scores, row);
-        block += 1;
-    }
+    Q
 }
 
-/// Scores of `B` blocks from `block` on, each sum in one chain over the dimensions.
+/// Adds the widened values to the sums of the first `Q` queries. Returns `Q`.
 #[inline(always)]
-fn score_blocks<L: Lanes, E: Element, const Q: usize, const B: usize>(
+fn tile_values<L: Lanes, const Q: usize>(
     l: L,
-    queries: &[[f32; Q]],
-    head: Head<'_, E>,
-    block: usize,
-    scores: &mut [f32],
-    row: usize,
-) {
-    let dim = queries.len();
-    let (keys, _) = head.keys.as_chunks::<LANES>();
-    let (scales, _) = head.key_scales.as_chunks::<LANES>();
-    let blocks: [&[[E; LANES]]; B] = std::array::from_fn(|b| &keys[(block + b) * dim..][..dim]);
-    let mut sums = [[l.splat(0.0); B]; Q];
-    for d in 0..dim {
-        let mut keys = [l.splat(0.0); B];
-        for (key, block) in keys.iter_mut().zip(&blocks) {
-            *key = E::load(l, &block[d]);
-        }
-        for (sums, query) in sums.iter_mut().zip(&queries[d]) {
-            let query = l.splat(*query);
-            for (sum, key) in sums.iter_mut().zip(&keys) {
-                *sum = l.fma(query, *key, *sum);
-            }
-        }
-    }
-    for (q, sums) in sums.iter().enumerate() {
-        let (groups, _) = scores[q * row + block * LANES..].as_chunks_mut::<LANES>();
-        for (b, (group, sum)) in groups.iter_mut().zip(sums).enumerate() {
-            let sum = if E::SCALED { l.mul(*sum, l.load(&scales[block + b])) } else { *sum };
-            l.store(sum, group);
-        }
-    }
-}
-
-/// `sums[query][d] = sum over positions of weight * value`, in the order of positions.
-#[inline(always)]
-fn sums_of<L: Lanes, E: Element, const Q: usize>(
-    l: L,
-    weights: &Weights<'_, Q>,
-    values: &[E],
-    sums: &mut [f32],
-    stride: usize,
-) {
-    let mut d = 0;
-    if L::WIDE && Q == 1 {
-        while d + 8 * LANES <= stride {
-            sum_columns::<L, E, Q, 8>(l, weights, values, sums, stride, d);
-            d += 8 * LANES;
-        }
-    }
-    if L::WIDE || Q == 1 {
-        while d + 4 * LANES <= stride {
-            sum_columns::<L, E, Q, 4>(l, weights, values, sums, stride, d);
-            d += 4 * LANES;
-        }
-        if d + 2 * LANES <= stride {
-            sum_columns::<L, E, Q, 2>(l, weights, values, sums, stride, d);
-            d += 2 * LANES;
-        }
-    }
-    while d < stride {
-        sum_columns::<L, E, Q, 1>(l, weights, values, sums, stride, d);
-        d += LANES;
-    }
-}
-
-/// The first `D` groups of sixteen values. (A loop: a closure would not be compiled for the instruction set.)
-#[inline(always)]
-fn load_groups<L: Lanes, E: Element, const D: usize>(l: L, values: &[E]) -> [L::V; D] {
-    let (groups, _) = values[..D * LANES].as_chunks::<LANES>();
-    let mut loaded = [l.splat(0.0); D];
-    for (loaded, group) in loaded.iter_mut().zip(groups) {
-        *loaded = E::load(l, group);
-    }
-    loaded
-}
-
-/// The sums of `D` groups of sixteen dimensions from dimension `first` on.
-#[inline(always)]
-fn sum_columns<L: Lanes, E: Element, const Q: usize, const D: usize>(
-    l: L,
-    weights: &Weights<'_, Q>,
-    values: &[E],
-    sums: &mut [f32],
-    stride: usize,
-    first: usize,
-) {
-    let Weights { of, start, shared } = weights;
-    let mut acc = [[l.splat(0.0); D]; Q];
-    for q in 0..Q {
-        add_values(l, &mut acc[q], of[q], start[q]..shared.start, values, stride, first);
-    }
-    let common: [&[f32]; Q] = std::array::from_fn(|q| &of[q][shared.clone()]);
-    for t in 0..shared.len() {
-        let value = load_groups::<L, E, D>(l, &values[(shared.start + t) * stride + first..]);
-        for q in 0..Q {
-            let weight = l.splat(common[q][t]);
-            for g in 0..D {
-                acc[q][g] = l.fma(weight, value[g], acc[q][g]);
-            }
-        }
-    }
-    for q in 0..Q {
-        add_values(l, &mut acc[q], of[q], shared.end.max(start[q])..of[q].len(), values, stride, first);
-        let (groups, _) = sums[q * stride + first..].as_chunks_mut::<LANES>();
-        for (group, acc) in groups.iter_mut().zip(&acc[q]) {
-            l.store(*acc, group);
-        }
-    }
-}
-
-/// Adds the values of some positions, of one query alone.
-#[inline(always)]
-fn add_values<L: Lanes, E: Element, const D: usize>(
-    l: L,
-    acc: &mut [L::V; D],
-    weights: &[f32],
+    queries: &[Query<'_>],
+    (weights, row): (&[f32], usize),
+    values: Values<'_, f32>,
     positions: Range<usize>,
-    values: &[E],
-    stride: usize,
-    first: usize,
-) {
-    for t in positions {
-        let value = load_groups::<L, E, D>(l, &values[t * stride + first..]);
-        for g in 0..D {
-            acc[g] = l.fma(l.splat(weights[t]), value[g], acc[g]);
+    sums: &mut [f32],
+) -> usize {
+    let weights = Weights::<Q>::new(queries, weights, row);
+    let groups = 0..values.stride / LANES;
+    add_values::<L, f32, Q, false>(l, &weights, values, (positions, groups), sums);
+    Q
+}
+
+/// Turns the scores of each query into softmax weights, not yet divided by their sum, times the scales of the values.
+/// Returns one over each sum.
+#[inline(always)]
+fn weigh<L: Lanes, E: Element>(
+    l: L,
+    queries: &[Query<'_>],
+    head: Head<'_, E>,
+    scores: &mut [f32],
+    row: usize,
+) -> [f32; MAX_QUERIES] {
+    let mut inverse = [0.0; MAX_QUERIES];
+    for ((inverse, query), scores) in inverse.iter_mut().zip(queries).zip(scores.chunks_exact_mut(row)) {
+        let weights = &mut scores[query.start..query.end];
+        *inverse = softmax_weights(l, weights);
+        if E::SCALED {
+            for (weight, scale) in weights.iter_mut().zip(&head.value_scales[query.start..query.end]) {
+                *weight *= scale;
+            }
         }
+    }
+    inverse
+}
+
+/// Divides the sums of each query by that of its weights.
+#[inline(always)]
+fn finish(answers: &mut [f32], stride: usize, inverse: &[f32]) {
+    for (answer, inverse) in answers.chunks_exact_mut(stride).zip(inverse) {
+        answer.iter_mut().for_each(|x| *x *= inverse);
     }
 }
 

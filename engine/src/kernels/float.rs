@@ -266,10 +266,18 @@ fn rotate(x: f32, y: f32, cos: f32, sin: f32) -> (f32, f32) {
 #[inline(always)]
 pub(super) fn softmax_weights<L: Lanes>(l: L, scores: &mut [f32]) -> f32 {
     let (groups, tail) = scores.as_chunks_mut::<LANES>();
-    let mut largest = l.load_part(tail, f32::NEG_INFINITY);
-    for group in groups.iter() {
-        largest = l.max(largest, l.load(group));
+    // Four chains: a maximum takes its operands in any order.
+    let (fours, rest) = groups.as_chunks::<4>();
+    let mut largest = [l.load_part(tail, f32::NEG_INFINITY); 4];
+    for four in fours {
+        for i in 0..4 {
+            largest[i] = l.max(largest[i], l.load(&four[i]));
+        }
     }
+    for group in rest {
+        largest[0] = l.max(largest[0], l.load(group));
+    }
+    let largest = l.max(l.max(largest[0], largest[1]), l.max(largest[2], largest[3]));
     let shift = l.splat(-l.largest(largest));
     let mut sum = l.splat(0.0);
     for group in groups {

@@ -20,6 +20,8 @@ pub(crate) trait Lanes: Copy {
 
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::V;
+    /// Asks for the cache line of `at`, which may be anything, to be in the second-level cache ahead of its use.
+    fn prefetch<T>(self, at: *const T);
     /// Sixteen consecutive values.
     fn load(self, from: &[f32; LANES]) -> Self::V;
     /// Sixteen consecutive f16 values, widened exactly.
@@ -123,6 +125,8 @@ impl Lanes for Scalar {
         [x; LANES]
     }
     #[inline(always)]
+    fn prefetch<T>(self, _: *const T) {}
+    #[inline(always)]
     fn load(self, from: &[f32; LANES]) -> Self::V {
         *from
     }
@@ -208,6 +212,11 @@ mod x86 {
             Pair(v, v)
         }
         #[inline(always)]
+        fn prefetch<T>(self, at: *const T) {
+            // SAFETY: a hint reads nothing and never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+        }
+        #[inline(always)]
         fn load(self, from: &[f32; LANES]) -> Pair {
             // SAFETY: as above; both unaligned loads lie within the sixteen values.
             unsafe { Pair(_mm256_loadu_ps(from.as_ptr()), _mm256_loadu_ps(from.as_ptr().add(8))) }
@@ -282,6 +291,11 @@ mod x86 {
         fn splat(self, x: f32) -> __m512 {
             // SAFETY: `self` exists only inside `run_avx512`.
             unsafe { _mm512_set1_ps(x) }
+        }
+        #[inline(always)]
+        fn prefetch<T>(self, at: *const T) {
+            // SAFETY: a hint reads nothing and never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
         }
         #[inline(always)]
         fn load(self, from: &[f32; LANES]) -> __m512 {

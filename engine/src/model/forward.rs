@@ -48,15 +48,15 @@ impl Buffers {
     pub(super) fn new(config: &Config, tokens: usize, context: usize, threads: usize) -> Result<Buffers> {
         let scratch = |_| Mutex::new(Scratch::new(context, config.head_dim));
         Ok(Buffers {
-            residual: Buffer::alone(tokens * config.hidden)?,
-            delta: Buffer::alone(tokens * config.hidden)?,
+            residual: Buffer::by_page(tokens * config.hidden)?,
+            delta: Buffer::by_page(tokens * config.hidden)?,
             normed: Input::new(tokens, config.hidden),
-            q: Buffer::alone(tokens * config.q_width())?,
-            k: Buffer::alone(tokens * config.kv_width())?,
-            v: Buffer::alone(tokens * config.kv_width())?,
+            q: Buffer::by_page(tokens * config.q_width())?,
+            k: Buffer::by_page(tokens * config.kv_width())?,
+            v: Buffer::by_page(tokens * config.kv_width())?,
             attended: Input::new(tokens, config.q_width()),
-            gate: Buffer::alone(tokens * config.ffn)?,
-            up: Buffer::alone(tokens * config.ffn)?,
+            gate: Buffer::by_page(tokens * config.ffn)?,
+            up: Buffer::by_page(tokens * config.ffn)?,
             gated: Input::new(tokens, config.ffn),
             scratch: (0..threads).map(scratch).collect(),
         })

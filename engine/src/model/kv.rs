@@ -1,12 +1,12 @@
 //! The key/value cache.
 
 use half::f16;
-use half::slice::HalfBitsSliceExt;
 
 use super::config::Config;
 use crate::error::{Error, Result};
 use crate::kernels::attention::{Element, Head};
 use crate::kernels::lanes::LANES;
+use crate::quant::buffer::{Buffer, Plain};
 use crate::threads::Team;
 
 /// The number type of cached keys and values.
@@ -65,54 +65,6 @@ impl KvType {
     }
 }
 
-/// A type whose cache starts as untouched zero pages: memory is used only as positions are.
-pub(super) trait Stored: Element {
-    type Bits: Send + Sync + std::fmt::Debug;
-    fn zeroed(len: usize) -> Vec<Self::Bits>;
-    fn slice(bits: &[Self::Bits]) -> &[Self];
-    fn slice_mut(bits: &mut [Self::Bits]) -> &mut [Self];
-}
-
-impl Stored for f16 {
-    /// `vec!` asks the allocator for zeroed memory for integers, but would write each zero of an `f16`.
-    type Bits = u16;
-    fn zeroed(len: usize) -> Vec<u16> {
-        vec![0; len]
-    }
-    fn slice(bits: &[u16]) -> &[f16] {
-        bits.reinterpret_cast()
-    }
-    fn slice_mut(bits: &mut [u16]) -> &mut [f16] {
-        bits.reinterpret_cast_mut()
-    }
-}
-
-impl Stored for f32 {
-    type Bits = f32;
-    fn zeroed(len: usize) -> Vec<f32> {
-        vec![0.0; len]
-    }
-    fn slice(bits: &[f32]) -> &[f32] {
-        bits
-    }
-    fn slice_mut(bits: &mut [f32]) -> &mut [f32] {
-        bits
-    }
-}
-
-impl Stored for i8 {
-    type Bits = i8;
-    fn zeroed(len: usize) -> Vec<i8> {
-        vec![0; len]
-    }
-    fn slice(bits: &[i8]) -> &[i8] {
-        bits
-    }
-    fn slice_mut(bits: &mut [i8]) -> &mut [i8] {
-        bits
-    }
-}
-
 /// Where things lie in a layer's cache; see [`crate::kernels::attention`] for the layout inside a head.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
@@ -143,30 +95,30 @@ impl Layout {
 
 /// Keys and values of all layers in one number type.
 #[derive(Debug)]
-pub(super) struct Cache<E: Stored> {
+pub(super) struct Cache<E: Element + Plain> {
     layout: Layout,
     layers: Vec<LayerCache<E>>,
 }
 
 /// Keys and values of one layer.
 #[derive(Debug)]
-struct LayerCache<E: Stored> {
-    keys: Vec<E::Bits>,
-    values: Vec<E::Bits>,
+struct LayerCache<E: Element + Plain> {
+    keys: Buffer<E>,
+    values: Buffer<E>,
     /// Empty without scales.
     key_scales: Vec<f32>,
     value_scales: Vec<f32>,
 }
 
 /// One head of a layer, to write to.
-struct HeadMut<'a, E: Stored> {
-    keys: &'a mut [E::Bits],
-    values: &'a mut [E::Bits],
+struct HeadMut<'a, E> {
+    keys: &'a mut [E],
+    values: &'a mut [E],
     key_scales: &'a mut [f32],
     value_scales: &'a mut [f32],
 }
 
-impl<E: Stored> LayerCache<E> {
+impl<E: Element + Plain> LayerCache<E> {
     fn heads(&mut self, layout: Layout) -> Vec<HeadMut<'_, E>> {
         let (mut key_scales, mut value_scales) = (&mut *self.key_scales, &mut *self.value_scales);
         let scales = if E::SCALED { layout.scale_head } else { 0 };
@@ -181,17 +133,19 @@ impl<E: Stored> LayerCache<E> {
     }
 }
 
-impl<E: Stored> Cache<E> {
-    fn new(config: &Config, context: usize) -> Cache<E> {
+impl<E: Element + Plain> Cache<E> {
+    fn new(config: &Config, context: usize) -> Result<Cache<E>> {
         let layout = Layout::new(config, context);
         let scales = if E::SCALED { layout.kv_heads * layout.scale_head } else { 0 };
-        let layer = |_| LayerCache {
-            keys: E::zeroed(layout.kv_heads * layout.key_head),
-            values: E::zeroed(layout.kv_heads * layout.value_head),
-            key_scales: vec![0.0; scales],
-            value_scales: vec![0.0; scales],
+        let layer = |_| -> Result<_> {
+            Ok(LayerCache {
+                keys: Buffer::by_page(layout.kv_heads * layout.key_head)?,
+                values: Buffer::by_page(layout.kv_heads * layout.value_head)?,
+                key_scales: vec![0.0; scales],
+                value_scales: vec![0.0; scales],
+            })
         };
-        Cache { layout, layers: (0..config.layers).map(layer).collect() }
+        Ok(Cache { layout, layers: (0..config.layers).map(layer).collect::<Result<_>>()? })
     }
 
     /// As [`KvCache::append`].
@@ -199,7 +153,7 @@ impl<E: Stored> Cache<E> {
         let Layout { kv_heads, head_dim, stride, .. } = self.layout;
         let width = kv_heads * head_dim;
         let store = |index: usize, head: &mut HeadMut<'_, E>| {
-            let (key_cache, value_cache) = (E::slice_mut(head.keys), E::slice_mut(head.values));
+            let (key_cache, value_cache) = (&mut *head.keys, &mut *head.values);
             let rows = keys.chunks_exact(width).zip(values.chunks_exact(width));
             for (position, (key, value)) in (first..).zip(rows) {
                 let (key, value) = (&key[index * head_dim..][..head_dim], &value[index * head_dim..][..head_dim]);
@@ -231,8 +185,8 @@ impl<E: Stored> Cache<E> {
         let layer = &self.layers[layer];
         let scales = |all| if E::SCALED { part(all, head, scale_head) } else { all };
         Head {
-            keys: E::slice(part(&layer.keys, head, key_head)),
-            values: E::slice(part(&layer.values, head, value_head)),
+            keys: part(&layer.keys, head, key_head),
+            values: part(&layer.values, head, value_head),
             key_scales: scales(&layer.key_scales),
             value_scales: scales(&layer.value_scales),
         }
@@ -256,7 +210,7 @@ impl KvCache {
     /// An empty cache for `context` positions.
     ///
     /// # Errors
-    /// [`Error::Size`] if it cannot fit any address space.
+    /// [`Error::Size`] if it cannot fit any address space, [`Error::Memory`] if the system refuses it.
     pub(super) fn new(config: &Config, context: usize, kind: KvType) -> Result<KvCache> {
         let heads = config.layers.checked_mul(config.kv_heads);
         let values =
@@ -266,9 +220,9 @@ impl KvCache {
             return Err(Error::Size { what: "context", expected, found: context });
         }
         Ok(match kind {
-            KvType::F16 => KvCache::F16(Cache::new(config, context)),
-            KvType::F32 => KvCache::F32(Cache::new(config, context)),
-            KvType::Int8 => KvCache::Int8(Cache::new(config, context)),
+            KvType::F16 => KvCache::F16(Cache::new(config, context)?),
+            KvType::F32 => KvCache::F32(Cache::new(config, context)?),
+            KvType::Int8 => KvCache::Int8(Cache::new(config, context)?),
         })
     }
 

@@ -6,6 +6,7 @@ use super::kv::KvType;
 use crate::bounded::{BoundedHead, HeadReads, Scratch};
 use crate::error::{Error, Result};
 use crate::generate::greedy;
+use crate::kernels::attention;
 use crate::kernels::isa::Kernels;
 use crate::threads::Pool;
 
@@ -69,7 +70,7 @@ impl<'a> Session<'a> {
     pub fn predict_bytes(model: &Model, threads: usize, context: usize, kv: KvType) -> u64 {
         let config = model.config();
         let table = (context as u64).saturating_mul(4 * config.head_dim as u64);
-        let scores = (context as u64).saturating_mul(16 * threads as u64);
+        let scores = attention::Scratch::score_bytes(context).saturating_mul(threads as u64);
         kv.predict_bytes(config, context).saturating_add(table).saturating_add(scores)
     }
 

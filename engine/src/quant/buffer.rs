@@ -54,10 +54,10 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// At least `bytes` bytes, more than 0; backed by huge pages, to its end too, where the system allows, if that
-    /// large. No page is resident before it is written.
-    fn new(bytes: usize) -> Result<Mapping> {
-        let large = bytes >= HUGE;
+    /// At least `bytes` bytes, more than 0; if `huge` and that large, backed by huge pages, to its end too, where the system
+    /// allows. No page is resident before it is written.
+    fn new(bytes: usize, huge: bool) -> Result<Mapping> {
+        let large = huge && bytes >= HUGE;
         let whole = if large { bytes.checked_next_multiple_of(HUGE) } else { Some(bytes) };
         let slack = if large { HUGE } else { 0 };
         let whole = whole.ok_or_else(too_large)?;
@@ -99,7 +99,7 @@ fn share(bytes: usize) -> Result<(Arc<Mapping>, *mut u8)> {
     let mapping = match chunk.upgrade() {
         Some(mapping) if CHUNK - *used >= bytes => mapping,
         _ => {
-            let mapping = Arc::new(Mapping::new(CHUNK)?);
+            let mapping = Arc::new(Mapping::new(CHUNK, true)?);
             (*chunk, *used) = (Arc::downgrade(&mapping), 0);
             mapping
         }
@@ -107,6 +107,13 @@ fn share(bytes: usize) -> Result<(Arc<Mapping>, *mut u8)> {
     let start = mapping.start.wrapping_add(*used);
     *used = (*used + bytes).next_multiple_of(ALIGN).min(CHUNK);
     Ok((mapping, start))
+}
+
+/// `bytes` bytes of a mapping of their own.
+fn own(bytes: usize, huge: bool) -> Result<(Arc<Mapping>, *mut u8)> {
+    let mapping = Mapping::new(bytes, huge)?;
+    let start = mapping.start;
+    Ok((Arc::new(mapping), start))
 }
 
 /// A fixed-length array, zero at first.
@@ -129,29 +136,22 @@ impl<T: Plain> Buffer<T> {
     /// # Errors
     /// [`Error::Memory`] if the system has none.
     pub(crate) fn zeroed(len: usize) -> Result<Buffer<T>> {
-        Buffer::make(len, true)
+        Buffer::make(len, |bytes| if bytes < CHUNK { share(bytes) } else { own(bytes, true) })
     }
 
-    /// As [`Buffer::zeroed`] in a mapping of its own, for what comes and goes.
+    /// `len` zeroes, aligned to a page, in a mapping of their own of which only what is written takes memory, page by page.
     ///
     /// # Errors
     /// As [`Buffer::zeroed`].
-    pub(crate) fn alone(len: usize) -> Result<Buffer<T>> {
-        Buffer::make(len, false)
+    pub(crate) fn by_page(len: usize) -> Result<Buffer<T>> {
+        Buffer::make(len, |bytes| own(bytes, false))
     }
 
-    fn make(len: usize, shared: bool) -> Result<Buffer<T>> {
+    fn make(len: usize, map: impl FnOnce(usize) -> Result<(Arc<Mapping>, *mut u8)>) -> Result<Buffer<T>> {
         if len == 0 {
             return Ok(Buffer { data: NonNull::dangling(), len, _mapping: None });
         }
-        let bytes = len.checked_mul(size_of::<T>()).ok_or_else(too_large)?;
-        let (mapping, start) = if shared && bytes < CHUNK {
-            share(bytes)?
-        } else {
-            let mapping = Mapping::new(bytes)?;
-            let start = mapping.start;
-            (Arc::new(mapping), start)
-        };
+        let (mapping, start) = map(len.checked_mul(size_of::<T>()).ok_or_else(too_large)?)?;
         let data = NonNull::new(start.cast::<T>()).ok_or_else(too_large)?;
         Ok(Buffer { data, len, _mapping: Some(mapping) })
     }
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn buffers_are_zero_aligned_and_writable_to_the_end() {
         for len in [0, 1, 4096, HUGE / 4 + 5, CHUNK / 4 - 1, CHUNK / 4 + 1] {
-            for make in [Buffer::<i32>::zeroed, Buffer::alone] {
+            for make in [Buffer::<i32>::zeroed, Buffer::by_page] {
                 let mut buffer = make(len).unwrap();
                 assert!(buffer.iter().all(|&x| x == 0) && buffer.len() == len);
                 buffer.iter_mut().for_each(|x| *x = -1);

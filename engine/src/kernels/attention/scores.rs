@@ -1,0 +1,125 @@
+//! Scores of some queries side by side against blocks of sixteen keys.
+
+use std::ops::Range;
+
+use super::element::{Element, LINE};
+use super::{UNIT, fetch};
+use crate::kernels::lanes::{LANES, Lanes};
+
+/// Consecutive blocks of one head's keys.
+#[derive(Clone, Copy)]
+pub(super) struct Keys<'a, E> {
+    /// `[block][dimension][16]`.
+    pub(super) codes: &'a [E],
+    /// Of each position; empty if there are none.
+    pub(super) scales: &'a [f32],
+}
+
+impl<E> Keys<'_, E> {
+    /// Those of some of the blocks.
+    pub(super) fn part(self, blocks: Range<usize>, dim: usize) -> Self {
+        let Range { start, end } = blocks;
+        let scales = if self.scales.is_empty() { self.scales } else { &self.scales[start * LANES..end * LANES] };
+        Keys { codes: &self.codes[start * dim * LANES..end * dim * LANES], scales }
+    }
+}
+
+/// Scores of `Q` queries against all `keys`, to `scores[query * row..]`. With `FETCH`, what is read next is asked for.
+#[inline(always)]
+pub(super) fn scores_of<L: Lanes, E: Element, const Q: usize, const FETCH: bool>(
+    l: L,
+    queries: [&[f32]; Q],
+    keys: Keys<'_, E>,
+    scores: &mut [f32],
+    row: usize,
+) {
+    // As many sums as registers hold beside the keys; each block is a stream, and memory likes several.
+    let most = match (L::WIDE, Q) {
+        (true, 1) => 8,
+        (true, ..=4) | (false, 1) => 4,
+        (true, ..=8) | (false, 2) => 2,
+        _ => 1,
+    };
+    let blocks = keys.codes.len() / (queries[0].len() * LANES);
+    let mut block = 0;
+    if FETCH {
+        fetch(l, &keys.codes[..most.min(blocks) * queries[0].len() * LANES]);
+    }
+    while block < blocks {
+        block += match most.min(blocks - block) {
+            8 if most == 8 => score_blocks::<L, E, Q, 8, FETCH>(l, queries, keys, block, scores, row),
+            4.. if most >= 4 => score_blocks::<L, E, Q, 4, FETCH>(l, queries, keys, block, scores, row),
+            2.. if most >= 2 => score_blocks::<L, E, Q, 2, FETCH>(l, queries, keys, block, scores, row),
+            _ => score_blocks::<L, E, Q, 1, FETCH>(l, queries, keys, block, scores, row),
+        };
+    }
+}
+
+/// Scores of `B` blocks from `block` on, each sum in one chain over the dimensions. Returns `B`.
+#[inline(always)]
+fn score_blocks<L: Lanes, E: Element, const Q: usize, const B: usize, const FETCH: bool>(
+    l: L,
+    queries: [&[f32]; Q],
+    keys: Keys<'_, E>,
+    block: usize,
+    scores: &mut [f32],
+    row: usize,
+) -> usize {
+    let dim = queries[0].len();
+    let queries: [&[f32]; Q] = std::array::from_fn(|q| &queries[q][..dim]);
+    let (codes, _) = keys.codes.as_chunks::<LANES>();
+    let blocks: [&[[E; LANES]]; B] = std::array::from_fn(|b| &codes[(block + b) * dim..][..dim]);
+    let mut sums = [[l.splat(0.0); B]; Q];
+    let whole = dim / UNIT * UNIT;
+    // The same place of the next blocks; that of these, which costs nothing, if there are none.
+    let ahead = if codes.len() >= (block + 2 * B) * dim { B * dim } else { 0 };
+    for first in (0..whole).step_by(UNIT) {
+        // Arrays, for which no index is checked.
+        let queries: [&[f32; UNIT]; Q] = std::array::from_fn(|q| &queries[q][first..].as_chunks().0[0]);
+        let keys: [&[[E; LANES]; UNIT]; B] = std::array::from_fn(|b| &blocks[b][first..].as_chunks().0[0]);
+        for d in 0..UNIT {
+            if FETCH && (d * size_of::<[E; LANES]>()).is_multiple_of(LINE) {
+                for keys in keys {
+                    l.prefetch(keys.as_ptr().wrapping_add(ahead + d));
+                }
+            }
+            let mut key = [l.splat(0.0); B];
+            for b in 0..B {
+                key[b] = E::load(l, &keys[b][d]);
+            }
+            add_products(l, &mut sums, queries.map(|query| query[d]), key);
+        }
+    }
+    for d in whole..dim {
+        let mut key = [l.splat(0.0); B];
+        for b in 0..B {
+            key[b] = E::load(l, &blocks[b][d]);
+        }
+        add_products(l, &mut sums, queries.map(|query| query[d]), key);
+    }
+    for (q, sums) in sums.iter().enumerate() {
+        let (groups, _) = scores[q * row + block * LANES..].as_chunks_mut::<LANES>();
+        for (b, (group, sum)) in groups.iter_mut().zip(sums).enumerate() {
+            let scale = keys.scales.as_chunks::<LANES>().0.get(block + b);
+            let sum = if let Some(scale) = scale { l.mul(*sum, l.load(scale)) } else { *sum };
+            l.store(sum, group);
+        }
+    }
+    B
+}
+
+/// Adds the products of some queries and some keys, in one dimension.
+#[inline(always)]
+fn add_products<L: Lanes, const Q: usize, const B: usize>(
+    l: L,
+    sums: &mut [[L::V; B]; Q],
+    queries: [f32; Q],
+    keys: [L::V; B],
+) {
+    for q in 0..Q {
+        let query = l.splat(queries[q]);
+        for b in 0..B {
+            sums[q][b] = l.fma(query, keys[b], sums[q][b]);
+        }
+    }
+}
