@@ -1,0 +1,113 @@
+//! Rows and columns of ternary weights by `vpdpbusd`.
+
+use std::arch::x86_64::*;
+
+use crate::kernels::sparse::{Columns, GROUP, Rows};
+use crate::quant::sparse::{CHUNK, CHUNK_BYTES};
+
+/// Rows side by side: with four sums each, 16 of the 32 vector registers.
+const SIDE: usize = 4;
+
+/// Sums of code x activation of the rows picked, handed to `finish(k, sum)` in order.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(crate) fn rows(rows: Rows<'_>, activations: &[i8], mut finish: impl FnMut(usize, i32)) {
+    let count = rows.count();
+    let whole = count / SIDE * SIDE;
+    for k in (0..whole).step_by(SIDE) {
+        // The rows after these are known, wherever they lie.
+        let next = k + SIDE;
+        let ahead = std::array::from_fn(|i| rows.row(if next + i < count { next + i } else { k + i }));
+        let sums = dots::<SIDE>(std::array::from_fn(|i| rows.row(k + i)), ahead, activations);
+        sums.into_iter().enumerate().for_each(|(i, sum)| finish(k + i, sum));
+    }
+    for k in whole..count {
+        finish(k, dots::<1>([rows.row(k)], [rows.row(k)], activations)[0]);
+    }
+}
+
+/// The sums of `N` rows; those `ahead` are asked for.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn dots<const N: usize>(rows: [&[u8]; N], ahead: [&[u8]; N], activations: &[i8]) -> [i32; N] {
+    let chunks = activations.as_chunks::<CHUNK>().0;
+    assert!(rows.iter().chain(&ahead).all(|row| row.len() == chunks.len() * CHUNK_BYTES), "rows of whole chunks");
+    let mask = _mm512_set1_epi8(3);
+    let mut acc = [[_mm512_setzero_si512(); 4]; N];
+    for (g, activations) in chunks.iter().enumerate() {
+        // SAFETY: four times 64 of the 256 activations of a chunk.
+        let a: [__m512i; 4] =
+            std::array::from_fn(|s| unsafe { _mm512_loadu_si512(activations.as_ptr().add(s * CHUNK_BYTES).cast()) });
+        for ((acc, row), ahead) in acc.iter_mut().zip(rows).zip(ahead) {
+            _mm_prefetch::<_MM_HINT_T0>(ahead.as_ptr().wrapping_add(g * CHUNK_BYTES).cast());
+            // SAFETY: chunk `g` of a row that has as many chunks as the activations, as asserted.
+            let codes = unsafe { _mm512_loadu_si512(row.as_ptr().add(g * CHUNK_BYTES).cast()) };
+            let shifted =
+                [codes, _mm512_srli_epi32::<2>(codes), _mm512_srli_epi32::<4>(codes), _mm512_srli_epi32::<6>(codes)];
+            for s in 0..4 {
+                acc[s] = _mm512_dpbusd_epi32(acc[s], _mm512_and_si512(shifted[s], mask), a[s]);
+            }
+        }
+    }
+    acc.map(|acc| {
+        let pairs = [_mm512_add_epi32(acc[0], acc[1]), _mm512_add_epi32(acc[2], acc[3])];
+        _mm512_reduce_add_epi32(_mm512_add_epi32(pairs[0], pairs[1]))
+    })
+}
+
+/// Adds code x activation of the columns to the sums of a whole number of chunks of rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(crate) fn columns(columns: Columns<'_>, sums: &mut [i32]) {
+    let sums = sums.as_chunks_mut::<CHUNK>().0;
+    let groups = columns.groups();
+    for index in 0..groups {
+        let (codes, activations) = columns.group(index, sums.len());
+        let (ahead, _) = columns.group((index + 1).min(groups - 1), sums.len());
+        let (quads, _) = activations.as_chunks::<4>();
+        let a: [__m512i; 2] = [0, 1].map(|i| _mm512_set1_epi32(i32::from_ne_bytes(quads[i].map(|a| a as u8))));
+        for (g, sums) in sums.iter_mut().enumerate() {
+            for ahead in ahead {
+                _mm_prefetch::<_MM_HINT_T0>(ahead.as_ptr().wrapping_add(g * CHUNK_BYTES).cast());
+            }
+            add_chunk(sums, codes.map(|codes| codes.as_chunks::<CHUNK_BYTES>().0[g].as_ptr()), a);
+        }
+    }
+}
+
+/// Adds 256 rows of eight columns.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn add_chunk(sums: &mut [i32; CHUNK], codes: [*const u8; GROUP], a: [__m512i; 2]) {
+    let mask = _mm512_set1_epi8(3);
+    // SAFETY: each points to a chunk of 64 bytes.
+    let codes = codes.map(|codes| unsafe { _mm512_loadu_si512(codes.cast()) });
+    let mut words =
+        [interleave([codes[0], codes[1], codes[2], codes[3]]), interleave([codes[4], codes[5], codes[6], codes[7]])];
+    for s in 0..4 {
+        for q in 0..4 {
+            let at = sums[64 * q + 16 * s..][..16].as_mut_ptr();
+            // SAFETY: 16 sums.
+            let mut sum = unsafe { _mm512_loadu_si512(at.cast()) };
+            for (words, a) in words.iter().zip(a) {
+                sum = _mm512_dpbusd_epi32(sum, _mm512_and_si512(words[q], mask), a);
+            }
+            // SAFETY: as above.
+            unsafe { _mm512_storeu_si512(at.cast(), sum) };
+        }
+        words = words.map(|words| words.map(|words| _mm512_srli_epi32::<2>(words)));
+    }
+}
+
+/// The bytes of four columns side by side, in the order that [`crate::quant::sparse`] says.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn interleave(codes: [__m512i; 4]) -> [__m512i; 4] {
+    let [a, b, c, d] = codes;
+    let (low, high) = (_mm512_unpacklo_epi8(a, b), _mm512_unpackhi_epi8(a, b));
+    let (low2, high2) = (_mm512_unpacklo_epi8(c, d), _mm512_unpackhi_epi8(c, d));
+    [
+        _mm512_unpacklo_epi16(low, low2),
+        _mm512_unpackhi_epi16(low, low2),
+        _mm512_unpacklo_epi16(high, high2),
+        _mm512_unpackhi_epi16(high, high2),
+    ]
+}
