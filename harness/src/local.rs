@@ -55,6 +55,7 @@ pub fn isas() -> Vec<String> {
 pub fn format(format: WeightFormat) -> Format {
     match format {
         WeightFormat::Ternary => Format::Ternary,
+        WeightFormat::TernarySparse => Format::TernarySparse,
         WeightFormat::Base3 => Format::Base3,
         WeightFormat::F16 => Format::F16,
         WeightFormat::Bf16 => Format::Bf16,
@@ -113,7 +114,7 @@ pub fn spec(shape: &Shape) -> SyntheticSpec {
         suites::model::HeadType::Q8_0 => HeadType::Q8_0,
         suites::model::HeadType::Q6K => HeadType::Q6K,
     };
-    SyntheticSpec { config, seed: shape.seed, head }
+    SyntheticSpec { config, seed: shape.seed, head, gate_zeros: shape.gate_zeros }
 }
 
 /// Makes or loads a model and starts `threads` pinned threads.

@@ -11,6 +11,7 @@ const SUITES: &[(&str, &str)] = &[
     ("base3.toml", include_str!("../definitions/base3.toml")),
     ("x86-quick.toml", include_str!("../definitions/x86-quick.toml")),
     ("x86-full.toml", include_str!("../definitions/x86-full.toml")),
+    ("sparse.toml", include_str!("../definitions/sparse.toml")),
     ("smoke.toml", include_str!("../definitions/smoke.toml")),
 ];
 
