@@ -6,7 +6,7 @@ use crate::machine;
 use crate::probe::{counters::Counters, energy::EnergyMeter, procfs};
 use crate::protocol::{Event, Mode, Request};
 use anyhow::{Context as _, Result, anyhow};
-use engine::model::{Model, Session, SparseReads};
+use engine::model::{Model, Session};
 use std::io::{Read as _, Write as _};
 use std::time::Instant;
 use suites::Phase;
@@ -131,25 +131,6 @@ struct Measured {
     interference: Interference,
 }
 
-/// What the session's counts are beyond `before`, where single tokens were evaluated by a sparse model.
-fn sparsity(session: &Session<'_>, before: Option<SparseReads>) -> Option<Sparsity> {
-    let (now, then, crossover) = (session.sparse_reads()?, before?, session.crossover()?);
-    let layers = now.layers - then.layers;
-    (layers > 0).then(|| Sparsity {
-        tokens: layers / session.model().config().layers as u64,
-        layers,
-        up_layers: now.up_layers - then.up_layers,
-        down_layers: now.down_layers - then.down_layers,
-        up_crossover_percent: crossover.rows,
-        down_crossover_percent: crossover.columns,
-        gates: now.gates - then.gates,
-        zero_gates: now.zero_gates - then.zero_gates,
-        zero_activations: now.zero_activations - then.zero_activations,
-        read_bytes: now.bytes - then.bytes,
-        dense_bytes: now.dense_bytes - then.dense_bytes,
-    })
-}
-
 /// Weight bytes that a token reads: what the model has, less what was left out of the feed-forwards on average.
 fn read_per_token(model: &Model, sparsity: Option<&Sparsity>) -> u64 {
     let left_out = sparsity.map_or(0, |s| s.dense_bytes.saturating_sub(s.read_bytes) / s.tokens);
@@ -223,7 +204,7 @@ impl Bench<'_, '_> {
             samples,
             energy: energy.between(&before, &after, window_ns, total),
             counters: counters.read(),
-            sparsity: sparsity(self.session, reads),
+            sparsity: reads.and_then(|before| local::sparsity(self.session, before)),
             interference: Interference {
                 steal_ns: since(procfs::steal_ns(), steal),
                 involuntary_switches: since(procfs::involuntary_switches(), switches),
