@@ -128,15 +128,11 @@ fn warnings(data: &RunData) -> Vec<String> {
         all.push("the run did not finish: figures are of the blocks recorded so far".to_owned());
     }
     if data.records.iter().filter_map(Record::measurement).any(|m| m.sparsity.is_some()) {
-        all.push(SPARSITY.to_owned());
+        all.push(crate::sparsity::NOTE.to_owned());
     }
     all.extend(data.notes.iter().cloned());
     all
 }
-
-/// Said wherever a sparse engine ran.
-const SPARSITY: &str = "sparse engines read less where gates are zero: of synthetic weights that share was set or is chance, \
-    and says nothing of a trained model's";
 
 /// A word as a shell would take it back.
 fn shell_word(word: &str) -> String {
