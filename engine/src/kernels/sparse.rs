@@ -3,6 +3,8 @@
 //! The sums are whole numbers, so that neither their order nor columns left out behind zeros change them: results are
 //! those of [`super::ternary`] to the last bit.
 
+use std::cmp::Ordering;
+
 use super::activations::TokenScale;
 #[cfg(target_arch = "x86_64")]
 use super::isa::Isa;
@@ -122,13 +124,48 @@ pub(crate) fn order(activations: &[i8], out: &mut Vec<i8>) {
     }
 }
 
-/// Writes the indices of the elements that `keep` keeps, ascending.
-pub(crate) fn list<T: Copy>(elements: &[T], keep: impl Fn(T) -> bool, out: &mut Vec<u32>) {
+/// Gates that are not 0 or less: above 0, or no number.
+pub(crate) fn count_active(gate: &[f32]) -> usize {
+    gate.iter().filter(|&&gate| is_active(gate)).count()
+}
+
+/// Activations other than 0.
+pub(crate) fn count_nonzero(activations: &[i8]) -> usize {
+    // In bytes, which vectors add by 16 and more; sums of 128 fit.
+    activations.chunks(128).map(|part| usize::from(part.iter().map(|&a| u8::from(a != 0)).sum::<u8>())).sum()
+}
+
+/// The positions of gates that are not 0 or less, ascending.
+pub(crate) fn list_active(kernels: Kernels, gate: &[f32], out: &mut Vec<u32>) {
+    match kernels.isa() {
+        // SAFETY: `kernels` proves the features.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { avx512::sparse::list_active(gate, out) },
+        _ => list(gate, is_active, out),
+    }
+}
+
+/// The positions of activations other than 0, ascending.
+pub(crate) fn list_nonzero(kernels: Kernels, activations: &[i8], out: &mut Vec<u32>) {
+    match kernels.isa() {
+        // SAFETY: `kernels` proves the features.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { avx512::sparse::list_nonzero(activations, out) },
+        _ => list(activations, |activation| activation != 0, out),
+    }
+}
+
+fn is_active(gate: f32) -> bool {
+    !matches!(gate.partial_cmp(&0.0), Some(Ordering::Less | Ordering::Equal))
+}
+
+/// The positions of the elements that `keep` keeps.
+fn list<T: Copy>(elements: &[T], keep: impl Fn(T) -> bool, out: &mut Vec<u32>) {
     out.resize(elements.len(), 0);
     let mut count = 0;
-    for (index, &element) in elements.iter().enumerate() {
+    for (position, &element) in elements.iter().enumerate() {
         // Written in any case: nothing to predict.
-        out[count] = index as u32;
+        out[count] = position as u32;
         count += usize::from(keep(element));
     }
     out.truncate(count);

@@ -18,7 +18,9 @@ use super::{Layer, Model};
 use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::kernels::isa::Kernels;
-use crate::kernels::sparse::{Crossover, forward_columns, forward_rows, list, order};
+use crate::kernels::sparse::{
+    Crossover, count_active, count_nonzero, forward_columns, forward_rows, list_active, list_nonzero, order,
+};
 use crate::linear::Linear;
 use crate::quant::{TernaryColumns, TernaryRows, ternary};
 use crate::threads::Team;
@@ -108,8 +110,7 @@ impl Sparse {
         (gate, up): (&[f32], &mut [f32]),
     ) {
         input.prepare(team, kernels, linear);
-        list(gate, |gate| !(gate <= 0.0), &mut self.active);
-        let (count, dense) = (self.active.len(), linear.bytes() as u64);
+        let (count, dense) = (count_active(gate), linear.bytes() as u64);
         self.reads.layers += 1;
         self.reads.gates += gate.len() as u64;
         self.reads.zero_gates += (gate.len() - count) as u64;
@@ -122,6 +123,7 @@ impl Sparse {
         self.reads.up_layers += 1;
         self.reads.bytes += (count * rows.row_bytes()) as u64;
         order(int8.token(0, ternary::BLOCK), &mut self.ordered);
+        list_active(kernels, gate, &mut self.active);
         self.outputs.resize(count, 0.0);
         forward_rows(team, kernels, rows, (&self.ordered, token), &self.active, &mut self.outputs);
         up.fill(0.0);
@@ -141,8 +143,7 @@ impl Sparse {
         input.prepare(team, kernels, linear);
         let (int8, cols, dense) = (input.int8(), linear.cols(), linear.bytes() as u64);
         let activations = int8.token(0, ternary::BLOCK);
-        list(&activations[..cols], |activation| activation != 0, &mut self.active);
-        let count = self.active.len();
+        let count = count_nonzero(&activations[..cols]);
         self.reads.zero_activations += (cols - count) as u64;
         self.reads.dense_bytes += dense;
         if !Crossover::of(kernels).columns(count, cols) {
@@ -151,6 +152,7 @@ impl Sparse {
         }
         self.reads.down_layers += 1;
         self.reads.bytes += (count * columns.column_bytes()) as u64;
+        list_nonzero(kernels, &activations[..cols], &mut self.active);
         forward_columns(team, kernels, columns, (activations, int8.scales[0]), &self.active, out);
     }
 }

@@ -56,7 +56,7 @@ fn outputs(packings: &Packings, isa: Isa, threads: usize, x: &[f32], pick: &[u32
         let (mut ordered, mut nonzero) = (vec![77; 3], vec![77; 3]);
         order(activations, &mut ordered);
         forward_rows(team, kernels, by_row, (&ordered, token), pick, &mut out[1]);
-        list(&activations[..x.len()], |a| a != 0, &mut nonzero);
+        list_nonzero(kernels, &activations[..x.len()], &mut nonzero);
         forward_columns(team, kernels, by_column, (activations, token), &nonzero, &mut out[2]);
     });
     let [panels, picked, columns] = out.map(|out| out.iter().map(|x| x.to_bits()).collect());
@@ -89,6 +89,29 @@ fn rows_and_columns_equal_panels_at_every_tail() {
         let packings = packings(rows, cols, |r, c| (mix(3, (r * cols + c) as u64) % 3) as i8 - 1);
         for percent in [0, 50, 90, 100] {
             check(&packings, &thinned(cols, percent), &[1, 3], &format!("{rows} x {cols} at {percent} %"));
+        }
+    }
+}
+
+/// At every length, with signed zeros, NaN of either sign and infinities among the gates.
+#[test]
+fn lists_hold_what_is_not_zero() {
+    let odd =
+        [0.0, -0.0, f32::NAN, -f32::NAN, 1.0, -1.0, f32::INFINITY, f32::NEG_INFINITY, f32::MIN_POSITIVE, -1e-45, 1e-45];
+    for len in (0..=200).chain([6912]) {
+        let gate: Vec<f32> = (0..len).map(|i| odd[(mix(len, i) % 11) as usize]).collect();
+        let activations: Vec<i8> = (0..len).map(|i| (mix(len, i) >> 8) as i8 % 3).collect();
+        let positions =
+            |keep: &dyn Fn(usize) -> bool| (0..len as u32).filter(|&i| keep(i as usize)).collect::<Vec<_>>();
+        let active = positions(&|i| gate[i] > 0.0 || gate[i].is_nan());
+        let nonzero = positions(&|i| activations[i] != 0);
+        assert_eq!((count_active(&gate), count_nonzero(&activations)), (active.len(), nonzero.len()));
+        for isa in Isa::available() {
+            let (kernels, mut out) = (Kernels::new(Some(isa)).unwrap(), vec![9; 7]);
+            list_active(kernels, &gate, &mut out);
+            assert_eq!(out, active, "{isa} {len}");
+            list_nonzero(kernels, &activations, &mut out);
+            assert_eq!(out, nonzero, "{isa} {len}");
         }
     }
 }

@@ -56,7 +56,7 @@ fn times(threads: usize, isa: Isa, layers: &[Packings], percent: u64, rows: bool
                         out.fill(0.0);
                         active.iter().zip(&some).for_each(|(&row, &x)| out[row as usize] = x);
                     } else {
-                        list(&activations[..cols], |a| a != 0, &mut nonzero);
+                        list_nonzero(kernels, &activations[..cols], &mut nonzero);
                         forward_columns(team, kernels, &layer.by_column, (activations, token), &nonzero, &mut out);
                     }
                 }

@@ -111,3 +111,51 @@ fn interleave(codes: [__m512i; 4]) -> [__m512i; 4] {
         _mm512_unpackhi_epi16(high, high2),
     ]
 }
+
+/// The positions of gates that are not 0 or less.
+#[target_feature(enable = "avx512f")]
+pub(crate) fn list_active(gate: &[f32], out: &mut Vec<u32>) {
+    let parts = gate.chunks(16).map(|part| {
+        // SAFETY: as many values as the mask has bits, 16 at most.
+        let values = unsafe { _mm512_maskz_loadu_ps(first(part.len()), part.as_ptr()) };
+        // Those beyond the last are 0.
+        !_mm512_cmp_ps_mask::<_CMP_LE_OQ>(values, _mm512_setzero_ps())
+    });
+    compress(gate.len(), parts, out);
+}
+
+/// The positions of activations other than 0.
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(crate) fn list_nonzero(activations: &[i8], out: &mut Vec<u32>) {
+    let masks = activations.chunks(64).map(|part| {
+        let live = u64::MAX >> (64 - part.len());
+        // SAFETY: as many values as the mask has bits, 64 at most.
+        let values = unsafe { _mm512_maskz_loadu_epi8(live, part.as_ptr()) };
+        _mm512_test_epi8_mask(values, values)
+    });
+    let parts = masks.flat_map(|mask| [0, 16, 32, 48].map(|shift| (mask >> shift) as u16));
+    compress(activations.len(), parts, out);
+}
+
+/// The lowest `count` bits, 1 to 16.
+fn first(count: usize) -> u16 {
+    u16::MAX >> (16 - count)
+}
+
+/// The positions of the bits set in masks of 16 each, of which those beyond `len` are not.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn compress(len: usize, masks: impl Iterator<Item = u16>, out: &mut Vec<u32>) {
+    // Sixteen are written at a time.
+    out.resize(len + 64, 0);
+    let mut positions = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    let mut count = 0;
+    for mask in masks {
+        let part = &mut out[count..][..16];
+        // SAFETY: sixteen positions.
+        unsafe { _mm512_storeu_si512(part.as_mut_ptr().cast(), _mm512_maskz_compress_epi32(mask, positions)) };
+        positions = _mm512_add_epi32(positions, _mm512_set1_epi32(16));
+        count += mask.count_ones() as usize;
+    }
+    out.truncate(count);
+}
