@@ -13,7 +13,7 @@ use super::reference;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{avx2, avx512, avxvnni};
 use crate::quant::sparse::{CHUNK, CHUNK_BYTES};
-use crate::quant::{TernaryColumns, TernaryRows, ternary};
+use crate::quant::{PANEL, TernaryColumns, TernaryRows, ternary};
 use crate::threads::Team;
 
 /// Columns that a kernel adds at once.
@@ -78,7 +78,7 @@ impl<'a> Rows<'a> {
 /// Columns of a matrix, and what each is multiplied by.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Columns<'a> {
-    /// The chunks of the columns from the first that is wanted.
+    /// All columns, each a whole number of chunks.
     pub(crate) codes: &'a [u8],
     /// Bytes of a column.
     pub(crate) stride: usize,
@@ -216,23 +216,29 @@ pub(crate) fn forward_columns(
     out: &mut [f32],
 ) {
     assert_eq!(out.len(), matrix.rows(), "an output for each row");
-    team.split(out, CHUNK, |first, out| {
-        let codes = &matrix.packed()[first / CHUNK * CHUNK_BYTES..];
-        let columns = Columns { codes, stride: matrix.column_bytes(), columns, activations };
-        let mut sums = vec![0; out.len().next_multiple_of(CHUNK)];
+    // Each worker takes some columns, whole, and sums of its own: pieces of columns are read far slower from DRAM.
+    let (stride, threads) = (out.len().next_multiple_of(CHUNK), team.threads());
+    let mut sums = vec![0; threads * stride];
+    team.split(&mut sums, stride, |first, sums| {
+        let border = |worker: usize| columns.len() * worker / threads;
+        let columns = &columns[border(first / stride)..border(first / stride + 1)];
+        let columns = Columns { codes: matrix.packed(), stride: matrix.column_bytes(), columns, activations };
         match kernels.isa() {
             // SAFETY: `kernels` proves the features.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => unsafe { avx512::sparse::columns(columns, &mut sums) },
+            Isa::Avx512 => unsafe { avx512::sparse::columns(columns, sums) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::AvxVnni => unsafe { avxvnni::sparse::columns(columns, &mut sums) },
+            Isa::AvxVnni => unsafe { avxvnni::sparse::columns(columns, sums) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { avx2::sparse::columns(columns, &mut sums) },
-            _ => reference::sparse_columns(columns, &mut sums),
+            Isa::Avx2 => unsafe { avx2::sparse::columns(columns, sums) },
+            _ => reference::sparse_columns(columns, sums),
         }
-        for (out, sum) in out.iter_mut().zip(sums) {
+    });
+    team.split(out, PANEL, |first, out| {
+        for (row, out) in out.iter_mut().enumerate() {
+            let sum = sums.chunks_exact(stride).map(|sums| sums[first + row]).sum();
             *out = reference::ternary_output(sum, matrix.scale(), token);
         }
     });

@@ -101,7 +101,8 @@ fn zero_gates_do_not_hide_what_overflows() {
         let (hidden, ffn) = (model.config.hidden, model.config.ffn);
         let layer = &mut model.layers[2];
         layer.gate = Linear::Ternary(TernaryMatrix::from_codes(ffn, hidden, 1.0, |_, _| 0).unwrap());
-        layer.up = Linear::Ternary(TernaryMatrix::from_codes(ffn, hidden, 3e38, |_, _| 1).unwrap());
+        layer.up =
+            Linear::Ternary(TernaryMatrix::from_codes(ffn, hidden, 3e38, |r, c| ((r * c) % 3) as i8 - 1).unwrap());
         model.packed_for(format).unwrap()
     };
     let ids = tokens(12, 70);

@@ -7,6 +7,9 @@ use crate::quant::sparse::{CHUNK, CHUNK_BYTES};
 
 /// Rows side by side: with four sums each, 16 of the 32 vector registers.
 const SIDE: usize = 4;
+/// Rows ahead of the current that are asked for first, and lines of each: enough for the CPU to see a stream.
+const FAR: usize = 16;
+const FAR_LINES: usize = 3;
 
 /// Sums of code x activation of the rows picked, handed to `finish(k, sum)` in order.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
@@ -15,30 +18,33 @@ pub(crate) fn rows(rows: Rows<'_>, activations: &[i8], mut finish: impl FnMut(us
     let whole = count / SIDE * SIDE;
     for k in (0..whole).step_by(SIDE) {
         // The rows after these are known, wherever they lie.
-        let next = k + SIDE;
-        let ahead = std::array::from_fn(|i| rows.row(if next + i < count { next + i } else { k + i }));
-        let sums = dots::<SIDE>(std::array::from_fn(|i| rows.row(k + i)), ahead, activations);
+        let after = |distance: usize| std::array::from_fn(|i| rows.row((k + distance + i).min(count - 1)));
+        let sums = dots::<SIDE>(after(0), after(SIDE), after(FAR), activations);
         sums.into_iter().enumerate().for_each(|(i, sum)| finish(k + i, sum));
     }
     for k in whole..count {
-        finish(k, dots::<1>([rows.row(k)], [rows.row(k)], activations)[0]);
+        let row = [rows.row(k)];
+        finish(k, dots::<1>(row, row, row, activations)[0]);
     }
 }
 
-/// The sums of `N` rows; those `ahead` are asked for.
+/// The sums of `N` rows; those `near` are asked for, and the first lines of those `far`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn dots<const N: usize>(rows: [&[u8]; N], ahead: [&[u8]; N], activations: &[i8]) -> [i32; N] {
+fn dots<const N: usize>(rows: [&[u8]; N], near: [&[u8]; N], far: [&[u8]; N], activations: &[i8]) -> [i32; N] {
     let chunks = activations.as_chunks::<CHUNK>().0;
-    assert!(rows.iter().chain(&ahead).all(|row| row.len() == chunks.len() * CHUNK_BYTES), "rows of whole chunks");
+    assert!(rows.iter().all(|row| row.len() == chunks.len() * CHUNK_BYTES), "rows of whole chunks");
     let mask = _mm512_set1_epi8(3);
     let mut acc = [[_mm512_setzero_si512(); 4]; N];
     for (g, activations) in chunks.iter().enumerate() {
         // SAFETY: four times 64 of the 256 activations of a chunk.
         let a: [__m512i; 4] =
             std::array::from_fn(|s| unsafe { _mm512_loadu_si512(activations.as_ptr().add(s * CHUNK_BYTES).cast()) });
-        for ((acc, row), ahead) in acc.iter_mut().zip(rows).zip(ahead) {
-            _mm_prefetch::<_MM_HINT_T0>(ahead.as_ptr().wrapping_add(g * CHUNK_BYTES).cast());
+        for (((acc, row), near), far) in acc.iter_mut().zip(rows).zip(near).zip(far) {
+            if g < FAR_LINES {
+                _mm_prefetch::<_MM_HINT_T1>(far.as_ptr().wrapping_add(g * CHUNK_BYTES).cast());
+            }
+            _mm_prefetch::<_MM_HINT_T0>(near.as_ptr().wrapping_add(g * CHUNK_BYTES).cast());
             // SAFETY: chunk `g` of a row that has as many chunks as the activations, as asserted.
             let codes = unsafe { _mm512_loadu_si512(row.as_ptr().add(g * CHUNK_BYTES).cast()) };
             let shifted =
