@@ -6,21 +6,20 @@
 use std::cmp::Ordering;
 
 use super::activations::TokenScale;
-#[cfg(target_arch = "x86_64")]
-use super::isa::Isa;
-use super::isa::Kernels;
+use super::isa::{Isa, Kernels};
 use super::reference;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{avx2, avx512, avxvnni};
 use crate::quant::sparse::{CHUNK, CHUNK_BYTES};
-use crate::quant::{PANEL, TernaryColumns, TernaryRows, ternary};
+use crate::quant::{TernaryColumns, TernaryRows, ternary};
 use crate::threads::Team;
 
 /// Columns that a kernel adds at once.
 pub(crate) const GROUP: usize = 8;
 
-/// Up to what share of rows or columns reading them alone is faster than reading all, in percent: measured, see
-/// `METHODOLOGY.md`.
+/// Up to what share of rows or columns reading them alone is faster than reading all, in percent.
+///
+/// Measured (`tests/crossover.rs`) for the matrices of 2B4T from DRAM, one and two threads of an Intel Xeon with AVX-512.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Crossover {
     /// Rows of `up`.
@@ -32,9 +31,14 @@ pub struct Crossover {
 impl Crossover {
     /// That of a path.
     pub(crate) fn of(kernels: Kernels) -> Crossover {
-        match kernels.isa() {
-            _ => Crossover { rows: 90, columns: 80 },
-        }
+        let (rows, columns) = match kernels.isa() {
+            Isa::Avx512 => (55, 35),
+            Isa::AvxVnni => (50, 30),
+            Isa::Avx2 => (80, 50),
+            // As many operations a weight either way.
+            Isa::Scalar => (90, 90),
+        };
+        Crossover { rows, columns }
     }
 
     /// Whether `active` of `all` rows are few enough.
@@ -236,10 +240,16 @@ pub(crate) fn forward_columns(
             _ => reference::sparse_columns(columns, sums),
         }
     });
-    team.split(out, PANEL, |first, out| {
-        for (row, out) in out.iter_mut().enumerate() {
-            let sum = sums.chunks_exact(stride).map(|sums| sums[first + row]).sum();
-            *out = reference::ternary_output(sum, matrix.scale(), token);
+    const ROWS: usize = 64;
+    team.split(out, ROWS, |first, out| {
+        for (at, out) in (first..).step_by(ROWS).zip(out.chunks_mut(ROWS)) {
+            let mut total = [0; ROWS];
+            for sums in sums.chunks_exact(stride) {
+                total.iter_mut().zip(&sums[at..][..ROWS]).for_each(|(total, sum)| *total += sum);
+            }
+            out.iter_mut()
+                .zip(total)
+                .for_each(|(out, sum)| *out = reference::ternary_output(sum, matrix.scale(), token));
         }
     });
 }

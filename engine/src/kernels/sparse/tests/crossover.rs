@@ -77,7 +77,7 @@ fn crossover() {
         for isa in Isa::available().into_iter().filter(|&isa| isa != Isa::Scalar) {
             for threads in [1, 2] {
                 print!("{name} {isa} {threads} threads, active % (time alone / time of all):");
-                for percent in [5, 10, 20, 30, 50, 60, 70, 80, 90, 100] {
+                for percent in [5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100] {
                     let (dense, sparse) = times(threads, isa, &layers, percent, rows);
                     print!(" {percent} ({:.2})", sparse / dense);
                     if percent == 20 {

@@ -53,7 +53,11 @@ fn dots<const N: usize>(rows: [&[u8]; N], ahead: [&[u8]; N], activations: &[i8])
             *wide = _mm256_add_epi32(*wide, _mm256_madd_epi16(sum, ones));
         }
     }
-    wide.map(|wide| reduce(wide))
+    let mut sums = [0; N];
+    for (sum, wide) in sums.iter_mut().zip(wide) {
+        *sum = reduce(wide);
+    }
+    sums
 }
 
 /// The sum of the eight lanes.
@@ -68,62 +72,69 @@ pub(in crate::kernels::x86) fn reduce(v: __m256i) -> i32 {
 /// Adds code x activation of the columns to the sums of a whole number of chunks of rows.
 #[target_feature(enable = "avx2")]
 pub(crate) fn columns(columns: Columns<'_>, sums: &mut [i32]) {
-    each_half(columns, sums, |sums, words, a| add(sums, words, a));
-}
-
-/// Calls `f` for each half of a chunk and group of columns, with the chunk's sums from the half's first (those of other
-/// words follow 16 apart), the bytes of the columns side by side, and the activations, four a lane.
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(in crate::kernels::x86) fn each_half(
-    columns: Columns<'_>,
-    sums: &mut [i32],
-    f: impl Fn(&mut [i32; CHUNK - 8], [[__m256i; 4]; 2], [__m256i; 2]),
-) {
     let sums = sums.as_chunks_mut::<CHUNK>().0;
     let groups = columns.groups();
     for index in 0..groups {
         let (codes, activations) = columns.group(index, sums.len());
         let (ahead, _) = columns.group((index + 1).min(groups - 1), sums.len());
-        let (quads, _) = activations.as_chunks::<4>();
-        let a: [__m256i; 2] = [0, 1].map(|i| _mm256_set1_epi32(i32::from_ne_bytes(quads[i].map(|a| a as u8))));
+        let a = quads(activations);
         for (g, sums) in sums.iter_mut().enumerate() {
             for ahead in ahead {
                 _mm_prefetch::<_MM_HINT_T0>(ahead.as_ptr().wrapping_add(g * CHUNK_BYTES).cast());
             }
             for h in 0..2 {
-                let half: [__m256i; GROUP] = codes.map(|codes| {
-                    let half = codes[g * CHUNK_BYTES + h * HALF..][..HALF].as_ptr();
-                    // SAFETY: 32 bytes.
-                    unsafe { _mm256_loadu_si256(half.cast()) }
-                });
-                let words = [
-                    interleave([half[0], half[1], half[2], half[3]]),
-                    interleave([half[4], half[5], half[6], half[7]]),
-                ];
-                if let Ok(sums) = (&mut sums[8 * h..][..CHUNK - 8]).try_into() {
-                    f(sums, words, a);
-                }
+                add(sums, 8 * h, words(codes, g * CHUNK_BYTES + h * HALF), a);
             }
         }
     }
 }
 
-/// Adds 128 rows of eight columns.
+/// The activations of eight columns, four a lane.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn add(sums: &mut [i32; CHUNK - 8], mut words: [[__m256i; 4]; 2], a: [__m256i; 2]) {
+pub(in crate::kernels::x86) fn quads(activations: [i8; GROUP]) -> [__m256i; 2] {
+    let (quads, _) = activations.as_chunks::<4>();
+    [
+        _mm256_set1_epi32(i32::from_le_bytes(quads[0].map(|a| a as u8))),
+        _mm256_set1_epi32(i32::from_le_bytes(quads[1].map(|a| a as u8))),
+    ]
+}
+
+/// 32 bytes from `at` of each of eight columns, those of four side by side.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(in crate::kernels::x86) fn words(codes: [&[u8]; GROUP], at: usize) -> [[__m256i; 4]; 2] {
+    let mut half = [_mm256_setzero_si256(); GROUP];
+    for (half, codes) in half.iter_mut().zip(codes) {
+        let codes = codes[at..][..HALF].as_ptr();
+        // SAFETY: 32 bytes.
+        *half = unsafe { _mm256_loadu_si256(codes.cast()) };
+    }
+    let [a, b, c, d, e, f, g, h] = half;
+    [interleave([a, b, c, d]), interleave([e, f, g, h])]
+}
+
+/// Adds 128 rows of eight columns to a chunk's sums from `first`; those of other words follow 16 apart.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add(sums: &mut [i32; CHUNK], first: usize, [low, high]: [[__m256i; 4]; 2], a: [__m256i; 2]) {
     let (mask, ones) = (_mm256_set1_epi8(3), _mm256_set1_epi16(1));
-    for s in 0..4 {
-        for q in 0..4 {
-            let product = |i: usize| _mm256_maddubs_epi16(_mm256_and_si256(words[i][q], mask), a[i]);
-            // Two products of at most 512 in magnitude (2 x 2 x 128) each: within i16.
-            let sum = _mm256_madd_epi16(_mm256_add_epi16(product(0), product(1)), ones);
-            let at = sums[64 * q + 16 * s..][..8].as_mut_ptr().cast();
+    for q in 0..4 {
+        let (mut low, mut high) = (low[q], high[q]);
+        for s in 0..4 {
+            let at = sums[first + 64 * q + 16 * s..][..8].as_mut_ptr().cast();
             // SAFETY: eight sums.
-            unsafe { _mm256_storeu_si256(at, _mm256_add_epi32(_mm256_loadu_si256(at), sum)) };
+            let sum = unsafe { _mm256_loadu_si256(at) };
+            let products = [
+                _mm256_maddubs_epi16(_mm256_and_si256(low, mask), a[0]),
+                _mm256_maddubs_epi16(_mm256_and_si256(high, mask), a[1]),
+            ];
+            // Two products of at most 512 in magnitude (2 x 2 x 128) each: within i16.
+            let sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_add_epi16(products[0], products[1]), ones));
+            // SAFETY: as above.
+            unsafe { _mm256_storeu_si256(at, sum) };
+            (low, high) = (_mm256_srli_epi32::<2>(low), _mm256_srli_epi32::<2>(high));
         }
-        words = words.map(|words| words.map(|words| _mm256_srli_epi32::<2>(words)));
     }
 }
 

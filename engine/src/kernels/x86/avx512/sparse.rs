@@ -37,9 +37,11 @@ fn dots<const N: usize>(rows: [&[u8]; N], near: [&[u8]; N], far: [&[u8]; N], act
     let mask = _mm512_set1_epi8(3);
     let mut acc = [[_mm512_setzero_si512(); 4]; N];
     for (g, activations) in chunks.iter().enumerate() {
-        // SAFETY: four times 64 of the 256 activations of a chunk.
-        let a: [__m512i; 4] =
-            std::array::from_fn(|s| unsafe { _mm512_loadu_si512(activations.as_ptr().add(s * CHUNK_BYTES).cast()) });
+        let mut a = [_mm512_setzero_si512(); 4];
+        for (s, a) in a.iter_mut().enumerate() {
+            // SAFETY: 64 of the 256 activations of a chunk.
+            *a = unsafe { _mm512_loadu_si512(activations.as_ptr().add(s * CHUNK_BYTES).cast()) };
+        }
         for (((acc, row), near), far) in acc.iter_mut().zip(rows).zip(near).zip(far) {
             if g < FAR_LINES {
                 _mm_prefetch::<_MM_HINT_T1>(far.as_ptr().wrapping_add(g * CHUNK_BYTES).cast());
@@ -54,10 +56,12 @@ fn dots<const N: usize>(rows: [&[u8]; N], near: [&[u8]; N], far: [&[u8]; N], act
             }
         }
     }
-    acc.map(|acc| {
+    let mut sums = [0; N];
+    for (sum, acc) in sums.iter_mut().zip(acc) {
         let pairs = [_mm512_add_epi32(acc[0], acc[1]), _mm512_add_epi32(acc[2], acc[3])];
-        _mm512_reduce_add_epi32(_mm512_add_epi32(pairs[0], pairs[1]))
-    })
+        *sum = _mm512_reduce_add_epi32(_mm512_add_epi32(pairs[0], pairs[1]));
+    }
+    sums
 }
 
 /// Adds code x activation of the columns to the sums of a whole number of chunks of rows.
@@ -69,37 +73,43 @@ pub(crate) fn columns(columns: Columns<'_>, sums: &mut [i32]) {
         let (codes, activations) = columns.group(index, sums.len());
         let (ahead, _) = columns.group((index + 1).min(groups - 1), sums.len());
         let (quads, _) = activations.as_chunks::<4>();
-        let a: [__m512i; 2] = [0, 1].map(|i| _mm512_set1_epi32(i32::from_ne_bytes(quads[i].map(|a| a as u8))));
+        let quad = |i: usize| i32::from_le_bytes(quads[i].map(|a| a as u8));
+        let a = [_mm512_set1_epi32(quad(0)), _mm512_set1_epi32(quad(1))];
         for (g, sums) in sums.iter_mut().enumerate() {
             for ahead in ahead {
                 _mm_prefetch::<_MM_HINT_T0>(ahead.as_ptr().wrapping_add(g * CHUNK_BYTES).cast());
             }
-            add_chunk(sums, codes.map(|codes| codes.as_chunks::<CHUNK_BYTES>().0[g].as_ptr()), a);
+            add_chunk(sums, codes, g, a);
         }
     }
 }
 
-/// Adds 256 rows of eight columns.
+/// Adds 256 rows, those of chunk `g`, of eight columns. In loops, as closures of array functions do not always become part
+/// of a function that has more features than those: then vectors go through memory, at a sixth of the speed.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn add_chunk(sums: &mut [i32; CHUNK], codes: [*const u8; GROUP], a: [__m512i; 2]) {
+fn add_chunk(sums: &mut [i32; CHUNK], codes: [&[u8]; GROUP], g: usize, a: [__m512i; 2]) {
     let mask = _mm512_set1_epi8(3);
-    // SAFETY: each points to a chunk of 64 bytes.
-    let codes = codes.map(|codes| unsafe { _mm512_loadu_si512(codes.cast()) });
-    let mut words =
-        [interleave([codes[0], codes[1], codes[2], codes[3]]), interleave([codes[4], codes[5], codes[6], codes[7]])];
-    for s in 0..4 {
-        for q in 0..4 {
+    let mut bytes = [_mm512_setzero_si512(); GROUP];
+    for (bytes, codes) in bytes.iter_mut().zip(codes) {
+        let codes = codes[g * CHUNK_BYTES..][..CHUNK_BYTES].as_ptr();
+        // SAFETY: 64 bytes.
+        *bytes = unsafe { _mm512_loadu_si512(codes.cast()) };
+    }
+    let [b0, b1, b2, b3, b4, b5, b6, b7] = bytes;
+    let (low, high) = (interleave([b0, b1, b2, b3]), interleave([b4, b5, b6, b7]));
+    for q in 0..4 {
+        let (mut low, mut high) = (low[q], high[q]);
+        for s in 0..4 {
             let at = sums[64 * q + 16 * s..][..16].as_mut_ptr();
             // SAFETY: 16 sums.
             let mut sum = unsafe { _mm512_loadu_si512(at.cast()) };
-            for (words, a) in words.iter().zip(a) {
-                sum = _mm512_dpbusd_epi32(sum, _mm512_and_si512(words[q], mask), a);
-            }
+            sum = _mm512_dpbusd_epi32(sum, _mm512_and_si512(low, mask), a[0]);
+            sum = _mm512_dpbusd_epi32(sum, _mm512_and_si512(high, mask), a[1]);
             // SAFETY: as above.
             unsafe { _mm512_storeu_si512(at.cast(), sum) };
+            (low, high) = (_mm512_srli_epi32::<2>(low), _mm512_srli_epi32::<2>(high));
         }
-        words = words.map(|words| words.map(|words| _mm512_srli_epi32::<2>(words)));
     }
 }
 
@@ -121,26 +131,26 @@ fn interleave(codes: [__m512i; 4]) -> [__m512i; 4] {
 /// The positions of gates that are not 0 or less.
 #[target_feature(enable = "avx512f")]
 pub(crate) fn list_active(gate: &[f32], out: &mut Vec<u32>) {
-    let parts = gate.chunks(16).map(|part| {
+    let mut list = List::new(gate.len(), out);
+    for part in gate.chunks(16) {
         // SAFETY: as many values as the mask has bits, 16 at most.
         let values = unsafe { _mm512_maskz_loadu_ps(first(part.len()), part.as_ptr()) };
         // Those beyond the last are 0.
-        !_mm512_cmp_ps_mask::<_CMP_LE_OQ>(values, _mm512_setzero_ps())
-    });
-    compress(gate.len(), parts, out);
+        list.push(!_mm512_cmp_ps_mask::<_CMP_LE_OQ>(values, _mm512_setzero_ps()));
+    }
+    list.finish();
 }
 
 /// The positions of activations other than 0.
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub(crate) fn list_nonzero(activations: &[i8], out: &mut Vec<u32>) {
-    let masks = activations.chunks(64).map(|part| {
-        let live = u64::MAX >> (64 - part.len());
-        // SAFETY: as many values as the mask has bits, 64 at most.
-        let values = unsafe { _mm512_maskz_loadu_epi8(live, part.as_ptr()) };
-        _mm512_test_epi8_mask(values, values)
-    });
-    let parts = masks.flat_map(|mask| [0, 16, 32, 48].map(|shift| (mask >> shift) as u16));
-    compress(activations.len(), parts, out);
+    let mut list = List::new(activations.len(), out);
+    for part in activations.chunks(16) {
+        // SAFETY: as many values as the mask has bits, 16 at most.
+        let values = unsafe { _mm_maskz_loadu_epi8(first(part.len()), part.as_ptr()) };
+        list.push(_mm_test_epi8_mask(values, values));
+    }
+    list.finish();
 }
 
 /// The lowest `count` bits, 1 to 16.
@@ -148,20 +158,34 @@ fn first(count: usize) -> u16 {
     u16::MAX >> (16 - count)
 }
 
-/// The positions of the bits set in masks of 16 each, of which those beyond `len` are not.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn compress(len: usize, masks: impl Iterator<Item = u16>, out: &mut Vec<u32>) {
-    // Sixteen are written at a time.
-    out.resize(len + 64, 0);
-    let mut positions = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    let mut count = 0;
-    for mask in masks {
-        let part = &mut out[count..][..16];
-        // SAFETY: sixteen positions.
-        unsafe { _mm512_storeu_si512(part.as_mut_ptr().cast(), _mm512_maskz_compress_epi32(mask, positions)) };
-        positions = _mm512_add_epi32(positions, _mm512_set1_epi32(16));
-        count += mask.count_ones() as usize;
+/// Positions of bits set, sixteen at a time.
+struct List<'a> {
+    out: &'a mut Vec<u32>,
+    count: usize,
+    next: u32,
+}
+
+impl<'a> List<'a> {
+    /// Of at most `len` positions, in place of what `out` holds.
+    fn new(len: usize, out: &'a mut Vec<u32>) -> List<'a> {
+        // Sixteen are written even where fewer are left.
+        out.resize(len + 16, 0);
+        List { out, count: 0, next: 0 }
     }
-    out.truncate(count);
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn push(&mut self, mask: u16) {
+        let positions = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        let positions = _mm512_add_epi32(positions, _mm512_set1_epi32(self.next as i32));
+        let out = self.out[self.count..][..16].as_mut_ptr();
+        // SAFETY: sixteen positions.
+        unsafe { _mm512_storeu_si512(out.cast(), _mm512_maskz_compress_epi32(mask, positions)) };
+        self.next += 16;
+        self.count += mask.count_ones() as usize;
+    }
+
+    fn finish(self) {
+        self.out.truncate(self.count);
+    }
 }

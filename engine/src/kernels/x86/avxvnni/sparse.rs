@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use crate::kernels::sparse::{Columns, Rows};
-use crate::kernels::x86::avx2::sparse::{each_half, reduce};
+use crate::kernels::x86::avx2::sparse::{quads, reduce, words};
 use crate::quant::sparse::{CHUNK, CHUNK_BYTES};
 
 /// Half of a chunk: what a vector holds.
@@ -51,34 +51,50 @@ fn dots<const N: usize>(rows: [&[u8]; N], ahead: [&[u8]; N], activations: &[i8])
             }
         }
     }
-    acc.map(|acc| {
+    let mut sums = [0; N];
+    for (sum, acc) in sums.iter_mut().zip(acc) {
         let pairs = [_mm256_add_epi32(acc[0], acc[1]), _mm256_add_epi32(acc[2], acc[3])];
-        reduce(_mm256_add_epi32(pairs[0], pairs[1]))
-    })
+        *sum = reduce(_mm256_add_epi32(pairs[0], pairs[1]));
+    }
+    sums
 }
 
 /// Adds code x activation of the columns to the sums of a whole number of chunks of rows.
 #[target_feature(enable = "avx2,avxvnni")]
 pub(crate) fn columns(columns: Columns<'_>, sums: &mut [i32]) {
-    each_half(columns, sums, |sums, words, a| add(sums, words, a));
+    let sums = sums.as_chunks_mut::<CHUNK>().0;
+    let groups = columns.groups();
+    for index in 0..groups {
+        let (codes, activations) = columns.group(index, sums.len());
+        let (ahead, _) = columns.group((index + 1).min(groups - 1), sums.len());
+        let a = quads(activations);
+        for (g, sums) in sums.iter_mut().enumerate() {
+            for ahead in ahead {
+                _mm_prefetch::<_MM_HINT_T0>(ahead.as_ptr().wrapping_add(g * CHUNK_BYTES).cast());
+            }
+            for h in 0..2 {
+                add(sums, 8 * h, words(codes, g * CHUNK_BYTES + h * HALF), a);
+            }
+        }
+    }
 }
 
-/// Adds 128 rows of eight columns.
+/// Adds 128 rows of eight columns to a chunk's sums from `first`; those of other words follow 16 apart.
 #[inline]
 #[target_feature(enable = "avx2,avxvnni")]
-fn add(sums: &mut [i32; CHUNK - 8], mut words: [[__m256i; 4]; 2], a: [__m256i; 2]) {
+fn add(sums: &mut [i32; CHUNK], first: usize, [low, high]: [[__m256i; 4]; 2], a: [__m256i; 2]) {
     let mask = _mm256_set1_epi8(3);
-    for s in 0..4 {
-        for q in 0..4 {
-            let at = sums[64 * q + 16 * s..][..8].as_mut_ptr().cast();
+    for q in 0..4 {
+        let (mut low, mut high) = (low[q], high[q]);
+        for s in 0..4 {
+            let at = sums[first + 64 * q + 16 * s..][..8].as_mut_ptr().cast();
             // SAFETY: eight sums.
             let mut sum = unsafe { _mm256_loadu_si256(at) };
-            for (words, a) in words.iter().zip(a) {
-                sum = _mm256_dpbusd_avx_epi32(sum, _mm256_and_si256(words[q], mask), a);
-            }
+            sum = _mm256_dpbusd_avx_epi32(sum, _mm256_and_si256(low, mask), a[0]);
+            sum = _mm256_dpbusd_avx_epi32(sum, _mm256_and_si256(high, mask), a[1]);
             // SAFETY: as above.
             unsafe { _mm256_storeu_si256(at, sum) };
+            (low, high) = (_mm256_srli_epi32::<2>(low), _mm256_srli_epi32::<2>(high));
         }
-        words = words.map(|words| words.map(|words| _mm256_srli_epi32::<2>(words)));
     }
 }
