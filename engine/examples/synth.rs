@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         tied: true,
     };
     let start = Instant::now();
-    let model = build(&SyntheticSpec { config, seed: 1, head: HeadType::F16 }, format)?;
+    let model = build(&SyntheticSpec { config, seed: 1, head: HeadType::F16, gate_zeros: None }, format)?;
     let seconds = start.elapsed().as_secs_f64();
     println!("{seconds:.2} s, {} bytes, digest {:016x}", model.footprint().total(), digest(&model));
     Ok(())

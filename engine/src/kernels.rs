@@ -13,6 +13,7 @@ pub(crate) mod plain;
 pub(crate) mod q6;
 pub(crate) mod q8;
 pub(crate) mod reference;
+pub(crate) mod sparse;
 pub(crate) mod ternary;
 pub(crate) mod tile;
 mod wide;

@@ -13,7 +13,9 @@ mod kv;
 mod load;
 mod rope;
 mod session;
+mod sparse;
 
+pub use crate::kernels::sparse::Crossover;
 pub use alone::Attention;
 pub use batch::Batch;
 pub use config::{Activation, Architecture, Config, Format, Llama3Scaling, RopeStyle};
@@ -21,9 +23,11 @@ pub use kv::KvType;
 pub(crate) use load::read_config;
 pub use load::{check_gguf, check_hf, is_ternary_gguf, load_gguf, load_hf, predict_gguf_bytes, predict_hf_bytes};
 pub use session::{Session, SessionOptions};
+pub use sparse::SparseReads;
 
 use crate::error::{Error, Result};
 use crate::linear::Linear;
+use sparse::SparseLayer;
 
 /// One transformer block. Norm weights are `[hidden]` unless said otherwise.
 #[derive(Debug)]
@@ -103,12 +107,14 @@ pub struct Model {
     layers: Vec<Layer>,
     output_norm: Vec<f32>,
     head: Option<Linear>,
+    /// One a layer, in the sparse format; else none.
+    sparse: Vec<SparseLayer>,
 }
 
 /// Bytes of a model's weights in memory, padding included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Footprint {
-    /// The linear layers of all blocks.
+    /// The linear layers of all blocks, in all packings held.
     pub linear_bytes: usize,
     /// Weights of those layers, padding left out: each a multiply-add a token.
     pub linear_weights: usize,
@@ -118,7 +124,8 @@ pub struct Footprint {
     pub head_bytes: usize,
     /// All norm weights and biases.
     pub norm_bytes: usize,
-    /// Weight bytes read to decode one token: linear layers, norms, head, and one embedding row.
+    /// Weight bytes read to decode one token: linear layers, norms, head, and one embedding row. Of a sparse model the
+    /// most that can be: [`Session::sparse_reads`] tells what was left out.
     pub read_per_token: usize,
 }
 
@@ -156,7 +163,7 @@ impl Model {
             (Some(_), true) => return Err(mismatch("output", "no head: it is tied to token_embd", "a head")),
             (None, false) => return Err(mismatch("output", "a head: it is not tied to token_embd", "none")),
         }
-        Ok(Model { config, embedding, layers, output_norm, head })
+        Ok(Model { config, embedding, layers, output_norm, head, sparse: Vec::new() })
     }
 
     /// The shape.
@@ -184,8 +191,16 @@ impl Model {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
+    /// Whether rows of `up` and columns of `down` behind zero gates stay unread.
+    pub fn is_sparse(&self) -> bool {
+        !self.sparse.is_empty()
+    }
+
     /// The packing of the linear layers, as records name it.
     pub fn linear_kind(&self) -> &'static str {
+        if self.is_sparse() {
+            return "ternary-2bit-sparse";
+        }
         self.layers.first().map_or("none", |layer| layer.q.kind())
     }
 
@@ -193,7 +208,8 @@ impl Model {
     pub fn footprint(&self) -> Footprint {
         let linears = |layer: &Layer| layer.linears().iter().map(|(_, linear)| linear.bytes()).sum::<usize>();
         let norms = |layer: &Layer| layer.vectors().into_iter().flatten().map(size_of_val).sum::<usize>();
-        let linear_bytes = self.layers.iter().map(linears).sum();
+        let dense_bytes: usize = self.layers.iter().map(linears).sum();
+        let linear_bytes = dense_bytes + self.sparse.iter().map(SparseLayer::bytes).sum::<usize>();
         let norm_bytes = self.layers.iter().map(norms).sum::<usize>() + size_of_val(&*self.output_norm);
         let embedding_bytes = self.embedding.bytes();
         let weights = |layer: &Layer| layer.linears().iter().map(|(_, l)| l.rows() * l.cols()).sum::<usize>();
@@ -203,7 +219,7 @@ impl Model {
             embedding_bytes,
             head_bytes: self.head.as_ref().map_or(0, Linear::bytes),
             norm_bytes,
-            read_per_token: linear_bytes + norm_bytes + self.head().bytes() + embedding_bytes / self.config.vocab,
+            read_per_token: dense_bytes + norm_bytes + self.head().bytes() + embedding_bytes / self.config.vocab,
         }
     }
 }

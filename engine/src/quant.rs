@@ -12,6 +12,7 @@ pub mod pack;
 pub mod plain;
 pub mod q6;
 pub mod q8;
+pub mod sparse;
 pub mod ternary;
 pub mod tl;
 pub mod trits;
@@ -21,6 +22,7 @@ pub use float16::{Bf16Matrix, F16Matrix, Float16, Float16Matrix};
 pub use plain::PlainMatrix;
 pub use q6::Q6Matrix;
 pub use q8::Q8Matrix;
+pub use sparse::{TernaryColumns, TernaryRows};
 pub use ternary::TernaryMatrix;
 
 use crate::error::{Error, Result};

@@ -43,6 +43,9 @@ pub struct SyntheticSpec {
     pub seed: u64,
     /// Embedding and head.
     pub head: HeadType,
+    /// The share of feed-forward gates that shall be 0 or less, about, in each layer: see [`Gates`]. `None` leaves the
+    /// weights as they come, and about half.
+    pub gate_zeros: Option<f64>,
 }
 
 /// Standard deviation of queries and keys given inputs of unit variance; attention scores then deviate by about 2.
@@ -59,27 +62,36 @@ const LOGIT_DEVIATION: f64 = 2.0;
 pub fn build(spec: &SyntheticSpec, format: Format) -> Result<Model> {
     let config = &spec.config;
     config.validate()?;
+    config.check_format(format)?;
+    let gates = Gates::of(spec)?;
     let embedding = |name| embedding(spec, format, name);
     let head = if config.tied { None } else { Some(embedding("output")?) };
-    let layers = (0..config.layers).map(|index| layer(spec, format, index)).collect::<Result<_>>()?;
+    let layers = (0..config.layers).map(|index| layer(spec, format, index, gates)).collect::<Result<_>>()?;
     let scale = LOGIT_DEVIATION / EMBEDDING_RMS / (config.hidden as f64).sqrt();
     let mut signs = Stream::new(spec.seed, "output_norm.sign", 0);
     let mut sign = |x: f32| if signs.next() >> 63 == 0 { x } else { -x };
-    let output_norm = norm(spec, "output_norm", config.hidden).into_iter().map(|x| sign(x * scale as f32)).collect();
-    Model::new(config.clone(), embedding("token_embd")?, layers, output_norm, head)
+    let mut output_norm: Vec<f32> =
+        norm(spec, "output_norm", config.hidden).into_iter().map(|x| sign(x * scale as f32)).collect();
+    gates.hide(&mut output_norm);
+    Model::new(config.clone(), embedding("token_embd")?, layers, output_norm, head)?.packed_for(format)
 }
 
-fn layer(spec: &SyntheticSpec, format: Format, index: usize) -> Result<Layer> {
+fn layer(spec: &SyntheticSpec, format: Format, index: usize, gates: Gates) -> Result<Layer> {
     let config = &spec.config;
     let (hidden, q, kv, ffn) = (config.hidden, config.q_width(), config.kv_width(), config.ffn);
     let name = |tensor: &str| format!("blk.{index}.{tensor}");
-    let make = |tensor: &str, rows, cols, gain| linear(spec, format, &name(tensor), rows, cols, gain);
+    let make =
+        |tensor: &str, rows, cols, gain| linear(spec, format, (&name(tensor), gates.steer(tensor)), rows, cols, gain);
     let sub_norm = |tensor: &str, width| config.sub_norms.then(|| norm(spec, &name(tensor), width));
     let head_norm = |tensor: &str| config.qk_norm.then(|| norm(spec, &name(tensor), config.head_dim));
     let bias = |tensor: &str, width| config.attention_bias.then(|| bias(spec, &name(tensor), width, 1.0));
     let branch = 1.0 / (2.0 * config.layers as f64).sqrt();
+    let mut attn_norm = norm(spec, &name("attn_norm"), hidden);
+    gates.hide(&mut attn_norm);
+    let mut ffn_norm = norm(spec, &name("ffn_norm"), hidden);
+    gates.show(&mut ffn_norm, (2 * index + 1) as f64 / (2 * config.layers) as f64);
     Ok(Layer {
-        attn_norm: norm(spec, &name("attn_norm"), hidden),
+        attn_norm,
         q: make("attn_q", q, hidden, QUERY_KEY_GAIN)?,
         k: make("attn_k", kv, hidden, QUERY_KEY_GAIN)?,
         v: make("attn_v", kv, hidden, 1.0)?,
@@ -91,7 +103,7 @@ fn layer(spec: &SyntheticSpec, format: Format, index: usize) -> Result<Layer> {
         attn_sub_norm: sub_norm("attn_sub_norm", q),
         o: make("attn_output", hidden, q, branch)?,
         o_bias: config.output_bias.then(|| self::bias(spec, &name("attn_output.bias"), hidden, branch)),
-        ffn_norm: norm(spec, &name("ffn_norm"), hidden),
+        ffn_norm,
         gate: make("ffn_gate", ffn, hidden, 1.0)?,
         up: make("ffn_up", ffn, hidden, 1.0)?,
         ffn_sub_norm: sub_norm("ffn_sub_norm", ffn),
@@ -100,7 +112,14 @@ fn layer(spec: &SyntheticSpec, format: Format, index: usize) -> Result<Layer> {
 }
 
 /// Random ternary weights, half of them zero, scaled so that inputs of unit variance give outputs of deviation `gain`.
-fn linear(spec: &SyntheticSpec, format: Format, name: &str, rows: usize, cols: usize, gain: f64) -> Result<Linear> {
+fn linear(
+    spec: &SyntheticSpec,
+    format: Format,
+    (name, steer): (&str, Steer),
+    rows: usize,
+    cols: usize,
+    gain: f64,
+) -> Result<Linear> {
     // To the nearest bf16, which f16 holds too at these sizes: the twins then hold the very same weights.
     let scale = bf16::from_f64(gain * (2.0 / cols as f64).sqrt()).to_f32();
     let fill = |panel: usize, bytes: &mut [u8]| {
@@ -109,6 +128,7 @@ fn linear(spec: &SyntheticSpec, format: Format, name: &str, rows: usize, cols: u
         for word in words {
             *word = codes(stream.next()).to_le_bytes();
         }
+        steer.apply(panel, bytes);
     };
     if format == Format::Base3 {
         // Straight from its panels: the largest models have no room for both packings of a matrix.
@@ -116,7 +136,7 @@ fn linear(spec: &SyntheticSpec, format: Format, name: &str, rows: usize, cols: u
     }
     let matrix = TernaryMatrix::from_panels(rows, cols, scale, fill)?;
     Ok(match format {
-        Format::Ternary | Format::Base3 => Linear::Ternary(matrix),
+        Format::Ternary | Format::TernarySparse | Format::Base3 => Linear::Ternary(matrix),
         Format::F16 => Linear::F16(F16Matrix::from_ternary(&matrix)?),
         Format::Bf16 => Linear::Bf16(Bf16Matrix::from_ternary(&matrix)?),
         Format::Reference => {
@@ -153,32 +173,37 @@ fn head(spec: &SyntheticSpec, name: &str) -> Result<Linear> {
         HeadType::F16 => F16Matrix::from_panels(rows, cols, |panel, values| {
             for r in 0..PANEL.min(rows - panel * PANEL) {
                 let column = values.chunks_exact_mut(PANEL).map(|column| &mut column[r]);
-                embedding_row(spec.seed, name, panel * PANEL + r, column);
+                embedding_row(spec, name, panel * PANEL + r, column);
             }
         })
         .map(Linear::F16),
         HeadType::Q8_0 => {
-            Q8Matrix::from_rows(rows, cols, |row, values| wide_row(spec.seed, name, row, values)).map(Linear::Q8)
+            Q8Matrix::from_rows(rows, cols, |row, values| wide_row(spec, name, row, values)).map(Linear::Q8)
         }
         HeadType::Q6K => {
-            Q6Matrix::from_rows(rows, cols, |row, values| wide_row(spec.seed, name, row, values)).map(Linear::Q6)
+            Q6Matrix::from_rows(rows, cols, |row, values| wide_row(spec, name, row, values)).map(Linear::Q6)
         }
     }
 }
 
 /// A row of [`embedding_row`] as f32.
-fn wide_row(seed: u64, name: &str, row: usize, values: &mut [f32]) -> Result<()> {
+fn wide_row(spec: &SyntheticSpec, name: &str, row: usize, values: &mut [f32]) -> Result<()> {
     let mut half = vec![f16::ZERO; values.len()];
-    embedding_row(seed, name, row, half.iter_mut());
+    embedding_row(spec, name, row, half.iter_mut());
     values.iter_mut().zip(half).for_each(|(value, half)| *value = half.to_f32());
     Ok(())
 }
 
 /// One row of random f16: sign, mantissa and the last bit of the exponent random, so +-[0.5, 1) or +-[1, 2).
-fn embedding_row<'a>(seed: u64, name: &str, row: usize, values: impl Iterator<Item = &'a mut f16>) {
-    let mut stream = Stream::new(seed, name, row as u64);
+fn embedding_row<'a>(spec: &SyntheticSpec, name: &str, row: usize, values: impl Iterator<Item = &'a mut f16>) {
+    let mut stream = Stream::new(spec.seed, name, row as u64);
     let (mut random, mut left) = (0, 0);
-    for value in values {
+    let constant = spec.gate_zeros.map_or(0, |_| gates::channels(spec.config.hidden));
+    for (channel, value) in values.enumerate() {
+        if channel < constant {
+            *value = f16::ONE;
+            continue;
+        }
         if left == 0 {
             (random, left) = (stream.next(), 4);
         }
@@ -221,6 +246,11 @@ fn mix(z: u64) -> u64 {
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
+
+mod gates;
+
+pub use gates::Gates;
+use gates::Steer;
 
 #[cfg(test)]
 mod tests;

@@ -43,7 +43,7 @@ fn spec(arch: Architecture) -> SyntheticSpec {
         context: 64,
         tied: bitnet,
     };
-    SyntheticSpec { config, seed: 5, head: HeadType::F16 }
+    SyntheticSpec { config, seed: 5, head: HeadType::F16, gate_zeros: None }
 }
 
 fn logits(model: &Model) -> Vec<f32> {
@@ -148,7 +148,7 @@ fn files_of_every_architecture_hold_the_same_function() {
         ("llama", Config { rope_factors: vec![4.0; 128], sliding_window: Some(3), head_dim: 256, ..llama.clone() }),
     ];
     for (arch, config) in cases {
-        let spec = SyntheticSpec { config: config.clone(), seed: 9, head: HeadType::F16 };
+        let spec = SyntheticSpec { config: config.clone(), seed: 9, head: HeadType::F16, gate_zeros: None };
         for (nth, target) in [X86, Target::Tq2_0].into_iter().enumerate() {
             let path = folder.path(&format!("{nth}.gguf"));
             synthetic_to_gguf(&spec, &path, &options(target)).unwrap();

@@ -22,7 +22,7 @@ fn llama3(factor: f64, original_context: usize) -> Vec<f32> {
 /// A model of this configuration, as `a.gguf`.
 fn place(config: &Config) -> Place {
     let place = Place(tempfile::tempdir().unwrap());
-    let spec = SyntheticSpec { config: config.clone(), seed: 9, head: HeadType::F16 };
+    let spec = SyntheticSpec { config: config.clone(), seed: 9, head: HeadType::F16, gate_zeros: None };
     synthetic_to_gguf(&spec, &place.path("a.gguf"), &options(X86)).unwrap();
     place
 }

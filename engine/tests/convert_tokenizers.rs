@@ -30,7 +30,7 @@ fn place(vocab: usize, tokens: &Writer) -> Place {
         vocab,
         ..spec(Architecture::Llama).config
     };
-    let spec = SyntheticSpec { config: small, seed: 1, head: HeadType::F16 };
+    let spec = SyntheticSpec { config: small, seed: 1, head: HeadType::F16, gate_zeros: None };
     synthetic_to_gguf(&spec, &place.path("plain.gguf"), &options(FLOATS)).unwrap();
     let mut writer = writer_of(&place.file("plain.gguf"));
     writer.meta.extend(tokens.meta.iter().cloned());

@@ -24,7 +24,7 @@ fn small() -> Config {
 }
 
 fn spec(config: Config) -> SyntheticSpec {
-    SyntheticSpec { config, seed: 7, head: HeadType::F16 }
+    SyntheticSpec { config, seed: 7, head: HeadType::F16, gate_zeros: None }
 }
 
 /// Prompts of 1 to 23 tokens, no two alike.

@@ -4,7 +4,9 @@ use crate::error::Error;
 use crate::machine;
 use anyhow::{Context as _, Result, bail};
 use engine::formats::{GgufFile, HfFolder};
-use engine::model::{self, Architecture, Batch, Config, Format, KvType, Model, RopeStyle, Session, SessionOptions};
+use engine::model::{
+    self, Architecture, Batch, Config, Format, KvType, Model, RopeStyle, Session, SessionOptions, SparseReads,
+};
 use engine::synthetic::{self, HeadType, SyntheticSpec};
 use engine::threads::Pool;
 use engine::tokenizer::Tokenizer;
@@ -12,6 +14,7 @@ use engine::{Isa, Kernels};
 use std::path::Path;
 use suites::cell::KvCache;
 use suites::model::{Activation, Family, ModelSpec, Shape, WeightFormat};
+use suites::record::Sparsity;
 
 /// How far apart the logits of the two engines of a pair may be (relative root mean square, parts per 10⁹): they hold
 /// the same weights, but one rounds activations to int8.
@@ -55,6 +58,7 @@ pub fn isas() -> Vec<String> {
 pub fn format(format: WeightFormat) -> Format {
     match format {
         WeightFormat::Ternary => Format::Ternary,
+        WeightFormat::TernarySparse => Format::TernarySparse,
         WeightFormat::Base3 => Format::Base3,
         WeightFormat::F16 => Format::F16,
         WeightFormat::Bf16 => Format::Bf16,
@@ -113,7 +117,26 @@ pub fn spec(shape: &Shape) -> SyntheticSpec {
         suites::model::HeadType::Q8_0 => HeadType::Q8_0,
         suites::model::HeadType::Q6K => HeadType::Q6K,
     };
-    SyntheticSpec { config, seed: shape.seed, head }
+    SyntheticSpec { config, seed: shape.seed, head, gate_zeros: shape.gate_zeros }
+}
+
+/// What a session of a sparse model left unread since its counts were `before`; `None` if no single token was evaluated.
+pub fn sparsity(session: &Session<'_>, before: SparseReads) -> Option<Sparsity> {
+    let (now, crossover) = (session.sparse_reads()?, session.crossover()?);
+    let layers = now.layers - before.layers;
+    (layers > 0).then(|| Sparsity {
+        tokens: layers / session.model().config().layers as u64,
+        layers,
+        up_layers: now.up_layers - before.up_layers,
+        down_layers: now.down_layers - before.down_layers,
+        up_crossover_percent: crossover.rows,
+        down_crossover_percent: crossover.columns,
+        gates: now.gates - before.gates,
+        zero_gates: now.zero_gates - before.zero_gates,
+        zero_activations: now.zero_activations - before.zero_activations,
+        read_bytes: now.bytes - before.bytes,
+        dense_bytes: now.dense_bytes - before.dense_bytes,
+    })
 }
 
 /// Makes or loads a model and starts `threads` pinned threads.

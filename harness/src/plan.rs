@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use suites::cell::KvCache;
-use suites::model::{EngineSpec, ModelSpec, WeightFormat};
+use suites::model::{Activation, EngineSpec, ModelSpec, WeightFormat};
 use suites::record::SCHEMA;
 use suites::run::{Plan, PlannedCell, Step};
 use suites::{Catalogue, Cell, Suite};
@@ -136,6 +136,11 @@ fn planned(suite: &Suite, catalogue: &Catalogue, host: &Host, cell: Cell, blocks
 fn not_applicable(host: &Host, cell: &Cell, model: &ModelSpec, format: WeightFormat, bytes: u64) -> Option<String> {
     if let Err(reason) = host.path(model) {
         return Some(reason);
+    }
+    if let (ModelSpec::Synthetic(shape), WeightFormat::TernarySparse) = (model, format)
+        && shape.activation != Activation::Relu2
+    {
+        return Some("no zero gates without ReLU²".to_owned());
     }
     if let ModelSpec::File(file) = model
         && format.is_ternary()

@@ -6,11 +6,11 @@ use crate::machine;
 use crate::probe::{counters::Counters, energy::EnergyMeter, procfs};
 use crate::protocol::{Event, Mode, Request};
 use anyhow::{Context as _, Result, anyhow};
-use engine::model::Session;
+use engine::model::{Model, Session};
 use std::io::{Read as _, Write as _};
 use std::time::Instant;
 use suites::Phase;
-use suites::record::{Check, Footprint, Interference, Measurement, Memory, Ran, Sample};
+use suites::record::{Check, Footprint, Interference, Measurement, Memory, Ran, Sample, Sparsity};
 
 /// Windows repeated at most, however short they are.
 const MAX_SAMPLES: usize = 1000;
@@ -127,7 +127,14 @@ struct Measured {
     samples: Vec<Sample>,
     energy: suites::record::Energy,
     counters: Vec<suites::record::Counter>,
+    sparsity: Option<Sparsity>,
     interference: Interference,
+}
+
+/// Weight bytes that a token reads: what the model has, less what was left out of the feed-forwards on average.
+fn read_per_token(model: &Model, sparsity: Option<&Sparsity>) -> u64 {
+    let left_out = sparsity.map_or(0, |s| s.dense_bytes.saturating_sub(s.read_bytes) / s.tokens);
+    model.footprint().read_per_token as u64 - left_out
 }
 
 struct Bench<'a, 'm> {
@@ -177,6 +184,7 @@ impl Bench<'_, '_> {
         let tokens = self.prompt(workload.tokens);
         let mut samples: Vec<Sample> = Vec::new();
         let mut measured_ns = 0;
+        let reads = self.session.sparse_reads();
         let (before, begin) = (energy.read(), Instant::now());
         counters.start();
         while samples.is_empty() || (measured_ns < self.request.min_window_ns && samples.len() < MAX_SAMPLES) {
@@ -196,6 +204,7 @@ impl Bench<'_, '_> {
             samples,
             energy: energy.between(&before, &after, window_ns, total),
             counters: counters.read(),
+            sparsity: reads.and_then(|before| local::sparsity(self.session, before)),
             interference: Interference {
                 steal_ns: since(procfs::steal_ns(), steal),
                 involuntary_switches: since(procfs::involuntary_switches(), switches),
@@ -256,7 +265,7 @@ fn finish(
         footprint: Footprint {
             weights_bytes: footprint.total() as u64,
             linear_bytes: footprint.linear_bytes as u64,
-            read_per_token_bytes: footprint.read_per_token as u64,
+            read_per_token_bytes: read_per_token(&opened.model, measured.sparsity.as_ref()),
             linear_weights: Some(footprint.linear_weights as u64),
             kv_bytes,
         },
@@ -269,6 +278,7 @@ fn finish(
         energy: measured.energy,
         counters: measured.counters,
         check,
+        sparsity: measured.sparsity,
         interference: measured.interference,
         limit: None,
     }

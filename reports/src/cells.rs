@@ -2,7 +2,7 @@
 
 use crate::stats::{Bootstrap, Estimate, median, quantile_sorted};
 use suites::cell::{Cell, Phase};
-use suites::record::{Energy, Failure, Measurement, Outcome, Record};
+use suites::record::{Energy, Failure, Measurement, Outcome, Record, Sparsity};
 use suites::run::{Bandwidth, PlannedCell};
 
 /// Where a figure comes from.
@@ -228,9 +228,31 @@ fn metrics(cell: &Cell, processes: &[&Measurement], bandwidth: &[Bandwidth], boo
     c.add("linear_bytes", "bytes", Kind::Measured, "", |m| Some(m.footprint.linear_bytes as f64));
     c.add("kv_bytes", "bytes", Kind::Measured, "", |m| Some(m.footprint.kv_bytes as f64));
     c.add("read_per_token_bytes", "bytes", Kind::Derived, "", |m| Some(m.footprint.read_per_token_bytes as f64));
+    sparsity(&mut c);
     share(&mut c, cell, bandwidth);
     energy(&mut c);
     c.out
+}
+
+/// What a sparse engine left unread; no such metrics of any other.
+fn sparsity(c: &mut Collector<'_>) {
+    if c.processes.iter().all(|m| m.sparsity.is_none()) {
+        return;
+    }
+    type Parts = fn(&Sparsity) -> (u64, u64);
+    let shares: [(&'static str, Parts); 5] = [
+        ("zero_gate_share", |s| (s.zero_gates, s.gates)),
+        ("zero_activation_share", |s| (s.zero_activations, s.gates)),
+        ("up_by_rows_share", |s| (s.up_layers, s.layers)),
+        ("down_by_columns_share", |s| (s.down_layers, s.layers)),
+        ("ffn_read_share", |s| (s.read_bytes, s.dense_bytes)),
+    ];
+    for (name, parts) in shares {
+        c.add(name, "ratio", Kind::Measured, "nothing was counted", |m| {
+            let (part, all) = parts(m.sparsity.as_ref()?);
+            (all > 0).then(|| part as f64 / all as f64)
+        });
+    }
 }
 
 /// How near the speed came to the machine's limit: what the records say of it, or, for decode before schema 4, weights

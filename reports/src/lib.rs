@@ -10,6 +10,7 @@ pub mod load;
 mod page;
 mod plot;
 mod sections;
+mod sparsity;
 pub mod stats;
 mod summary;
 mod table;

@@ -5,6 +5,7 @@ use crate::cells::{CellSummary, Kind, Status};
 use crate::load::RunData;
 use crate::plot::Plot;
 use crate::sections;
+use crate::sparsity;
 use crate::stats::Estimate;
 use crate::text::{Footnotes, bytes, escape, markdown_table, percent, short, with_interval};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ pub(crate) fn page(data: &RunData, analysis: &Analysis, plots: &[Plot]) -> Strin
     for plot in plots {
         let _ = writeln!(out, "![{}](plots/{}.svg)\n\n{}\n", escape(&plot.title), plot.stem, escape(&plot.caption));
     }
+    out.push_str(&sparsity::section(analysis));
     out.push_str(&memory(analysis));
     out.push_str(&energy(data, analysis));
     out.push_str(&sections::checks(data));

@@ -6,7 +6,7 @@ use crate::load::RunData;
 use crate::text::{bytes, code, escape, markdown_table, short};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use suites::record::{Check, Outcome};
+use suites::record::{Check, Outcome, Record};
 use suites::run::Topology;
 
 /// What every report ends with.
@@ -126,6 +126,9 @@ fn warnings(data: &RunData) -> Vec<String> {
     }
     if run.finished.is_none() {
         all.push("the run did not finish: figures are of the blocks recorded so far".to_owned());
+    }
+    if data.records.iter().filter_map(Record::measurement).any(|m| m.sparsity.is_some()) {
+        all.push(crate::sparsity::NOTE.to_owned());
     }
     all.extend(data.notes.iter().cloned());
     all

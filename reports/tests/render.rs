@@ -6,7 +6,7 @@ use fixture::Shape;
 use reports::Error;
 use std::collections::BTreeMap;
 use std::path::Path;
-use suites::record::SCHEMA;
+use suites::record::{Outcome, SCHEMA, Sparsity};
 use suites::run::Plan;
 
 const SMALL: Shape<'_> = Shape {
@@ -232,4 +232,49 @@ fn ten_thousand_cells_take_seconds() {
     let took = begun.elapsed();
     println!("{took:?}");
     assert!(took.as_secs() < 30, "{took:?}");
+}
+
+/// Sparse cells are engines of their own: their counts stand apart, their speed is held against the dense engine's, and the
+/// page says twice that random weights are no model.
+#[test]
+fn sparse_and_dense_are_kept_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut records = fixture::write(dir.path(), &SMALL);
+    reports::render(dir.path()).unwrap();
+    let dense = text(dir.path(), "report.md");
+    assert!(!dense.contains("Exact sparsity") && !text(dir.path(), "summary.csv").contains("zero_gate_share"));
+    for record in &mut records {
+        let sparse = record.cell.engine == "f16";
+        record.cell.engine = if sparse { "ternary-sparse" } else { "ternary" }.to_owned();
+        if let (Outcome::Ok(m), true) = (&mut record.outcome, sparse) {
+            m.sparsity = Some(Sparsity {
+                tokens: 16,
+                layers: 480,
+                up_layers: 480,
+                down_layers: 120,
+                up_crossover_percent: 90,
+                down_crossover_percent: 80,
+                gates: 4800,
+                zero_gates: 3840,
+                zero_activations: 3984,
+                read_bytes: 200,
+                dense_bytes: 1000,
+            });
+        }
+    }
+    let plan = Plan { schema: SCHEMA, seed: 7, cells: Vec::new(), steps: Vec::new() };
+    fixture::write_files(dir.path(), &fixture::run(), &plan, &records);
+    reports::render(dir.path()).unwrap();
+    let page = text(dir.path(), "report.md");
+    assert_eq!(page.matches("says nothing of a trained model").count(), 2, "{page}");
+    let row = page.lines().find(|line| line.contains("80.0 %") && line.contains("ternary-sparse")).unwrap();
+    for share in ["83.0 %", "100.0 %", "25.0 %", "20.0 %", "×"] {
+        assert!(row.contains(share), "{share}: {row}");
+    }
+    let summary = text(dir.path(), "summary.csv");
+    let of = |name: &str| summary.lines().filter(|line| line.contains(name)).collect::<Vec<_>>();
+    assert!(
+        !of("zero_gate_share").is_empty() && of("zero_gate_share").iter().all(|row| row.contains(",ternary-sparse,"))
+    );
+    assert!(of("speedup").iter().any(|row| row.contains(",ternary-sparse,")), "{summary}");
 }

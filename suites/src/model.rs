@@ -91,6 +91,9 @@ pub struct Shape {
     pub context: u32,
     /// Seed of the weights.
     pub seed: u64,
+    /// Share of feed-forward gates that are 0 or less, set by weights made for it; about half without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate_zeros: Option<f64>,
     /// Where the shape comes from.
     pub source: String,
 }
@@ -137,6 +140,9 @@ pub enum WeightFormat {
     /// The same function and bits, five weights a byte.
     #[serde(rename = "ternary-1.6")]
     Base3,
+    /// The same function and bits of a ReLU² model, what lies behind zero gates left unread.
+    #[serde(rename = "ternary-sparse")]
+    TernarySparse,
     /// 16-bit floating point, f32 accumulation.
     F16,
     /// The same in bfloat16.
@@ -148,7 +154,7 @@ pub enum WeightFormat {
 impl WeightFormat {
     /// Whether linear layers are ternary by construction, of int8 activations: a model whose weights are not has none.
     pub fn is_ternary(self) -> bool {
-        matches!(self, WeightFormat::Ternary | WeightFormat::Base3)
+        matches!(self, WeightFormat::Ternary | WeightFormat::Base3 | WeightFormat::TernarySparse)
     }
 }
 
@@ -197,13 +203,16 @@ impl Shape {
     /// Predicted weight bytes in `format`.
     pub fn weight_bytes(&self, format: WeightFormat) -> WeightBytes {
         let packed = |n: u64, k: u64| match format {
-            WeightFormat::Ternary => n.next_multiple_of(16) * k.next_multiple_of(16) / 4,
+            WeightFormat::Ternary | WeightFormat::TernarySparse => n.next_multiple_of(16) * k.next_multiple_of(16) / 4,
             WeightFormat::Base3 => n.next_multiple_of(16) * k.next_multiple_of(20) / 5,
             WeightFormat::F16 | WeightFormat::Bf16 => n.next_multiple_of(16) * k * 2,
             WeightFormat::Reference => n * k * 4,
         };
-        let linear = self.block_linears().iter().map(|&(n, k)| packed(n, k)).sum::<u64>() * u64::from(self.layers);
-        let (vocab, hidden) = (u64::from(self.vocab), u64::from(self.hidden));
+        let (vocab, hidden, ffn) = (u64::from(self.vocab), u64::from(self.hidden), u64::from(self.ffn));
+        // Rows of `up` and columns of `down`, each `hidden` weights in whole chunks of 64 bytes.
+        let second = if format == WeightFormat::TernarySparse { 2 * ffn * hidden.div_ceil(256) * 64 } else { 0 };
+        let block = self.block_linears().iter().map(|&(n, k)| packed(n, k)).sum::<u64>() + second;
+        let linear = block * u64::from(self.layers);
         let packed_head = self.head.bytes(vocab.next_multiple_of(16) * hidden);
         // The reference unpacks it: both are there while it does.
         let one = if format == WeightFormat::Reference { packed_head + vocab * hidden * 4 } else { packed_head };
@@ -244,6 +253,15 @@ impl Shape {
         }
         if self.head == HeadType::Q6K && !self.hidden.is_multiple_of(256) {
             return bad("head", "f16, as hidden is no multiple of 256", "q6_k".to_owned());
+        }
+        if let Some(share) = self.gate_zeros
+            && !((0.0..=0.99).contains(&share)
+                && self.activation == Activation::Relu2
+                && self.family == Family::Bitnet
+                && self.hidden >= 64)
+        {
+            let expected = "0 to 0.99, in a bitnet model with relu2 and hidden of 64 or more";
+            return bad("gate_zeros", expected, share.to_string());
         }
         if !(self.rope_theta.is_finite() && self.rope_theta > 1.0) {
             return bad("rope_theta", "a finite number over 1", self.rope_theta.to_string());

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Version of [`Record`], [`crate::run::Run`] and [`crate::run::Plan`] as written.
-pub const SCHEMA: u32 = 4;
+pub const SCHEMA: u32 = 5;
 /// Oldest version that readers take: what later ones added is optional in it. Any other is refused.
 pub const OLDEST_SCHEMA: u32 = 1;
 
@@ -90,6 +90,10 @@ pub struct Measurement {
     pub counters: Vec<Counter>,
     /// How the answer was checked.
     pub check: Check,
+    /// What a sparse engine left unread in the windows; `None` of any other, where no single token was evaluated, and in
+    /// records of schema 4 and before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sparsity: Option<Sparsity>,
     /// What else the machine did meanwhile.
     pub interference: Interference,
     /// The machine's limit, and how near the windows came; `None` if it could not be measured, and in records of schema 3
@@ -151,13 +155,42 @@ pub struct Footprint {
     pub weights_bytes: u64,
     /// Linear layers alone.
     pub linear_bytes: u64,
-    /// Weight bytes read to decode one token.
+    /// Weight bytes read to decode one token; of a sparse engine, the mean of the windows' tokens.
     pub read_per_token_bytes: u64,
     /// Weights of the linear layers of all blocks, each a multiply-add a token; `None` in records of schema 3 and before.
     #[serde(default)]
     pub linear_weights: Option<u64>,
     /// The KV cache as allocated.
     pub kv_bytes: u64,
+}
+
+/// What a sparse engine left unread of the feed-forwards, over the single tokens of the windows. Of random weights, these
+/// shares are the weights' alone: they say nothing of a trained model's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sparsity {
+    /// Single tokens evaluated.
+    pub tokens: u64,
+    /// Layers passed by them: tokens times the model's layers.
+    pub layers: u64,
+    /// Of those, the ones that read single rows of `up` (in the others, zeros were too few).
+    pub up_layers: u64,
+    /// Of those, the ones that read single columns of `down`.
+    pub down_layers: u64,
+    /// Single rows are read where at most this share of gates is above 0.
+    pub up_crossover_percent: u32,
+    /// Single columns are read where at most this share of activations is not 0.
+    pub down_crossover_percent: u32,
+    /// Gates.
+    pub gates: u64,
+    /// Gates of 0 or less.
+    pub zero_gates: u64,
+    /// Activations of `down` that are 0 as int8: those behind such gates, and those that round to 0.
+    pub zero_activations: u64,
+    /// Weight bytes of `up` and `down` read.
+    pub read_bytes: u64,
+    /// Weight bytes of `up` and `down` that the dense engine reads for as many layers.
+    pub dense_bytes: u64,
 }
 
 /// The worker's memory, from its own `/proc/self/status`.

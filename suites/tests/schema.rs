@@ -76,6 +76,7 @@ fn measurement() -> Measurement {
                 pass: true,
             }],
         },
+        sparsity: None,
         interference: Interference {
             steal_ns: None,
             involuntary_switches: Some(0),

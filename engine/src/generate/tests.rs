@@ -7,7 +7,7 @@ use crate::threads::Pool;
 /// A small model.
 pub(super) fn model() -> Model {
     let config = Config { kv_heads: 4, ..Config::small() };
-    build(&SyntheticSpec { config, seed: 1, head: HeadType::Q8_0 }, Format::Ternary).unwrap()
+    build(&SyntheticSpec { config, seed: 1, head: HeadType::Q8_0, gate_zeros: None }, Format::Ternary).unwrap()
 }
 
 /// Runs `body` with a session of `context` positions on it.

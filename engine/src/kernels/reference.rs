@@ -5,6 +5,8 @@ use half::f16;
 use super::activations::{BlockScale, TokenScale};
 use super::bounded::{Near, Panels, Probe};
 use super::q6;
+use super::sparse::{Columns, Rows};
+use crate::quant::sparse::{CHUNK, CHUNK_BYTES, place};
 use crate::quant::{Float16, PANEL, base3, bounded, q6 as quant_q6, q8, ternary};
 
 /// The largest |x| by its bits, so that the result does not depend on how a comparison treats NaN (which wins here).
@@ -103,6 +105,33 @@ pub(crate) fn base3(panels: &[u8], scale: f32, activations: &[i8], token: TokenS
         let dots = base3_dots(panel, activations);
         for (out, dot) in out.iter_mut().zip(dots) {
             *out = ternary_output(dot, scale, token);
+        }
+    }
+}
+
+/// Sums of code x activation of the rows picked, handed to `finish(k, sum)` in order; the activations in the order of rows
+/// (see [`super::sparse::order`]).
+pub(crate) fn sparse_rows(rows: Rows<'_>, activations: &[i8], mut finish: impl FnMut(usize, i32)) {
+    for k in 0..rows.count() {
+        let mut sum = 0;
+        for (codes, activations) in rows.row(k).chunks_exact(CHUNK_BYTES).zip(activations.chunks_exact(CHUNK)) {
+            for (s, activations) in activations.chunks_exact(CHUNK_BYTES).enumerate() {
+                let terms = codes.iter().zip(activations).map(|(c, a)| i32::from(c >> (2 * s) & 3) * i32::from(*a));
+                sum += terms.sum::<i32>();
+            }
+        }
+        finish(k, sum);
+    }
+}
+
+/// Sums of code x activation over the columns given, for as many rows from the first as there are sums.
+pub(crate) fn sparse_columns(columns: Columns<'_>, sums: &mut [i32]) {
+    for &column in columns.columns {
+        let codes = &columns.codes[column as usize * columns.stride..];
+        let activation = i32::from(columns.activations[column as usize]);
+        for (row, sum) in sums.iter_mut().enumerate() {
+            let (at, shift) = place(row);
+            *sum += i32::from(codes[at] >> shift & 3) * activation;
         }
     }
 }

@@ -37,6 +37,8 @@ pub enum Format {
     Ternary,
     /// The same function and bits as `Ternary`, at five weights a byte.
     Base3,
+    /// The same function and bits as `Ternary`, of a ReLU² model: what lies behind zero gates stays unread.
+    TernarySparse,
     /// f16 weights, f32 activations.
     F16,
     /// bf16 weights, f32 activations.
@@ -128,6 +130,16 @@ impl Config {
             ("ffn_norm.weight", Some(hidden)),
             ("ffn_sub_norm.weight", self.sub_norms.then_some(ffn)),
         ]
+    }
+
+    /// Whether a model of this shape can be made in `format`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for [`Format::TernarySparse`] without ReLU²: nothing else makes zeros.
+    pub(crate) fn check_format(&self, format: Format) -> Result<()> {
+        let zeros = format != Format::TernarySparse || self.activation == Activation::Relu2;
+        let expected = "relu2, as the sparse engine reads less where a gate is 0".to_owned();
+        require("activation", zeros, expected, "silu")
     }
 
     /// Checks that the fields are sane and fit together.

@@ -5,6 +5,7 @@ use super::forward::{Buffers, Forward, Span};
 use super::kv::KvCache;
 use super::rope::Rope;
 use super::session::SessionOptions;
+use super::sparse::SparseReads;
 use crate::bounded::{BoundedHead, HeadReads, Scratch};
 use crate::error::{Error, Result};
 use crate::kernels::isa::Kernels;
@@ -67,6 +68,16 @@ impl<'a> Evaluator<'a> {
         let buffers = Buffers::new(config, rows, context, pool.threads())?;
         let rope = Rope::new(config, context);
         Ok((Evaluator { model, pool, kernels, options, rope, buffers }, sequences))
+    }
+
+    /// The path.
+    pub(super) fn kernels(&self) -> Kernels {
+        self.kernels
+    }
+
+    /// What single tokens left unread.
+    pub(super) fn sparse_reads(&self) -> SparseReads {
+        self.buffers.sparse.reads
     }
 
     /// Whether `tokens` can be appended to `sequence`.

@@ -7,6 +7,7 @@ use super::config::Config;
 use super::feed_forward::gated;
 use super::kv::KvCache;
 use super::rope::Rope;
+use super::sparse::Sparse;
 use super::{Layer, Model};
 use crate::error::Result;
 use crate::input::Input;
@@ -38,6 +39,7 @@ pub(super) struct Buffers {
     gated: Input,
     /// One a worker.
     scratch: Vec<Mutex<Scratch>>,
+    pub(super) sparse: Sparse,
 }
 
 impl Buffers {
@@ -59,6 +61,7 @@ impl Buffers {
             up: Buffer::by_page(tokens * config.ffn)?,
             gated: Input::new(tokens, config.ffn),
             scratch: (0..threads).map(scratch).collect(),
+            sparse: Sparse::default(),
         })
     }
 }
@@ -111,7 +114,7 @@ impl<'a> Forward<'a> {
             self.attend(index, layer);
             self.add();
             self.norm(&layer.ffn_norm);
-            self.feed_forward(layer);
+            self.feed_forward(index, layer);
             self.add();
         }
     }
@@ -188,13 +191,24 @@ impl<'a> Forward<'a> {
     }
 
     /// Feed-forward: `delta = down(sub_norm(act(gate) * up))`.
-    fn feed_forward(&mut self, layer: &Layer) {
+    fn feed_forward(&mut self, index: usize, layer: &Layer) {
         let (config, team, kernels, tokens) = (&self.model.config, self.team, self.kernels, self.tokens);
-        let Buffers { normed, gate, up, gated: inside, delta, .. } = &mut *self.buffers;
+        let Buffers { normed, gate, up, gated: inside, delta, sparse, .. } = &mut *self.buffers;
         let (gate, up) = (&mut gate[..tokens * config.ffn], &mut up[..tokens * config.ffn]);
-        linears(team, kernels, normed, &mut [(&layer.gate, gate), (&layer.up, up)]);
+        let alone = self.model.sparse.get(index).filter(|_| tokens == 1);
+        match alone {
+            None => linears(team, kernels, normed, &mut [(&layer.gate, gate), (&layer.up, up)]),
+            Some(packed) => {
+                linears(team, kernels, normed, &mut [(&layer.gate, gate)]);
+                sparse.up((team, kernels), (&layer.up, &packed.up), normed, (gate, up));
+            }
+        }
         gated(team, kernels, config, layer.ffn_sub_norm.as_deref(), (gate, up), inside.f32_mut(tokens));
-        linears(team, kernels, inside, &mut [(&layer.down, &mut delta[..tokens * config.hidden])]);
+        let delta = &mut delta[..tokens * config.hidden];
+        match alone {
+            None => linears(team, kernels, inside, &mut [(&layer.down, delta)]),
+            Some(packed) => sparse.down((team, kernels), (&layer.down, &packed.down), inside, delta),
+        }
     }
 
     /// The residual addition.

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::formats::gguf::Shape;
 use crate::linear::Linear;
 use crate::quant::plain::Arithmetic;
+use crate::quant::sparse::{CHUNK, CHUNK_BYTES};
 use crate::quant::{Base3Matrix, Float16, Float16Matrix, PANEL, PlainMatrix, TernaryMatrix, base3};
 
 /// Weights by their GGUF names, wherever they come from.
@@ -77,15 +78,28 @@ fn predict_bytes<S: Source>(source: &S, format: Format) -> u64 {
         let values = |rows: u64, bytes: u64| rows.saturating_mul(cols).saturating_mul(bytes);
         Some(match format {
             Format::Ternary if name.starts_with("blk.") && weight.is_ternary() => values(panels, 1) / 4,
+            Format::TernarySparse if name.starts_with("blk.") && weight.is_ternary() => {
+                (values(panels, 1) / 4).saturating_add(second_packing(&name, rows, cols))
+            }
             Format::Base3 if name.starts_with("blk.") && weight.is_ternary() => {
                 let blocks = cols.div_ceil(base3::BLOCK as u64).saturating_mul(base3::BLOCK_BYTES as u64);
                 rows.div_ceil(PANEL as u64).saturating_mul(blocks)
             }
-            Format::Ternary | Format::Base3 | Format::F16 | Format::Bf16 => values(panels, 2),
+            Format::Ternary | Format::TernarySparse | Format::Base3 | Format::F16 | Format::Bf16 => values(panels, 2),
             Format::Reference => values(rows, 4),
         })
     };
     source.names().into_iter().filter_map(bytes).fold(0, u64::saturating_add)
+}
+
+/// Bytes that the sparse format holds of a matrix beside its panels.
+fn second_packing(name: &str, rows: u64, cols: u64) -> u64 {
+    let chunks = |n: u64| n.div_ceil(CHUNK as u64).saturating_mul(CHUNK_BYTES as u64);
+    match name.trim_end_matches(".weight").rsplit('.').next() {
+        Some("ffn_up") => rows.saturating_mul(chunks(cols)),
+        Some("ffn_down") => cols.saturating_mul(chunks(rows)),
+        _ => 0,
+    }
 }
 
 struct Loader<'a, S> {
@@ -101,6 +115,7 @@ impl<S: Source> Loader<'_, S> {
     fn load(&self) -> Result<Model> {
         self.check()?;
         let config = self.config;
+        config.check_format(self.format)?;
         let embedding = self.matrix("token_embd.weight", config.vocab, config.hidden)?;
         let mut layers = Vec::new();
         for index in 0..config.layers {
@@ -111,7 +126,7 @@ impl<S: Source> Loader<'_, S> {
             true => None,
             false => Some(self.matrix("output.weight", config.vocab, config.hidden)?),
         };
-        Model::new(config.clone(), embedding, layers, output_norm, head)
+        Model::new(config.clone(), embedding, layers, output_norm, head)?.packed_for(self.format)
     }
 
     /// The tensors of a block and their shapes in the file's order.
@@ -217,7 +232,7 @@ impl<S: Source> Loader<'_, S> {
     /// A linear layer of a block, in the engine's format.
     fn linear(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
         match self.format {
-            Format::Ternary | Format::Base3 => self.ternary(name, rows, cols),
+            Format::Ternary | Format::TernarySparse | Format::Base3 => self.ternary(name, rows, cols),
             Format::Reference if self.is_ternary(name) => self.reference_ternary(name, rows, cols),
             Format::F16 | Format::Bf16 | Format::Reference => self.matrix(name, rows, cols),
         }
@@ -252,7 +267,9 @@ impl<S: Source> Loader<'_, S> {
     /// Embedding, head, and linear layers that are not ternary.
     fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
         match self.format {
-            Format::Ternary | Format::Base3 | Format::F16 => self.float16(name, rows, cols).map(Linear::F16),
+            Format::Ternary | Format::TernarySparse | Format::Base3 | Format::F16 => {
+                self.float16(name, rows, cols).map(Linear::F16)
+            }
             Format::Bf16 => self.float16(name, rows, cols).map(Linear::Bf16),
             Format::Reference => self.reference(name, rows, cols),
         }

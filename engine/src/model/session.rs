@@ -3,11 +3,13 @@
 use super::Model;
 use super::evaluate::{Evaluator, Pruned, Sequence};
 use super::kv::KvType;
+use super::sparse::SparseReads;
 use crate::bounded::{BoundedHead, HeadReads, Scratch};
 use crate::error::{Error, Result};
 use crate::generate::greedy;
 use crate::kernels::attention;
 use crate::kernels::isa::Kernels;
+use crate::kernels::sparse::Crossover;
 use crate::threads::Pool;
 
 /// What a session is made with.
@@ -147,6 +149,16 @@ impl<'a> Session<'a> {
     /// What the bounded head has read, if one is in use.
     pub fn head_reads(&self) -> Option<HeadReads> {
         self.pruned.as_ref().map(|pruned| pruned.reads)
+    }
+
+    /// What single tokens left unread behind zero gates, if the model is sparse.
+    pub fn sparse_reads(&self) -> Option<SparseReads> {
+        self.model().is_sparse().then(|| self.evaluator.sparse_reads())
+    }
+
+    /// Up to what shares rows and columns are read alone, if the model is sparse.
+    pub fn crossover(&self) -> Option<Crossover> {
+        self.model().is_sparse().then(|| Crossover::of(self.evaluator.kernels()))
     }
 
     /// Appends one token and returns the likeliest to follow, the lowest id among equals: [`greedy`] of what

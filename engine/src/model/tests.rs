@@ -1,6 +1,7 @@
 //! The whole model against itself (every path gives the same bits) and against an independent implementation.
 
 mod oracle;
+mod sparse;
 
 use super::*;
 use crate::bounded::BoundedHead;
@@ -77,7 +78,7 @@ fn mistral() -> Config {
 }
 
 fn model(config: Config, format: Format, seed: u64) -> Model {
-    build(&SyntheticSpec { config, seed, head: HeadType::F16 }, format).unwrap()
+    build(&SyntheticSpec { config, seed, head: HeadType::F16, gate_zeros: None }, format).unwrap()
 }
 
 fn tokens(count: usize, vocab: usize) -> Vec<u32> {
@@ -401,7 +402,7 @@ fn the_bytes_of_a_cache_are_those_of_its_type() {
 #[test]
 fn weights_that_do_not_fit_are_named() {
     let parts = |config: Config| {
-        let Model { config, embedding, layers, output_norm, head } = model(config, Format::F16, 1);
+        let Model { config, embedding, layers, output_norm, head, .. } = model(config, Format::F16, 1);
         (config, embedding, layers, output_norm, head)
     };
     let (config, embedding, mut layers, output_norm, head) = parts(bitnet());

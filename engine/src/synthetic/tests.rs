@@ -38,7 +38,7 @@ fn pairs_agree_and_logits_are_spread() {
     ];
     for config in shapes {
         for seed in 1..=3 {
-            let spec = SyntheticSpec { config: config.clone(), seed, head: HeadType::F16 };
+            let spec = SyntheticSpec { config: config.clone(), seed, head: HeadType::F16, gate_zeros: None };
             let (ternary, half) = (logits(&spec, Format::Ternary), logits(&spec, Format::F16));
             let mut worst = 0.0f32;
             for (ternary, half) in ternary.chunks(1000).zip(half.chunks(1000)) {
@@ -83,7 +83,7 @@ fn bytes(model: &Model) -> Vec<Vec<u8>> {
 #[test]
 fn weights_depend_on_the_seed_and_not_on_the_threads() {
     let make = |seed, threads, head| {
-        let spec = SyntheticSpec { config: config(90, 200, 2, 3, 1), seed, head };
+        let spec = SyntheticSpec { config: config(90, 200, 2, 3, 1), seed, head, gate_zeros: None };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| bytes(&build(&spec, Format::Ternary).unwrap()))
     };
@@ -104,7 +104,7 @@ fn weights_depend_on_the_seed_and_not_on_the_threads() {
 
 #[test]
 fn weights_have_the_shares_and_moments_meant() {
-    let spec = SyntheticSpec { config: config(256, 512, 1, 4, 4), seed: 5, head: HeadType::F16 };
+    let spec = SyntheticSpec { config: config(256, 512, 1, 4, 4), seed: 5, head: HeadType::F16, gate_zeros: None };
     let model = build(&spec, Format::Ternary).unwrap();
     for (name, linear) in model.layers()[0].linears() {
         let Linear::Ternary(matrix) = linear else { panic!("{name} is not ternary") };
@@ -128,6 +128,6 @@ fn weights_have_the_shares_and_moments_meant() {
 
 #[test]
 fn nonsense_shapes_are_errors() {
-    let spec = SyntheticSpec { config: config(256, 0, 1, 4, 4), seed: 5, head: HeadType::F16 };
+    let spec = SyntheticSpec { config: config(256, 0, 1, 4, 4), seed: 5, head: HeadType::F16, gate_zeros: None };
     assert!(build(&spec, Format::Ternary).unwrap_err().to_string().contains("ffn"));
 }

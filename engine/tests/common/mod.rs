@@ -93,7 +93,8 @@ pub fn synthetic_file(config: Config, target: Target) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.gguf");
     let options = Options { target, kernels: None, embedding: None, fallback: None, quantise: false, inverse: false };
-    synthetic_to_gguf(&SyntheticSpec { config, seed: 5, head: HeadType::F16 }, &path, &options).unwrap();
+    synthetic_to_gguf(&SyntheticSpec { config, seed: 5, head: HeadType::F16, gate_zeros: None }, &path, &options)
+        .unwrap();
     std::fs::read(path).unwrap()
 }
 

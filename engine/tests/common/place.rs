@@ -68,7 +68,7 @@ pub fn spec(arch: Architecture) -> SyntheticSpec {
         context: 64,
         tied: bitnet,
     };
-    SyntheticSpec { config, seed: 5, head: HeadType::F16 }
+    SyntheticSpec { config, seed: 5, head: HeadType::F16, gate_zeros: None }
 }
 
 pub struct Place(pub tempfile::TempDir);

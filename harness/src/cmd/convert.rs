@@ -232,6 +232,8 @@ pub fn with(shape: &Shape, fields: &[String]) -> Result<Shape> {
         let value = serde_json::from_str::<Value>(text).unwrap_or_else(|_| json!(text));
         match object.get_mut(key) {
             Some(old) => *old = value,
+            // Left out where it is not given.
+            None if key == "gate_zeros" => object[key] = value,
             None => {
                 let known = object.as_object().into_iter().flat_map(|map| map.keys()).cloned();
                 let known = known.collect::<Vec<_>>().join(", ");

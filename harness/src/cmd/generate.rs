@@ -9,10 +9,12 @@ use anyhow::{Result, bail};
 use engine::Linear;
 use engine::bounded::{BoundedHead, HeadReads};
 use engine::generate::{Conversation, Sampler};
+use engine::model::SparseReads;
 use engine::tokenizer::Tokenizer;
 use serde::Serialize;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use suites::record::Sparsity;
 
 /// Arguments of `generate`.
 #[derive(clap::Args)]
@@ -99,6 +101,9 @@ struct Output<'a> {
     isa: String,
     threads: usize,
     head: HeadRecord,
+    /// What a sparse engine left unread in decoding.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sparsity: Option<Sparsity>,
     prompt_tokens: &'a [u32],
     tokens: &'a [u32],
     text: Option<String>,
@@ -168,6 +173,7 @@ pub fn run(args: &Args) -> Result<u8> {
         isa: opened.kernels.isa().to_string(),
         threads: opened.pool.threads(),
         head: HeadRecord::of(&opened, bounded.as_ref(), conversation.session().head_reads()),
+        sparsity: local::sparsity(conversation.session(), SparseReads::default()),
         prompt_tokens: &prompt,
         tokens: &made.tokens,
         text,

@@ -77,7 +77,7 @@ pub struct Talk {
     /// A GGUF file, a Hugging Face folder, or a name from models.toml
     #[arg(long)]
     pub model: String,
-    /// Engine: `ternary`, `ternary-1.6` (five weights a byte), `f16`, `bf16` or `reference` (scalar f32, activations quantised as the model defines it)
+    /// Engine: `ternary`, `ternary-1.6` (five weights a byte), `ternary-sparse` (reads less where ReLU² gates are 0), `f16`, `bf16` or `reference` (scalar f32, activations quantised as the model defines it)
     #[arg(long, default_value = "f16")]
     pub engine: String,
     /// Force an instruction-set path: scalar, avx2, avxvnni or avx512 (default: the best there is; scalar for the reference)

@@ -20,7 +20,7 @@ pub(super) fn before(cell: &Cell, model: &ModelSpec, engine: &EngineSpec) -> Lim
 /// What the linear layers of a format multiply.
 fn element(format: WeightFormat) -> Element {
     match format {
-        WeightFormat::Ternary | WeightFormat::Base3 => Element::Int8,
+        WeightFormat::Ternary | WeightFormat::TernarySparse | WeightFormat::Base3 => Element::Int8,
         WeightFormat::Bf16 => Element::Bf16,
         WeightFormat::F16 | WeightFormat::Reference => Element::F32,
     }
@@ -71,6 +71,7 @@ mod tests {
             energy: Energy::Unavailable { reason: text() },
             counters: Vec::new(),
             check: Check { digest: text(), argmax: 0, comparisons: Vec::new() },
+            sparsity: None,
             interference: Interference {
                 steal_ns: None,
                 involuntary_switches: None,

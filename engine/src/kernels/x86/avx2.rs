@@ -6,4 +6,5 @@ pub(crate) mod bounded;
 pub(crate) mod float16;
 pub(crate) mod q6;
 pub(crate) mod q8;
+pub(crate) mod sparse;
 pub(crate) mod ternary;

@@ -6,6 +6,7 @@ pub(crate) mod bounded;
 pub(crate) mod float16;
 pub(crate) mod q6;
 pub(crate) mod q8;
+pub(crate) mod sparse;
 pub(crate) mod ternary;
 
 use std::arch::x86_64::*;
