@@ -268,7 +268,7 @@ fn sparse_and_dense_are_kept_apart() {
     let page = text(dir.path(), "report.md");
     assert_eq!(page.matches("says nothing of a trained model").count(), 2, "{page}");
     let row = page.lines().find(|line| line.contains("80.0 %") && line.contains("ternary-sparse")).unwrap();
-    for share in ["83.0 %", "100.0 %", "25.0 %", "20.0 %", "×"] {
+    for share in ["83.0 %", "100 %", "25.0 %", "20.0 %", "×"] {
         assert!(row.contains(share), "{share}: {row}");
     }
     let summary = text(dir.path(), "summary.csv");

@@ -15,6 +15,7 @@ use crate::quant::{TernaryColumns, TernaryRows, ternary};
 use crate::threads::Team;
 
 /// Columns that a kernel adds at once.
+#[cfg(target_arch = "x86_64")]
 pub(crate) const GROUP: usize = 8;
 
 /// Up to what share of rows or columns reading them alone is faster than reading all, in percent.
@@ -92,6 +93,7 @@ pub(crate) struct Columns<'a> {
     pub(crate) activations: &'a [i8],
 }
 
+#[cfg(target_arch = "x86_64")]
 impl<'a> Columns<'a> {
     /// `chunks` chunks of each column of group `index`, and the activations; where there are fewer than [`GROUP`] columns,
     /// the last again with activation 0.
