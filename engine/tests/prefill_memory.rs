@@ -22,7 +22,8 @@ fn status(name: &str) -> u64 {
 #[test]
 fn a_prefill_of_8192_tokens_needs_no_quadratic_memory() {
     let config = Config { layers: 1, context: 8192, ..small() };
-    let model = build(&SyntheticSpec { config, seed: 1, head: HeadType::F16, gate_zeros: None }, Format::Ternary).unwrap();
+    let model =
+        build(&SyntheticSpec { config, seed: 1, head: HeadType::F16, gate_zeros: None }, Format::Ternary).unwrap();
     let (pool, kernels) = (Pool::new(2, false).unwrap(), Kernels::new(None).unwrap());
     for tokens in [4096, 8192] {
         let prompt: Vec<u32> = (0..tokens).map(|token| token as u32 % 7).collect();

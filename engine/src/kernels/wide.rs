@@ -10,7 +10,7 @@ use super::lanes::{self, Lanes, Step};
 use super::ternary::{Outputs, tiles_together};
 use super::tile::{Accumulators, TILE};
 #[cfg(target_arch = "x86_64")]
-use super::x86::{self, avx512};
+use super::x86::{self, avx2, avx512, avxvnni};
 use crate::input::Int8;
 use crate::quant::ternary::{BLOCK, BLOCK_BYTES};
 use crate::quant::{PANEL, base3};
@@ -44,6 +44,10 @@ pub(super) fn kernel(kernels: Kernels) -> Option<Kernel> {
     match kernels.isa() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => Some(avx512::ternary::wide),
+        #[cfg(target_arch = "x86_64")]
+        Isa::AvxVnni => Some(avxvnni::ternary::wide),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => Some(avx2::ternary::wide),
         _ => None,
     }
 }

@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use crate::kernels::tile::{Accumulators, TILE};
+use crate::kernels::wide::Group;
 use crate::quant::PANEL;
 use crate::quant::ternary::{BLOCK, BLOCK_BYTES};
 
@@ -82,6 +83,55 @@ fn dots<const T: usize>(panel: &[u8], sums: &mut [[i32; PANEL]; T], activations:
         unsafe {
             _mm256_storeu_si256(sums.as_mut_ptr().cast(), wide[0]);
             _mm256_storeu_si256(sums.as_mut_ptr().add(8).cast(), wide[1]);
+        }
+    }
+}
+
+/// As the AVX-512 path's `wide`: adds to `sums` those of weights that are a byte each.
+#[target_feature(enable = "avx2")]
+pub(crate) fn wide(weights: &[Group], panels: usize, tile: &[i32], tokens: usize, sums: &mut Accumulators<i32>) {
+    assert!((1..=2).contains(&panels) && tokens <= TILE);
+    for panel in 0..panels {
+        for first in (0..tokens).step_by(STEP) {
+            let (weights, tile) = (weights.chunks(SPILL * BLOCK / 4 * panels), tile.chunks(SPILL * BLOCK / 4 * TILE));
+            for (weights, tile) in weights.zip(tile) {
+                wide_dots(weights, (panel, panels), tile, first, sums);
+            }
+        }
+    }
+}
+
+/// The sums of one panel and [`STEP`] tokens from `first`, of at most [`SPILL`] blocks.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn wide_dots(
+    weights: &[Group],
+    (panel, panels): (usize, usize),
+    tile: &[i32],
+    first: usize,
+    sums: &mut Accumulators<i32>,
+) {
+    assert!(first + STEP <= TILE);
+    let ones = _mm256_set1_epi16(1);
+    let mut acc = [[_mm256_setzero_si256(); 2]; STEP];
+    for (groups, activations) in weights.chunks_exact(panels).zip(tile.as_chunks::<TILE>().0) {
+        let at = groups[panel].0.as_ptr().cast();
+        // SAFETY: the two halves of 64 bytes, aligned.
+        let w = unsafe { [_mm256_load_si256(at), _mm256_load_si256(at.add(1))] };
+        for (t, acc) in acc.iter_mut().enumerate() {
+            let a = _mm256_set1_epi32(activations[first + t]);
+            acc[0] = _mm256_add_epi16(acc[0], _mm256_maddubs_epi16(w[0], a));
+            acc[1] = _mm256_add_epi16(acc[1], _mm256_maddubs_epi16(w[1], a));
+        }
+    }
+    for (acc, sums) in acc.iter().zip(&mut sums[first..]) {
+        let sums = sums[panel * PANEL..][..PANEL].as_mut_ptr().cast::<__m256i>();
+        for (h, &acc) in acc.iter().enumerate() {
+            // SAFETY: the two halves of 16 i32.
+            unsafe {
+                let at = sums.add(h);
+                _mm256_storeu_si256(at, _mm256_add_epi32(_mm256_loadu_si256(at), _mm256_madd_epi16(acc, ones)));
+            }
         }
     }
 }
