@@ -56,11 +56,11 @@ fn thread_counts() -> Vec<usize> {
 /// Fills the positions up to `end` of all layers.
 fn fill(team: &Team<'_>, config: &Config, attention: &mut Attention, end: usize) {
     let width = config.kv_width();
-    let rows = noise(257 * width, 1);
+    let (rows, kernels) = (noise(257 * width, 1), Kernels::new(None).expect("kernels"));
     for first in (0..end).step_by(256) {
         let tokens = 256.min(end - first);
         let (keys, values) = (&rows[..tokens * width], &rows[width..(tokens + 1) * width]);
-        (0..config.layers).for_each(|layer| attention.append(team, layer, first, keys, values));
+        (0..config.layers).for_each(|layer| attention.append(team, kernels, layer, first, keys, values));
     }
 }
 

@@ -5,7 +5,7 @@
 //! the order of positions. So a query gives the same bits alone (decode), in a tile (prefill, grouped queries), and on
 //! any instruction set.
 //!
-//! Cache layout of one head, both zero-filled at first:
+//! Cache layout of one head, both zero-filled at first, in chunks of positions that may lie apart:
 //! - keys `[position / 16][dimension][position % 16]`, so that sixteen scores are made side by side without reductions;
 //! - values `[position][stride]`, the stride being the head dimension rounded up to 16;
 //! - in an int8 cache also one f32 scale a position for the key and one for the value, their count rounded up to 16.
@@ -22,10 +22,12 @@ use super::lanes::{LANES, Lanes, Step, run};
 pub(crate) use element::Element;
 use element::LINE;
 use scores::{Keys, scores_of};
+pub(crate) use store::{HeadMut, store};
 use values::{Values, Weights, add_values};
 
 mod element;
 mod scores;
+mod store;
 mod values;
 
 /// The most queries that one call takes.
@@ -33,7 +35,7 @@ pub(crate) const MAX_QUERIES: usize = 32;
 /// Queries whose keys and values are widened where they are used; those of more are widened once for all, in cache.
 pub(crate) const FEW: usize = 4;
 /// Positions whose widened keys or values stay in the nearest cache.
-const CHUNK: usize = 4 * LANES;
+pub(crate) const CHUNK: usize = 4 * LANES;
 /// Dimensions of a score, or positions of a sum, in one step of the inner loops.
 const UNIT: usize = 16;
 /// Bytes between what is read and what is asked for meanwhile.
@@ -42,17 +44,35 @@ const AHEAD: usize = 24 << 10;
 /// The cache of one head.
 #[derive(Clone, Copy)]
 pub(crate) struct Head<'a, E> {
-    pub(crate) keys: &'a [E],
-    pub(crate) values: &'a [E],
+    /// All of the cache.
+    pub(crate) data: &'a [E],
+    /// Where this head's keys begin in the first chunk, and its values.
+    pub(crate) keys: usize,
+    pub(crate) values: usize,
+    /// Positions of a chunk: a multiple of [`CHUNK`], or of 16 if there is but one.
+    pub(crate) chunk: usize,
+    /// Elements from one chunk to the next.
+    pub(crate) pitch: usize,
     /// One a position, rounded up to 16; none unless [`Element::SCALED`].
     pub(crate) key_scales: &'a [f32],
     pub(crate) value_scales: &'a [f32],
 }
 
 impl<'a, E> Head<'a, E> {
-    /// The keys of some blocks of sixteen positions.
+    /// The keys of some blocks of sixteen positions of one chunk.
     fn blocks(&self, blocks: Range<usize>, dim: usize) -> Keys<'a, E> {
-        Keys { codes: self.keys, scales: self.key_scales }.part(blocks, dim)
+        let scales = &self.key_scales[..self.key_scales.len().min(blocks.end * LANES)];
+        let scales = scales.get(blocks.start * LANES..).unwrap_or_default();
+        let (first, per_chunk) = (blocks.start, self.chunk / LANES);
+        let start = self.keys + first / per_chunk * self.pitch + first % per_chunk * LANES * dim;
+        Keys { codes: &self.data[start..][..blocks.len() * LANES * dim], scales, next: None }
+    }
+
+    /// The values of some positions of one chunk.
+    fn values(&self, positions: Range<usize>, stride: usize) -> &'a [E] {
+        let first = positions.start;
+        let start = self.values + first / self.chunk * self.pitch + first % self.chunk * stride;
+        &self.data[start..][..positions.len() * stride]
     }
 }
 
@@ -219,21 +239,28 @@ fn few<L: Lanes, E: Element, const Q: usize>(
     let dim = queries[0].vector.len();
     let Scratch { queries: scaled, scores, row, answers, .. } = scratch;
     let (row, stride) = (*row, dim.next_multiple_of(LANES));
-    if !share.blocks.is_empty() {
-        let scaled: [&[f32]; Q] = std::array::from_fn(|q| &scaled[q * dim..][..dim]);
-        let scores = &mut scores[share.blocks.start * LANES..];
-        scores_of::<L, E, Q, true>(l, scaled, head.blocks(share.blocks, dim), scores, row);
+    let scaled: [&[f32]; Q] = std::array::from_fn(|q| &scaled[q * dim..][..dim]);
+    for blocks in chunks(share.blocks.clone(), head.chunk / LANES) {
+        let (Range { start, end }, last) = (blocks, share.blocks.end);
+        let next = (end < last).then(|| head.blocks(end..end + 1, dim).codes);
+        let keys = Keys { next, ..head.blocks(start..end, dim) };
+        scores_of::<L, E, Q, true>(l, scaled, keys, &mut scores[start * LANES..], row);
     }
     if share.groups.is_empty() {
         return;
     }
     let (start, end) = span(queries);
-    let values = &head.values[start * stride..end * stride];
-    fetch(l, &values[..values.len().min(AHEAD / size_of::<E>())]);
+    let ahead = (AHEAD / (CHUNK * stride * size_of::<E>())).max(1) * CHUNK;
+    for positions in chunks(start..end.min(start + ahead), head.chunk) {
+        fetch(l, head.values(positions, stride));
+    }
     let inverse = weigh(l, queries, head, scores, row);
     let weights = Weights::<Q>::new(queries, scores, row);
     for positions in chunks(start..end, CHUNK) {
-        let values = Values { codes: head.values, first: 0, stride };
+        let (first, later) = (positions.start, positions.start + ahead);
+        let next = later..((later / CHUNK + 1) * CHUNK).min(end);
+        let next = if next.is_empty() { &[] } else { head.values(next, stride) };
+        let values = Values { codes: head.values(positions.clone(), stride), first, stride, next };
         add_values::<L, E, Q, true>(l, &weights, values, (positions, share.groups.clone()), answers);
     }
     finish(answers, stride, &inverse[..Q]);
@@ -248,7 +275,7 @@ fn many<L: Lanes, E: Element>(l: L, queries: &[Query<'_>], head: Head<'_, E>, sc
     let (start, end) = span(queries);
     for blocks in chunks(start / LANES..end.div_ceil(LANES), CHUNK / LANES) {
         let keys = head.blocks(blocks.clone(), dim);
-        let keys = Keys { codes: E::widen(l, keys.codes, wide), scales: keys.scales };
+        let keys = Keys { codes: E::widen(l, keys.codes, wide), scales: keys.scales, next: None };
         let mut q = 0;
         while q < queries.len() {
             let (scaled, scores) = (&scaled[q * dim..], &mut scores[q * row..]);
@@ -263,8 +290,8 @@ fn many<L: Lanes, E: Element>(l: L, queries: &[Query<'_>], head: Head<'_, E>, sc
     }
     let inverse = weigh(l, queries, head, scores, row);
     for positions in chunks(start..end, CHUNK) {
-        let codes = E::widen(l, &head.values[positions.start * stride..positions.end * stride], wide);
-        let values = Values { codes, first: positions.start, stride };
+        let codes = E::widen(l, head.values(positions.clone(), stride), wide);
+        let values = Values { codes, first: positions.start, stride, next: &[] };
         let mut q = 0;
         while q < queries.len() {
             let (scores, sums, positions) = (&scores[q * row..], &mut answers[q * stride..], positions.clone());

@@ -30,6 +30,8 @@ pub(crate) trait Lanes: Copy {
     fn load_i8(self, from: &[i8; LANES]) -> Self::V;
     /// Writes the lanes to sixteen consecutive values.
     fn store(self, v: Self::V, to: &mut [f32; LANES]);
+    /// Rounds each lane to the nearest f16, ties to even.
+    fn store_f16(self, v: Self::V, to: &mut [f16; LANES]);
     /// `a + b`.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b`.
@@ -143,6 +145,10 @@ impl Lanes for Scalar {
         *to = v;
     }
     #[inline(always)]
+    fn store_f16(self, v: Self::V, to: &mut [f16; LANES]) {
+        *to = v.map(f16::from_f32);
+    }
+    #[inline(always)]
     fn add(self, a: Self::V, b: Self::V) -> Self::V {
         std::array::from_fn(|i| a[i] + b[i])
     }
@@ -245,6 +251,15 @@ mod x86 {
             }
         }
         #[inline(always)]
+        fn store_f16(self, v: Pair, to: &mut [f16; LANES]) {
+            // SAFETY: as above; both unaligned 16-byte stores lie within the sixteen values.
+            unsafe {
+                let p = to.as_mut_ptr().cast::<__m128i>();
+                _mm_storeu_si128(p, _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v.0));
+                _mm_storeu_si128(p.add(1), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v.1));
+            }
+        }
+        #[inline(always)]
         fn add(self, a: Pair, b: Pair) -> Pair {
             // SAFETY: as above.
             unsafe { Pair(_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1)) }
@@ -316,6 +331,13 @@ mod x86 {
         fn store(self, v: __m512, to: &mut [f32; LANES]) {
             // SAFETY: as above; an unaligned store of the sixteen values.
             unsafe { _mm512_storeu_ps(to.as_mut_ptr(), v) }
+        }
+        #[inline(always)]
+        fn store_f16(self, v: __m512, to: &mut [f16; LANES]) {
+            // SAFETY: as above; an unaligned store of the 32 bytes.
+            unsafe {
+                _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v));
+            }
         }
         #[inline(always)]
         fn add(self, a: __m512, b: __m512) -> __m512 {

@@ -34,8 +34,16 @@ impl Attention {
     ///
     /// # Panics
     /// If they do not fit the cache.
-    pub fn append(&mut self, team: &Team<'_>, layer: usize, first: usize, keys: &[f32], values: &[f32]) {
-        self.cache.append(team, layer, first, keys, values);
+    pub fn append(
+        &mut self,
+        team: &Team<'_>,
+        kernels: Kernels,
+        layer: usize,
+        first: usize,
+        keys: &[f32],
+        values: &[f32],
+    ) {
+        self.cache.append((team, kernels), (layer, first), keys, values);
     }
 
     /// Attention of the queries (`tokens x q_width`) of the positions from `first` on to all positions up to their own;

@@ -177,7 +177,7 @@ impl<'a> Forward<'a> {
         let (mut keys, mut values) = (&*k, &*v);
         for Span { cache, first, tokens } in self.spans.iter_mut() {
             let (now, later) = (keys.split_at(*tokens * kv_width), values.split_at(*tokens * kv_width));
-            cache.append(team, index, *first, now.0, later.0);
+            cache.append((team, kernels), (index, *first), now.0, later.0);
             (keys, values) = (now.1, later.1);
         }
         let queries = Queries { vectors: q, spans: self.spans, layer: index };

@@ -4,7 +4,8 @@ use half::f16;
 
 use super::config::Config;
 use crate::error::{Error, Result};
-use crate::kernels::attention::{Element, Head};
+use crate::kernels::attention::{self, Element, Head, HeadMut};
+use crate::kernels::isa::Kernels;
 use crate::kernels::lanes::LANES;
 use crate::quant::buffer::{Buffer, Plain};
 use crate::threads::Team;
@@ -60,36 +61,58 @@ impl KvType {
     pub fn cache_bytes(self, config: &Config, context: usize) -> usize {
         let element = self.element_bytes();
         let layout = Layout::new(config, context);
-        let scales = layout.scale_head * self.scale_bytes();
-        config.layers * config.kv_heads * ((layout.key_head + layout.value_head) * element + scales)
+        let scales = config.layers * config.kv_heads * layout.scale_head * self.scale_bytes();
+        layout.chunks * layout.pitch() * element + scales
     }
 }
 
-/// Where things lie in a layer's cache; see [`crate::kernels::attention`] for the layout inside a head.
+/// Positions of a chunk of the cache. What a session takes grows by chunks: all layers' keys and values of a chunk lie side
+/// by side, so that huge pages hold nothing but positions that are, or soon will be, in use.
+const POSITIONS: usize = 4 * attention::CHUNK;
+
+/// Where things lie in the cache: `[chunk][layer][keys, values][head]`; see [`attention`] for the layout inside a head.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
+    layers: usize,
     kv_heads: usize,
     head_dim: usize,
     /// Elements between the values of two positions.
     stride: usize,
-    /// Elements of one head's keys and of its values.
-    key_head: usize,
-    value_head: usize,
+    chunks: usize,
+    /// Positions of a chunk.
+    chunk: usize,
     /// Scales of one head's keys, and of its values, if they have any.
     scale_head: usize,
 }
 
 impl Layout {
     fn new(config: &Config, context: usize) -> Layout {
-        let stride = config.head_dim.next_multiple_of(LANES);
+        let chunk = POSITIONS.min(context.next_multiple_of(LANES));
         Layout {
+            layers: config.layers,
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
-            stride,
-            key_head: context.next_multiple_of(LANES) * config.head_dim,
-            value_head: context * stride,
+            stride: config.head_dim.next_multiple_of(LANES),
+            chunks: context.div_ceil(chunk),
+            chunk,
             scale_head: context.next_multiple_of(LANES),
         }
+    }
+
+    /// Elements of the keys of one head in a chunk, and of its values.
+    fn head(&self) -> (usize, usize) {
+        (self.chunk * self.head_dim, self.chunk * self.stride)
+    }
+
+    /// Elements of a layer in a chunk.
+    fn layer(&self) -> usize {
+        let (keys, values) = self.head();
+        self.kv_heads * (keys + values)
+    }
+
+    /// Elements of a chunk.
+    fn pitch(&self) -> usize {
+        self.layers * self.layer()
     }
 }
 
@@ -97,98 +120,78 @@ impl Layout {
 #[derive(Debug)]
 pub(super) struct Cache<E: Element + Plain> {
     layout: Layout,
-    layers: Vec<LayerCache<E>>,
-}
-
-/// Keys and values of one layer.
-#[derive(Debug)]
-struct LayerCache<E: Element + Plain> {
-    keys: Buffer<E>,
-    values: Buffer<E>,
-    /// Empty without scales.
+    data: Buffer<E>,
+    /// `[layer][head][position]`; empty without scales.
     key_scales: Vec<f32>,
     value_scales: Vec<f32>,
-}
-
-/// One head of a layer, to write to.
-struct HeadMut<'a, E> {
-    keys: &'a mut [E],
-    values: &'a mut [E],
-    key_scales: &'a mut [f32],
-    value_scales: &'a mut [f32],
-}
-
-impl<E: Element + Plain> LayerCache<E> {
-    fn heads(&mut self, layout: Layout) -> Vec<HeadMut<'_, E>> {
-        let (mut key_scales, mut value_scales) = (&mut *self.key_scales, &mut *self.value_scales);
-        let scales = if E::SCALED { layout.scale_head } else { 0 };
-        let heads = self.keys.chunks_exact_mut(layout.key_head).zip(self.values.chunks_exact_mut(layout.value_head));
-        let head = |(keys, values)| HeadMut {
-            keys,
-            values,
-            key_scales: key_scales.split_off_mut(..scales).unwrap_or_default(),
-            value_scales: value_scales.split_off_mut(..scales).unwrap_or_default(),
-        };
-        heads.map(head).collect()
-    }
 }
 
 impl<E: Element + Plain> Cache<E> {
     fn new(config: &Config, context: usize) -> Result<Cache<E>> {
         let layout = Layout::new(config, context);
-        let scales = if E::SCALED { layout.kv_heads * layout.scale_head } else { 0 };
-        let layer = |_| -> Result<_> {
-            Ok(LayerCache {
-                keys: Buffer::by_page(layout.kv_heads * layout.key_head)?,
-                values: Buffer::by_page(layout.kv_heads * layout.value_head)?,
-                key_scales: vec![0.0; scales],
-                value_scales: vec![0.0; scales],
-            })
+        let scales = if E::SCALED { layout.layers * layout.kv_heads * layout.scale_head } else { 0 };
+        let (data, scales) = (Buffer::huge(layout.chunks * layout.pitch())?, vec![0.0; scales]);
+        Ok(Cache { layout, data, key_scales: scales.clone(), value_scales: scales })
+    }
+
+    /// All heads of a layer from the first position of a chunk on, in this chunk.
+    fn heads(&mut self, layer: usize, chunk: usize) -> Vec<HeadMut<'_, E>> {
+        let layout = self.layout;
+        let (key_head, value_head) = layout.head();
+        let data = &mut self.data[chunk * layout.pitch() + layer * layout.layer()..][..layout.layer()];
+        let (keys, values) = data.split_at_mut(layout.kv_heads * key_head);
+        let rows = layout.kv_heads * layout.scale_head;
+        let of_layer = |scales| if E::SCALED { part_mut(scales, layer, rows) } else { scales };
+        let (mut key_scales, mut value_scales) = (of_layer(&mut self.key_scales), of_layer(&mut self.value_scales));
+        let scales = if E::SCALED { layout.scale_head } else { 0 };
+        let first = if E::SCALED { chunk * layout.chunk } else { 0 };
+        let head = |(keys, values)| HeadMut {
+            keys,
+            values,
+            key_scales: &mut key_scales.split_off_mut(..scales).unwrap_or_default()[first..],
+            value_scales: &mut value_scales.split_off_mut(..scales).unwrap_or_default()[first..],
         };
-        Ok(Cache { layout, layers: (0..config.layers).map(layer).collect::<Result<_>>()? })
+        keys.chunks_exact_mut(key_head).zip(values.chunks_exact_mut(value_head)).map(head).collect()
     }
 
     /// As [`KvCache::append`].
-    fn append(&mut self, team: &Team<'_>, layer: usize, first: usize, keys: &[f32], values: &[f32]) {
-        let Layout { kv_heads, head_dim, stride, .. } = self.layout;
-        let width = kv_heads * head_dim;
-        let store = |index: usize, head: &mut HeadMut<'_, E>| {
-            let (key_cache, value_cache) = (&mut *head.keys, &mut *head.values);
-            let rows = keys.chunks_exact(width).zip(values.chunks_exact(width));
-            for (position, (key, value)) in (first..).zip(rows) {
-                let (key, value) = (&key[index * head_dim..][..head_dim], &value[index * head_dim..][..head_dim]);
-                let (key_scale, value_scale) = (E::scale(key), E::scale(value));
-                if E::SCALED {
-                    (head.key_scales[position], head.value_scales[position]) = (key_scale, value_scale);
-                }
-                let block = &mut key_cache[position / LANES * LANES * head_dim..][..LANES * head_dim];
-                for (slots, x) in block.chunks_exact_mut(LANES).zip(key) {
-                    slots[position % LANES] = E::from_f32(*x, key_scale);
-                }
-                for (slot, x) in value_cache[position * stride..].iter_mut().zip(value) {
-                    *slot = E::from_f32(*x, value_scale);
-                }
+    fn append(&mut self, (team, kernels): (&Team<'_>, Kernels), at: (usize, usize), keys: &[f32], values: &[f32]) {
+        let Layout { kv_heads, head_dim, chunk, .. } = self.layout;
+        let ((layer, mut first), width) = (at, kv_heads * head_dim);
+        let (mut keys, mut values) = (keys, values);
+        while !keys.is_empty() {
+            let (index, offset) = (first / chunk, first % chunk);
+            let rows = (keys.len() / width).min(chunk - offset);
+            let (now, later) = (keys.split_at(rows * width), values.split_at(rows * width));
+            let mut heads = self.heads(layer, index);
+            if rows == 1 {
+                // Less work than waking the others.
+                attention::store(kernels, &mut heads, offset, (now.0, later.0), (width, head_dim));
+            } else {
+                team.each_row(&mut heads, 1, |index, head| {
+                    let of_head = (&now.0[index * head_dim..], &later.0[index * head_dim..]);
+                    attention::store(kernels, head, offset, of_head, (width, head_dim));
+                });
             }
-        };
-        let mut heads = self.layers[layer].heads(self.layout);
-        if keys.len() == width {
-            // One token: less work than waking the others.
-            heads.iter_mut().enumerate().for_each(|(index, head)| store(index, head));
-        } else {
-            team.each_row(&mut heads, 1, |index, head| store(index, &mut head[0]));
+            (keys, values, first) = (now.1, later.1, first + rows);
         }
     }
 
     /// The keys and the values of one head.
     pub(super) fn head(&self, layer: usize, head: usize) -> Head<'_, E> {
-        let Layout { key_head, value_head, scale_head, .. } = self.layout;
-        let layer = &self.layers[layer];
-        let scales = |all| if E::SCALED { part(all, head, scale_head) } else { all };
+        let layout = self.layout;
+        let (key_head, value_head) = layout.head();
+        let keys = layer * layout.layer();
+        let number = layer * layout.kv_heads + head;
+        let scales = |all| if E::SCALED { part(all, number, layout.scale_head) } else { all };
         Head {
-            keys: part(&layer.keys, head, key_head),
-            values: part(&layer.values, head, value_head),
-            key_scales: scales(&layer.key_scales),
-            value_scales: scales(&layer.value_scales),
+            data: &self.data,
+            keys: keys + head * key_head,
+            values: keys + layout.kv_heads * key_head + head * value_head,
+            chunk: layout.chunk,
+            pitch: layout.pitch(),
+            key_scales: scales(&self.key_scales),
+            value_scales: scales(&self.value_scales),
         }
     }
 }
@@ -196,6 +199,11 @@ impl<E: Element + Plain> Cache<E> {
 /// Part `index` of parts of `len`.
 fn part<T>(all: &[T], index: usize, len: usize) -> &[T] {
     &all[index * len..][..len]
+}
+
+/// As [`part`], to write to.
+fn part_mut<T>(all: &mut [T], index: usize, len: usize) -> &mut [T] {
+    &mut all[index * len..][..len]
 }
 
 /// The cache of a session.
@@ -213,8 +221,9 @@ impl KvCache {
     /// [`Error::Size`] if it cannot fit any address space, [`Error::Memory`] if the system refuses it.
     pub(super) fn new(config: &Config, context: usize, kind: KvType) -> Result<KvCache> {
         let heads = config.layers.checked_mul(config.kv_heads);
-        let values =
-            heads.and_then(|n| n.checked_mul(config.head_dim + LANES)).and_then(|n| n.checked_mul(context + LANES));
+        let values = heads
+            .and_then(|n| n.checked_mul(config.head_dim + LANES))
+            .and_then(|n| n.checked_mul(context.saturating_add(POSITIONS)));
         if values.is_none_or(|n| n > isize::MAX as usize / 16) {
             let expected = "a key/value cache that fits the address space".into();
             return Err(Error::Size { what: "context", expected, found: context });
@@ -226,12 +235,18 @@ impl KvCache {
         })
     }
 
-    /// Stores the keys and values (`tokens x kv_width` each) of the positions from `first` on.
-    pub(super) fn append(&mut self, team: &Team<'_>, layer: usize, first: usize, keys: &[f32], values: &[f32]) {
+    /// Stores the keys and values (`tokens x kv_width` each) of a layer at the positions from `at.1` on.
+    pub(super) fn append(
+        &mut self,
+        team: (&Team<'_>, Kernels),
+        at @ (_layer, _first): (usize, usize),
+        keys: &[f32],
+        values: &[f32],
+    ) {
         match self {
-            KvCache::F16(cache) => cache.append(team, layer, first, keys, values),
-            KvCache::F32(cache) => cache.append(team, layer, first, keys, values),
-            KvCache::Int8(cache) => cache.append(team, layer, first, keys, values),
+            KvCache::F16(cache) => cache.append(team, at, keys, values),
+            KvCache::F32(cache) => cache.append(team, at, keys, values),
+            KvCache::Int8(cache) => cache.append(team, at, keys, values),
         }
     }
 }

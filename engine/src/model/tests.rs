@@ -387,6 +387,32 @@ fn an_int8_cache_is_what_the_oracle_says() {
     }
 }
 
+/// Three chunks of the cache: in pieces that end inside and at their borders, token by token across them, in every type.
+#[test]
+fn a_cache_of_several_chunks_is_one_cache() {
+    for config in [bitnet(), mistral()] {
+        let config = Config { context: 600, ..config };
+        let model = model(config.clone(), Format::F16, 1);
+        let ids = tokens(530, config.vocab);
+        for kv in [KvType::F32, KvType::F16, KvType::Int8] {
+            let options = SessionOptions { kv, ..SessionOptions::new(600) };
+            let found = logits(&model, Kernels::new(None).unwrap(), 2, options, &ids, &[]);
+            let int8_cache = kv == KvType::Int8;
+            let truth = Oracle { quantise: false, int8_cache, fault: Fault::None }.logits(&model, &ids);
+            let bound = match kv {
+                KvType::F32 => FLOAT_TOLERANCE,
+                KvType::F16 => 2e-3,
+                KvType::Int8 => 2e-4,
+            };
+            let error = distance(&found, &truth);
+            assert!(error < bound, "{kv:?} {config:?}: {error}");
+            let calls = [&[250][..], &[1; 8], &[254], &[1; 6]].concat();
+            let pieces = logits(&model, Kernels::new(None).unwrap(), 2, options, &ids, &calls);
+            assert!(bits(&pieces) == bits(&found), "{kv:?} {config:?}");
+        }
+    }
+}
+
 #[test]
 fn the_bytes_of_a_cache_are_those_of_its_type() {
     let config = bitnet();
@@ -397,6 +423,8 @@ fn the_bytes_of_a_cache_are_those_of_its_type() {
     assert_eq!(bytes(KvType::F32), 4 * values);
     assert_eq!(bytes(KvType::Int8), values + 3 * 2 * 32 * 8);
     assert_eq!(KvType::Int8.predict_bytes(&config, 32), 3 * 2 * 32 * (48 + 8));
+    // Two chunks.
+    assert_eq!(KvType::F16.cache_bytes(&config, 257), 2 * values / 32 * 512);
 }
 
 #[test]

@@ -17,6 +17,11 @@ pub(crate) trait Element: Copy + Default + Send + Sync + 'static {
     /// Nearest finite value of this type to `x / scale`, ties to even; what is no finite number stays none or makes
     /// `scale` so, so that it reaches the logits. A finite key made infinite would leave no score of its head useful.
     fn from_f32(x: f32, scale: f32) -> Self;
+    /// [`Element::from_f32`] of all of `from`.
+    #[inline(always)]
+    fn narrow<L: Lanes>(_: L, from: &[f32], scale: f32, to: &mut [Self]) {
+        to.iter_mut().zip(from).for_each(|(to, x)| *to = Self::from_f32(*x, scale));
+    }
     /// Sixteen consecutive values, widened exactly, yet to be multiplied by the scale.
     fn load<L: Lanes>(l: L, from: &[Self; LANES]) -> L::V;
     /// `from`, whole groups of sixteen, widened exactly: in `to`, which has room for as many.
@@ -43,6 +48,21 @@ impl Element for f16 {
     #[inline(always)]
     fn from_f32(x: f32, _: f32) -> f16 {
         f16::from_f32(if x.is_infinite() { x } else { x.clamp(-65504.0, 65504.0) })
+    }
+    #[inline(always)]
+    fn narrow<L: Lanes>(l: L, from: &[f32], _: f32, to: &mut [f16]) {
+        let (groups, rest) = from.as_chunks::<LANES>();
+        let (to, to_rest) = to.as_chunks_mut::<LANES>();
+        for (to, from) in to.iter_mut().zip(groups) {
+            l.store_f16(l.load(from), to);
+            for (to, x) in to.iter_mut().zip(from) {
+                // What rounded to infinity.
+                if to.is_infinite() && x.is_finite() {
+                    *to = if *x > 0.0 { f16::MAX } else { f16::MIN };
+                }
+            }
+        }
+        to_rest.iter_mut().zip(rest).for_each(|(to, x)| *to = <f16 as Element>::from_f32(*x, 1.0));
     }
     #[inline(always)]
     fn load<L: Lanes>(l: L, from: &[f16; LANES]) -> L::V {

@@ -13,6 +13,8 @@ pub(super) struct Keys<'a, E> {
     pub(super) codes: &'a [E],
     /// Of each position; empty if there are none.
     pub(super) scales: &'a [f32],
+    /// What is read after these, to be asked for in time; if it is known.
+    pub(super) next: Option<&'a [E]>,
 }
 
 impl<E> Keys<'_, E> {
@@ -20,7 +22,7 @@ impl<E> Keys<'_, E> {
     pub(super) fn part(self, blocks: Range<usize>, dim: usize) -> Self {
         let Range { start, end } = blocks;
         let scales = if self.scales.is_empty() { self.scales } else { &self.scales[start * LANES..end * LANES] };
-        Keys { codes: &self.codes[start * dim * LANES..end * dim * LANES], scales }
+        Keys { codes: &self.codes[start * dim * LANES..end * dim * LANES], scales, next: None }
     }
 }
 
@@ -72,15 +74,19 @@ fn score_blocks<L: Lanes, E: Element, const Q: usize, const B: usize, const FETC
     let mut sums = [[l.splat(0.0); B]; Q];
     let whole = dim / UNIT * UNIT;
     // The same place of the next blocks; that of these, which costs nothing, if there are none.
-    let ahead = if codes.len() >= (block + 2 * B) * dim { B * dim } else { 0 };
+    let next = match keys.next {
+        _ if codes.len() >= (block + 2 * B) * dim => codes[(block + B) * dim..].as_ptr(),
+        Some(next) if codes.len() == (block + B) * dim => next.as_ptr().cast(),
+        _ => codes[block * dim..].as_ptr(),
+    };
     for first in (0..whole).step_by(UNIT) {
         // Arrays, for which no index is checked.
         let queries: [&[f32; UNIT]; Q] = std::array::from_fn(|q| &queries[q][first..].as_chunks().0[0]);
         let keys: [&[[E; LANES]; UNIT]; B] = std::array::from_fn(|b| &blocks[b][first..].as_chunks().0[0]);
         for d in 0..UNIT {
             if FETCH && (d * size_of::<[E; LANES]>()).is_multiple_of(LINE) {
-                for keys in keys {
-                    l.prefetch(keys.as_ptr().wrapping_add(ahead + d));
+                for b in 0..B {
+                    l.prefetch(next.wrapping_add(b * dim + first + d));
                 }
             }
             let mut key = [l.splat(0.0); B];

@@ -24,6 +24,7 @@ const CONTEXT: usize = 210;
 
 struct Case<E> {
     dim: usize,
+    /// Whole, as one chunk would hold them.
     keys: Vec<E>,
     values: Vec<E>,
     key_scales: Vec<f32>,
@@ -53,9 +54,34 @@ impl<E: Element + Into<f64>> Case<E> {
             positions.iter().zip(vectors).map(|(&(start, end), vector)| Query { vector, start, end }).collect();
         let mut scratch = Scratch::new(self.context, self.dim);
         let kernels = Kernels::new(Some(isa)).unwrap();
-        let Case { keys, values, key_scales, value_scales, .. } = self;
-        attend(kernels, &queries, Head { keys, values, key_scales, value_scales }, 0.5, &mut scratch);
+        let data = self.chunks();
+        attend(kernels, &queries, self.head(&data), 0.5, &mut scratch);
         (0..positions.len()).map(|q| scratch.answer(q)[..self.dim].to_vec()).collect()
+    }
+
+    /// Elements of a chunk of keys, of values, and of the gap after them.
+    fn sizes(&self) -> (usize, usize, usize) {
+        (CHUNK * self.dim, CHUNK * self.dim.next_multiple_of(LANES), 48)
+    }
+
+    /// Keys and values in chunks of the fewest positions, with something else between them.
+    fn chunks(&self) -> Vec<E> {
+        let (keys, values, gap) = self.sizes();
+        let mut data = Vec::new();
+        let foreign = E::from_f32(f32::MAX, 1.0);
+        for (key, value) in self.keys.chunks(keys).zip(self.values.chunks(values)) {
+            data.extend(key);
+            data.resize(data.len().next_multiple_of(keys + values + gap) - values - gap, foreign);
+            data.extend(value);
+            data.resize(data.len().next_multiple_of(keys + values + gap), foreign);
+        }
+        data
+    }
+
+    fn head<'a>(&'a self, data: &'a [E]) -> Head<'a, E> {
+        let (keys, values, gap) = self.sizes();
+        let Case { key_scales, value_scales, .. } = self;
+        Head { data, keys: 0, values: keys, chunk: CHUNK, pitch: keys + values + gap, key_scales, value_scales }
     }
 
     /// One query by itself, by the scalar path.
@@ -163,4 +189,47 @@ fn int8_keys_and_values_are_the_nearest_codes() {
     for (x, code) in x.iter().zip(found) {
         assert!((f64::from(scale) * f64::from(code) - f64::from(*x)).abs() <= f64::from(scale) * 0.500001);
     }
+}
+
+/// Rows that begin and end anywhere, what f16 rounds to infinity among them: each code where the layout has it.
+fn check_store<E: Element + PartialEq + std::fmt::Debug>() {
+    for (dim, first, rows) in [(24usize, 0, 1), (24, 13, 21), (16, 31, 1), (40, 5, 64)] {
+        let (heads, stride) = (3, dim.next_multiple_of(LANES));
+        let width = heads * dim;
+        let (mut keys, values) = (noise(rows * width, 1), noise(rows * width, 2));
+        keys[..3].copy_from_slice(&[65_519.9, -65_521.0, 1e-7]);
+        for isa in Isa::available() {
+            let mut data = vec![[E::default(); 96 * 96]; 2 * heads];
+            let mut scales = vec![[0.0f32; 96]; 2 * heads];
+            let (k, v) = data.split_at_mut(heads);
+            let (ks, vs) = scales.split_at_mut(heads);
+            let parts = k.iter_mut().zip(v).zip(ks.iter_mut().zip(vs));
+            let mut parts: Vec<HeadMut<'_, E>> = parts
+                .map(|((keys, values), (key_scales, value_scales))| HeadMut { keys, values, key_scales, value_scales })
+                .collect();
+            store(Kernels::new(Some(isa)).unwrap(), &mut parts, first, (&keys, &values), (width, dim));
+            for (row, head) in (0..rows).flat_map(|row| (0..heads).map(move |head| (row, head))) {
+                let position = first + row;
+                let of = |x: &'_ [f32]| x[row * width + head * dim..][..dim].to_vec();
+                let (key, value) = (of(&keys), of(&values));
+                let (key_scale, value_scale) = (E::scale(&key), E::scale(&value));
+                for d in 0..dim {
+                    let found = data[head][position / LANES * LANES * dim + d * LANES + position % LANES];
+                    assert_eq!(found, E::from_f32(key[d], key_scale), "{isa} {dim} {position} {d}");
+                    let found = data[heads + head][position * stride + d];
+                    assert_eq!(found, E::from_f32(value[d], value_scale), "{isa} {dim} {position} {d}");
+                }
+                if E::SCALED {
+                    assert_eq!((scales[head][position], scales[heads + head][position]), (key_scale, value_scale));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn keys_and_values_are_stored_where_they_are_read() {
+    check_store::<f16>();
+    check_store::<f32>();
+    check_store::<i8>();
 }

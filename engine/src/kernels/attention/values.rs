@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::element::{Element, LINE};
-use super::{AHEAD, Query, UNIT};
+use super::{Query, UNIT};
 use crate::kernels::lanes::{LANES, Lanes};
 
 /// Softmax weights of `Q` queries.
@@ -44,10 +44,12 @@ pub(super) struct Values<'a, E> {
     pub(super) codes: &'a [E],
     pub(super) first: usize,
     pub(super) stride: usize,
+    /// Values to ask for meanwhile: as many positions at most.
+    pub(super) next: &'a [E],
 }
 
-/// Adds the products of weights and values of `positions`, in some groups of sixteen dimensions, to `sums`, `[query][stride]`, in the order of positions. With
-/// `FETCH`, what is read next is asked for.
+/// Adds the products of weights and values of `positions`, in some groups of sixteen dimensions, to `sums`,
+/// `[query][stride]`, in the order of positions. With `FETCH`, `values.next` is asked for.
 #[inline(always)]
 pub(super) fn add_values<L: Lanes, E: Element, const Q: usize, const FETCH: bool>(
     l: L,
@@ -103,17 +105,17 @@ fn add_columns<L: Lanes, E: Element, const Q: usize, const D: usize, const FETCH
     let shared = weights.shared.start.clamp(positions.start, positions.end);
     add_ragged(l, &mut acc, weights, values, (positions.start..shared, first));
     let mut t = shared;
-    // Nothing beyond the last value is asked for.
-    let ahead = AHEAD / (stride * size_of::<E>()) * stride;
-    let ahead = if positions.end + ahead / stride <= weights.any.end { ahead } else { 0 };
     while t + UNIT <= weights.shared.end.min(positions.end) {
         let of: [&[f32; UNIT]; Q] = std::array::from_fn(|q| &weights.rows[q][t..].as_chunks().0[0]);
-        let rows = &values.codes[(t - values.first) * stride..][..UNIT * stride];
+        let at = (t - values.first) * stride;
+        let rows = &values.codes[at..][..UNIT * stride];
+        // These themselves, which costs nothing, if there are no more.
+        let next = values.next.get(at..at + UNIT * stride).unwrap_or(rows);
         for i in 0..UNIT {
             let row = &rows[i * stride + first..][..D * LANES];
             if FETCH {
                 for line in 0..(D * LANES * size_of::<E>()).div_ceil(LINE) {
-                    l.prefetch(row.as_ptr().wrapping_add(ahead).wrapping_byte_add(line * LINE));
+                    l.prefetch(next[i * stride + first..].as_ptr().wrapping_byte_add(line * LINE));
                 }
             }
             let value = load_groups::<L, E, D>(l, row);

@@ -9,6 +9,9 @@ use crate::kernels::x86::{AHEAD, prefetch, prefetch_ahead};
 use crate::quant::PANEL;
 use crate::quant::q6::{BLOCK, BLOCK_BYTES, BLOCK_SCALES, LOW_BYTES, SUPER_BLOCKS};
 
+/// Super-blocks ahead whose scales are asked for: those of the blocks that are.
+const SUPERS_AHEAD: usize = AHEAD.div_ceil(SUPER_BLOCKS * BLOCK_BYTES);
+
 /// `y = W x` for whole panels; `out` may end inside the last.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vnni,f16c,fma")]
 pub(crate) fn gemv(panels: Panels<'_>, activations: &[i8], steps: &[BlockScale], out: &mut [f32]) {
@@ -19,6 +22,9 @@ pub(crate) fn gemv(panels: Panels<'_>, activations: &[i8], steps: &[BlockScale],
         let mut acc = _mm512_setzero_ps();
         for s in 0..supers {
             let mut sums = _mm512_setzero_ps();
+            prefetch::<{ SUPERS_AHEAD * 2 * PANEL }>(
+                panels.supers.as_ptr().wrapping_add((p * supers + s) * PANEL).cast(),
+            );
             for b in s * SUPER_BLOCKS..((s + 1) * SUPER_BLOCKS).min(blocks) {
                 // SAFETY: block `b` of panel `p`, and its activations (asserted above).
                 let dot = unsafe {
