@@ -130,14 +130,18 @@ pub struct Found {
 /// milliseconds each) the median. An error says why there is none.
 pub fn measure(threads: usize, element: Element, passes: usize) -> Result<Found, String> {
     let mut best = Err(format!("this CPU has no {} multiply-add instruction that is known here", element.name()));
-    for instruction in instructions(element) {
-        let found = time(threads, instruction, passes)?;
+    for found in each(threads, element, passes)? {
         if best.as_ref().is_ok_and(|best: &Found| best.operations_per_second >= found.operations_per_second) {
             continue;
         }
         best = Ok(found);
     }
     best
+}
+
+/// As [`measure`], of each instruction for `element` that this CPU has.
+pub fn each(threads: usize, element: Element, passes: usize) -> Result<Vec<Found>, String> {
+    instructions(element).into_iter().map(|instruction| time(threads, instruction, passes)).collect()
 }
 
 fn time(threads: usize, instruction: Instruction, passes: usize) -> Result<Found, String> {
