@@ -30,9 +30,11 @@ struct Share {
 impl Row {
     /// With the limits of this minute.
     pub(super) fn new(case: &Case, work: Work, seconds: f64, limits: &mut Limits) -> Row {
-        let reading = (work.bytes > 0).then(|| limits.reading(case.threads, work.within)).flatten();
-        let peak = (work.operations > 0).then(|| limits.peak(case.threads, case.isa, work.arithmetic)).flatten();
-        let peak = peak.map(|found| (found.operations_per_second, found.instruction));
+        let rate = |amount: usize| amount as f64 / seconds;
+        let Work { bytes, within, operations, arithmetic } = work;
+        let Case { isa, threads, .. } = *case;
+        let reading = if bytes > 0 { limits.reading(threads, within, rate(bytes)) } else { None };
+        let peak = if operations > 0 { limits.peak(threads, isa, arithmetic, rate(operations)) } else { None };
         Row { case: case.clone(), work, seconds, reading, peak }
     }
 

@@ -130,7 +130,8 @@ pub struct Found {
 /// milliseconds each) the median. An error says why there is none.
 pub fn measure(threads: usize, element: Element, passes: usize) -> Result<Found, String> {
     let mut best = Err(format!("this CPU has no {} multiply-add instruction that is known here", element.name()));
-    for found in each(threads, element, passes)? {
+    for instruction in instructions(element) {
+        let found = time(threads, instruction, passes)?;
         if best.as_ref().is_ok_and(|best: &Found| best.operations_per_second >= found.operations_per_second) {
             continue;
         }
@@ -139,9 +140,10 @@ pub fn measure(threads: usize, element: Element, passes: usize) -> Result<Found,
     best
 }
 
-/// As [`measure`], of each instruction for `element` that this CPU has.
-pub fn each(threads: usize, element: Element, passes: usize) -> Result<Vec<Found>, String> {
-    instructions(element).into_iter().map(|instruction| time(threads, instruction, passes)).collect()
+/// As [`measure`], of one instruction by its name in [`Found`].
+pub fn of(threads: usize, element: Element, name: &str, passes: usize) -> Result<Found, String> {
+    let instruction = instructions(element).into_iter().find(|instruction| instruction.name == name);
+    time(threads, instruction.ok_or_else(|| format!("this CPU has no {name} that is known here"))?, passes)
 }
 
 fn time(threads: usize, instruction: Instruction, passes: usize) -> Result<Found, String> {
