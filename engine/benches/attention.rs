@@ -1,20 +1,18 @@
-//! Attention by ISA, cache type, shape and thread count: decode in bytes of cache a second, to be held against the
-//! machine's read bandwidth (`harness roofline`), prefill in multiply-adds a second, against its f32 peak.
+//! Attention by ISA, cache type, shape and thread count: decode in bytes of cache, prefill in operations.
 //!
 //! A decode pass goes through the caches of all layers, as a model's does: none stays in a nearer cache by itself.
 
-use std::hint::black_box;
-use std::time::Duration;
+mod common;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use std::cell::{OnceCell, RefCell};
+
+use common::{Arithmetic, Bench, Case, Timer, Work, numbers, paths, same_bits, thread_counts};
 use engine::model::{Activation, Architecture, Attention, KvType, RopeStyle};
 use engine::{Config, Isa, Kernels, Pool, Team};
 
 /// (name, layers, query heads, key/value heads, head dimension): the 700M of arXiv 2410.16144 and 2B4T.
 const SHAPES: [(&str, usize, usize, usize, usize); 2] = [("700m", 24, 16, 16, 96), ("2b4t", 30, 20, 5, 128)];
 const TYPES: [KvType; 3] = [KvType::F16, KvType::Int8, KvType::F32];
-const DEPTHS: [usize; 2] = [512, 4096];
-const PREFILL_TOKENS: usize = 512;
 
 fn config(layers: usize, heads: usize, kv_heads: usize, head_dim: usize) -> Config {
     Config {
@@ -41,22 +39,10 @@ fn config(layers: usize, heads: usize, kv_heads: usize, head_dim: usize) -> Conf
     }
 }
 
-/// Numbers in [-1, 1) with no pattern.
-fn noise(count: usize, seed: u64) -> Vec<f32> {
-    let bits = |i: u64| (i.wrapping_add(seed << 40)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
-    (0..count as u64).map(|i| (bits(i) >> 40) as f32 / 2f32.powi(23) - 1.0).collect()
-}
-
-/// Thread counts: one, and all CPUs.
-fn thread_counts() -> Vec<usize> {
-    let all = std::thread::available_parallelism().map_or(1, usize::from);
-    if all > 1 { vec![1, all] } else { vec![1] }
-}
-
 /// Fills the positions up to `end` of all layers.
 fn fill(team: &Team<'_>, config: &Config, attention: &mut Attention, end: usize) {
     let width = config.kv_width();
-    let (rows, kernels) = (noise(257 * width, 1), Kernels::new(None).expect("kernels"));
+    let (rows, kernels) = (numbers(257 * width, 1), Kernels::new(None).expect("kernels"));
     for first in (0..end).step_by(256) {
         let tokens = 256.min(end - first);
         let (keys, values) = (&rows[..tokens * width], &rows[width..(tokens + 1) * width]);
@@ -64,80 +50,91 @@ fn fill(team: &Team<'_>, config: &Config, attention: &mut Attention, end: usize)
     }
 }
 
-fn decode(criterion: &mut Criterion) {
+/// Attention of `tokens` queries at the end of `depth` positions, in all layers.
+struct Shape {
+    name: String,
+    config: Config,
+    kv: KvType,
+    depth: usize,
+    tokens: usize,
+    /// Answers of the scalar path, of the last layer.
+    expected: OnceCell<Vec<f32>>,
+}
+
+impl Shape {
+    fn bench(&self, bench: &mut Bench) {
+        // The scalar path is there to be right.
+        for isa in paths(false).into_iter().filter(|&isa| isa != Isa::Scalar) {
+            for threads in thread_counts() {
+                let case = Case { name: self.name.clone(), isa, threads };
+                // Filled when the first call asks for it.
+                let cache = OnceCell::new();
+                bench.case(&case, |timer| self.time(&case, &cache, timer));
+            }
+        }
+    }
+
+    fn work(&self) -> Work {
+        let Shape { config, kv, depth, tokens, .. } = self;
+        let bytes = kv.cache_bytes(config, *depth);
+        // Each query sees the positions up to its own: a product and a sum for its score, and for its answer.
+        let seen = (depth - tokens + 1..=*depth).sum::<usize>();
+        let operations = 4 * seen * config.q_width() * config.layers;
+        Work { bytes, within: bytes, operations, arithmetic: Arithmetic::F32 }
+    }
+
+    fn filled(&self, threads: usize) -> Attention {
+        let pool = Pool::new(threads, true).expect("a thread pool");
+        let mut attention = Attention::new(&self.config, threads, self.depth, self.kv).expect("a cache");
+        pool.enter(|team| fill(team, &self.config, &mut attention, self.depth));
+        attention
+    }
+
+    fn time(&self, case: &Case, cache: &OnceCell<RefCell<Attention>>, timer: Timer<'_, '_>) {
+        let Shape { config, depth, tokens, .. } = self;
+        let mut attention = cache.get_or_init(|| self.filled(case.threads).into()).borrow_mut();
+        let (kernels, pool) = (case.kernels(), Pool::new(case.threads, true).expect("a thread pool"));
+        let queries = numbers(tokens * config.q_width(), 2);
+        let mut state = (&mut *attention, vec![0.0; queries.len()]);
+        pool.enter(|team| {
+            let pass = |(attention, out): &mut (&mut Attention, Vec<f32>)| {
+                for layer in 0..config.layers {
+                    attention.attend(team, kernels, layer, depth - tokens, &queries, out);
+                }
+            };
+            let right = |(attention, out): &mut (&mut Attention, Vec<f32>)| {
+                let expected = self.expected.get_or_init(|| {
+                    let mut expected = vec![0.0; out.len()];
+                    let scalar = Kernels::new(Some(Isa::Scalar)).expect("plain code");
+                    attention.attend(team, scalar, config.layers - 1, depth - tokens, &queries, &mut expected);
+                    expected
+                });
+                same_bits(out, expected)
+            };
+            timer.time(self.work(), &mut state, pass, right);
+        });
+    }
+}
+
+fn main() {
+    let mut bench = Bench::new();
+    let (depths, prefill) = if bench.quick { (vec![40], 40) } else { (vec![512, 4096], 512) };
     for (shape, layers, heads, kv_heads, head_dim) in SHAPES {
-        let config = config(layers, heads, kv_heads, head_dim);
         for kv in TYPES {
-            for depth in DEPTHS {
-                let mut group = criterion.benchmark_group(format!("decode/{shape}/{}/{depth}", kv.name()));
-                group.sample_size(10).warm_up_time(Duration::from_millis(200));
-                group.measurement_time(Duration::from_millis(700));
-                group.throughput(Throughput::Bytes(kv.cache_bytes(&config, depth) as u64));
-                decode_threads(&mut group, &config, kv, depth);
-                group.finish();
+            let case = |workload: &str, layers, depth, tokens| Shape {
+                name: format!("{workload}/{shape}/{}/{depth}", kv.name()),
+                config: config(layers, heads, kv_heads, head_dim),
+                kv,
+                depth,
+                tokens,
+                expected: OnceCell::new(),
+            };
+            for &depth in &depths {
+                let layers = if bench.quick { 2 } else { layers };
+                case("decode", layers, depth, 1).bench(&mut bench);
             }
+            case("prefill", 1, prefill, prefill).bench(&mut bench);
         }
     }
+    bench.finish("attention");
 }
-
-type Group<'a> = criterion::BenchmarkGroup<'a, criterion::measurement::WallTime>;
-
-fn decode_threads(group: &mut Group<'_>, config: &Config, kv: KvType, depth: usize) {
-    let queries = noise(config.q_width(), 2);
-    let mut out = vec![0.0; config.q_width()];
-    for threads in thread_counts() {
-        let pool = Pool::new(threads, true).expect("a thread pool");
-        let mut attention = Attention::new(config, threads, depth, kv).expect("a cache");
-        pool.enter(|team| {
-            fill(team, config, &mut attention, depth);
-            // The scalar path is there to be right.
-            for isa in Isa::available().into_iter().filter(|&isa| isa != Isa::Scalar && isa != Isa::AvxVnni) {
-                let kernels = Kernels::new(Some(isa)).expect("an available ISA");
-                group.bench_function(BenchmarkId::new(isa.name(), threads), |bencher| {
-                    bencher.iter(|| {
-                        for layer in 0..config.layers {
-                            attention.attend(team, kernels, layer, depth - 1, black_box(&queries), &mut out);
-                        }
-                    });
-                });
-            }
-        });
-    }
-}
-
-fn prefill(criterion: &mut Criterion) {
-    for (shape, _, heads, kv_heads, head_dim) in SHAPES {
-        let config = config(1, heads, kv_heads, head_dim);
-        for kv in TYPES {
-            let mut group = criterion.benchmark_group(format!("prefill/{shape}/{}/{PREFILL_TOKENS}", kv.name()));
-            group.sample_size(10).warm_up_time(Duration::from_millis(200));
-            group.measurement_time(Duration::from_millis(700));
-            // Score and value of every query and position up to its own.
-            let pairs = PREFILL_TOKENS * (PREFILL_TOKENS + 1) / 2 * config.q_width();
-            group.throughput(Throughput::Elements(2 * pairs as u64));
-            prefill_threads(&mut group, &config, kv);
-            group.finish();
-        }
-    }
-}
-
-fn prefill_threads(group: &mut Group<'_>, config: &Config, kv: KvType) {
-    let queries = noise(PREFILL_TOKENS * config.q_width(), 2);
-    let mut out = vec![0.0; queries.len()];
-    for threads in thread_counts() {
-        let pool = Pool::new(threads, true).expect("a thread pool");
-        let mut attention = Attention::new(config, threads, PREFILL_TOKENS, kv).expect("a cache");
-        pool.enter(|team| {
-            fill(team, config, &mut attention, PREFILL_TOKENS);
-            for isa in Isa::available().into_iter().filter(|&isa| isa != Isa::Scalar && isa != Isa::AvxVnni) {
-                let kernels = Kernels::new(Some(isa)).expect("an available ISA");
-                group.bench_function(BenchmarkId::new(isa.name(), threads), |bencher| {
-                    bencher.iter(|| attention.attend(team, kernels, 0, 0, black_box(&queries), &mut out));
-                });
-            }
-        });
-    }
-}
-
-criterion_group!(benches, decode, prefill);
-criterion_main!(benches);

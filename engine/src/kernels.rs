@@ -2,6 +2,8 @@
 //! others equal it bit for bit.
 
 pub(crate) mod activations;
+#[doc(hidden)]
+pub mod alone;
 pub(crate) mod attention;
 pub(crate) mod base3;
 pub(crate) mod bounded;

@@ -140,6 +140,12 @@ pub fn measure(threads: usize, element: Element, passes: usize) -> Result<Found,
     best
 }
 
+/// As [`measure`], of one instruction by its name in [`Found`].
+pub fn of(threads: usize, element: Element, name: &str, passes: usize) -> Result<Found, String> {
+    let instruction = instructions(element).into_iter().find(|instruction| instruction.name == name);
+    time(threads, instruction.ok_or_else(|| format!("this CPU has no {name} that is known here"))?, passes)
+}
+
 fn time(threads: usize, instruction: Instruction, passes: usize) -> Result<Found, String> {
     let times = lockstep(threads, passes, || || (0..CALLS).all(|_| instruction.call()));
     let time = times.as_deref().and_then(median).ok_or_else(|| format!("{}: the sums were wrong", instruction.name))?;
