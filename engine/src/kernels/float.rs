@@ -157,16 +157,30 @@ impl Step for SiluGate<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let (zero, one, minus_one) = (l.splat(0.0), l.splat(1.0), l.splat(-1.0));
-        zip_map(l, self.gate, self.up, self.out, |x, up| {
-            // With e = exp(-|x|): x / (1 + e) for x >= 0 and x * e / (1 + e) below; no overflow on either side.
-            let negated = l.mul(x, minus_one);
-            let e = exp_negative(l, l.mul(l.max(x, negated), minus_one));
-            let below = l.mul(l.max(negated, zero), minus_one);
-            let numerator = l.fma(below, e, l.max(x, zero));
-            l.mul(l.div(numerator, l.add(one, e)), up)
-        });
+        let Self { gate, up, out } = self;
+        assert!(gate.len() == out.len() && up.len() == out.len(), "float step over slices of different lengths");
+        // Loops and no closure: one of this size stays a function of its own, without the instruction set, and takes
+        // every vector through memory.
+        let ((gate, gate_tail), (up, up_tail)) = (gate.as_chunks::<LANES>(), up.as_chunks::<LANES>());
+        let (out, out_tail) = out.as_chunks_mut::<LANES>();
+        for ((gate, up), out) in gate.iter().zip(up).zip(out) {
+            l.store(silu_times(l, l.load(gate), l.load(up)), out);
+        }
+        if !out_tail.is_empty() {
+            l.store_part(silu_times(l, l.load_part(gate_tail, 0.0), l.load_part(up_tail, 0.0)), out_tail);
+        }
     }
+}
+
+/// `silu(x) * up`. With e = exp(-|x|): x / (1 + e) for x >= 0 and x * e / (1 + e) below; no overflow on either side.
+#[inline(always)]
+fn silu_times<L: Lanes>(l: L, x: L::V, up: L::V) -> L::V {
+    let (zero, one, minus_one) = (l.splat(0.0), l.splat(1.0), l.splat(-1.0));
+    let negated = l.mul(x, minus_one);
+    let e = exp_negative(l, l.mul(l.max(x, negated), minus_one));
+    let below = l.mul(l.max(negated, zero), minus_one);
+    let numerator = l.fma(below, e, l.max(x, zero));
+    l.mul(l.div(numerator, l.add(one, e)), up)
 }
 
 /// `out = relu(gate)^2 * up` (BitNet b1.58 2B4T's feed-forward).
