@@ -169,12 +169,10 @@ impl Linear {
             Linear::F16(matrix) => float16::gemm(kernels, matrix, input, out),
             Linear::Bf16(matrix) if tokens == 1 => float16::gemv(kernels, matrix, input.f32(), first, out.row(0)),
             Linear::Bf16(matrix) => float16::gemm(kernels, matrix, input, out),
-            Linear::Q8(matrix) => {
-                (0..tokens).for_each(|t| q8::gemv(kernels, matrix, input.q8(), t, first, out.row(t)));
-            }
-            Linear::Q6(matrix) => {
-                (0..tokens).for_each(|t| q6::gemv(kernels, matrix, input.q8(), t, first, out.row(t)));
-            }
+            Linear::Q8(matrix) if tokens == 1 => q8::gemv(kernels, matrix, input.q8(), 0, first, out.row(0)),
+            Linear::Q8(matrix) => q8::gemm(kernels, matrix, input.q8(), out),
+            Linear::Q6(matrix) if tokens == 1 => q6::gemv(kernels, matrix, input.q8(), 0, first, out.row(0)),
+            Linear::Q6(matrix) => q6::gemm(kernels, matrix, input.q8(), out),
             Linear::Plain(matrix) => {
                 let x = input.f32().chunks_exact(matrix.cols());
                 x.enumerate().for_each(|(t, x)| plain::gemv(matrix, x, first, out.row(t)));

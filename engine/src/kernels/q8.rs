@@ -8,6 +8,7 @@ use super::reference;
 use super::x86::{avx2, avx512};
 use crate::input::Q8;
 use crate::quant::{PANEL, Q8Matrix};
+use crate::threads::Strip;
 
 /// `y = W x` of token `t` for the rows from `first` (a multiple of [`PANEL`]).
 pub(crate) fn gemv(kernels: Kernels, matrix: &Q8Matrix, input: &Q8, t: usize, first: usize, out: &mut [f32]) {
@@ -23,5 +24,20 @@ pub(crate) fn gemv(kernels: Kernels, matrix: &Q8Matrix, input: &Q8, t: usize, fi
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => unsafe { avx2::q8::gemv(weights, scales, x, steps, out) },
         _ => reference::q8(weights, scales, x, steps, out),
+    }
+}
+
+/// Rows whose weights stay in the second-level cache while all tokens pass.
+const ROWS: usize = 2 * PANEL;
+
+/// As [`gemv`] for all tokens of `out`, a strip that begins at a multiple of [`PANEL`].
+pub(crate) fn gemm(kernels: Kernels, matrix: &Q8Matrix, input: &Q8, mut out: Strip<'_, f32>) {
+    let columns = out.columns();
+    for first in columns.clone().step_by(ROWS) {
+        for t in 0..out.rows() {
+            let row = &mut out.row(t)[first - columns.start..];
+            let len = row.len().min(ROWS);
+            gemv(kernels, matrix, input, t, first, &mut row[..len]);
+        }
     }
 }
