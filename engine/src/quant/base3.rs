@@ -8,7 +8,7 @@
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
-use super::{PANEL, TernaryMatrix, checked_len, ternary};
+use super::{PANEL, TernaryMatrix, checked_len, ternary, words};
 use crate::error::{Error, Result};
 
 /// Columns of a block.
@@ -46,24 +46,11 @@ impl Base3Matrix {
     /// # Errors
     /// Bad dimensions, a scale that is not finite, or a code 3.
     pub fn from_panels(rows: usize, cols: usize, scale: f32, fill: impl Fn(usize, &mut [u8]) + Sync) -> Result<Self> {
-        Base3Matrix::try_from_panels(rows, cols, scale, |panel, bytes| {
-            fill(panel, bytes);
-            Ok(())
-        })
-    }
-
-    /// As [`Base3Matrix::from_panels`] with a `fill` that can fail.
-    fn try_from_panels(
-        rows: usize,
-        cols: usize,
-        scale: f32,
-        fill: impl Fn(usize, &mut [u8]) -> Result<()> + Sync,
-    ) -> Result<Self> {
         let mut matrix = Base3Matrix::zeroed(rows, cols, scale)?;
         let panels = matrix.packed.par_chunks_exact_mut(Base3Matrix::panel_bytes(cols)).enumerate();
         let scratch = || vec![0; TernaryMatrix::panel_bytes(cols)];
         panels.try_for_each_init(scratch, |codes, (panel, bytes)| {
-            fill(panel, codes)?;
+            fill(panel, codes);
             ternary::finish_panel((rows, cols), panel, codes)?;
             pack(codes, bytes);
             Result::Ok(())
@@ -98,9 +85,33 @@ impl Base3Matrix {
         scale: f32,
         fill: impl Fn(usize, &mut [i8]) -> Result<()> + Sync,
     ) -> Result<Self> {
-        Base3Matrix::try_from_panels(rows, cols, scale, |panel, codes| {
-            ternary::pack_rows((rows, cols), panel, codes, &fill)
+        Base3Matrix::from_words(rows, cols, scale, |panel, words| {
+            ternary::pack_rows((rows, cols), panel, words, &fill)
         })
+    }
+
+    /// Packs words: `fill(panel, words)` writes those of the rows of a panel, in parallel (see
+    /// [`words::PackedTrits::panel`]).
+    ///
+    /// # Errors
+    /// As [`Base3Matrix::from_rows`].
+    pub(crate) fn from_words(
+        rows: usize,
+        cols: usize,
+        scale: f32,
+        fill: impl Fn(usize, &mut [u32]) -> Result<()> + Sync,
+    ) -> Result<Self> {
+        let mut matrix = Base3Matrix::zeroed(rows, cols, scale)?;
+        let panels = matrix.packed.par_chunks_exact_mut(Base3Matrix::panel_bytes(cols)).enumerate();
+        let scratch = || (vec![0; PANEL * cols.div_ceil(ternary::BLOCK)], vec![0; TernaryMatrix::panel_bytes(cols)]);
+        panels.try_for_each_init(scratch, |(words, codes), (panel, bytes)| {
+            fill(panel, words)?;
+            words::interleave(words, codes);
+            ternary::finish_panel((rows, cols), panel, codes)?;
+            pack(codes, bytes);
+            Result::Ok(())
+        })?;
+        Ok(matrix)
     }
 
     /// Takes panels packed before (see [`Base3Matrix::packed`]); what lies beyond the matrix is set to weight 0.
