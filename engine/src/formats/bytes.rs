@@ -8,6 +8,9 @@ use memmap2::{Mmap, UncheckedAdvice};
 
 use super::FormatError;
 
+/// Bytes that Linux maps around a page of a file that is asked for, unless told otherwise (`fault_around_bytes`).
+const AROUND: usize = 64 << 10;
+
 /// A file's bytes, mapped or (in tests and for bytes that came some other way) owned.
 pub(crate) enum Bytes {
     Mapped(Mmap),
@@ -33,12 +36,14 @@ impl Bytes {
         Ok(Bytes::Mapped(map))
     }
 
-    /// Gives back the memory that mapped pages take; they are read again when they are asked for.
+    /// Gives back the memory that mapped pages take; they are read again when they are asked for. Pages near the range go
+    /// too: when one is asked for, the system maps those [`AROUND`] it.
     pub(crate) fn release(&self, range: Range<usize>) {
         if let Bytes::Mapped(map) = self {
+            let (start, end) = (range.start.saturating_sub(AROUND), (range.end + AROUND).min(map.len()));
             // SAFETY: the map is read-only and of a file, so dropped pages come back as they were. That it may fail costs
             // memory, nothing else.
-            let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
+            let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end.saturating_sub(start)) };
         }
     }
 

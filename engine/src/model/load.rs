@@ -5,11 +5,14 @@
 //! the model it was quantised from. A weight too large for the 16 bits is refused, and a scale too small: that would make
 //! a tensor of zeros. The reference takes ternary tensors as such and decodes others exactly. Norms stay f32.
 //!
-//! Shapes are all checked before the first weight is decoded. Rows are decoded in parallel straight into the packed
-//! matrices, so beside the file's own mapping the peak is the finished model.
+//! Shapes are all checked before the first weight is decoded. Panels are made in parallel, of packed bytes where the
+//! layout is a common one, else row by row; mapped pages are given back as they are done, so that the peak is little more
+//! than the finished model.
 
 mod gguf;
 mod hf;
+mod matrices;
+mod sweep;
 
 pub use gguf::{check_gguf, is_ternary_gguf, load_gguf, predict_gguf_bytes};
 pub(crate) use hf::read_config;
@@ -19,9 +22,10 @@ use super::{Config, Format, Layer, Model};
 use crate::error::{Error, Result};
 use crate::formats::gguf::Shape;
 use crate::linear::Linear;
-use crate::quant::plain::Arithmetic;
 use crate::quant::sparse::{CHUNK, CHUNK_BYTES};
-use crate::quant::{Base3Matrix, Float16, Float16Matrix, PANEL, PlainMatrix, TernaryMatrix, base3};
+use crate::quant::words::PackedTrits;
+use crate::quant::{PANEL, base3};
+use std::ops::Range;
 
 /// Weights by their GGUF names, wherever they come from.
 trait Source {
@@ -55,6 +59,21 @@ trait Weight: Sync {
 
     /// The one scale of a ternary matrix, and what decodes a row to -1, 0 and 1; an error if it is none.
     fn trits(&self) -> Result<(f32, impl Rows<i8>)>;
+
+    /// The trits as they are stored, if panels can be made of them at once; [`Weight::trits`] was no error.
+    fn packed(&self) -> Option<PackedTrits<'_>>;
+
+    /// The name of the 16-bit floats that are stored ([`Float16::NAME`]) and their bytes, little-endian, if they are.
+    fn halves(&self) -> Option<(&'static str, &[u8])>;
+
+    /// Bytes as stored.
+    fn bytes(&self) -> usize;
+
+    /// Bytes of a row; `None` if rows are not stored one after the other.
+    fn row_bytes(&self) -> Option<usize>;
+
+    /// Gives back the memory that mapped pages of this part of the bytes take.
+    fn release(&self, part: Range<usize>);
 }
 
 /// Decodes row `.0` of a matrix into `.1`.
@@ -225,7 +244,9 @@ impl<S: Source> Loader<'_, S> {
     /// Norm weights or a bias.
     fn vector(&self, name: &str, width: usize) -> Result<Vec<f32>> {
         let mut weights = vec![0.0; width];
-        self.find(name, &[width as u64])?.floats()?(0, &mut weights)?;
+        let weight = self.find(name, &[width as u64])?;
+        weight.floats()?(0, &mut weights)?;
+        weight.release(0..weight.bytes());
         Ok(weights)
     }
 
@@ -242,28 +263,6 @@ impl<S: Source> Loader<'_, S> {
         self.source.weight(name).is_some_and(|weight| weight.is_ternary())
     }
 
-    fn ternary(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
-        let weight = self.find(name, &[cols as u64, rows as u64])?;
-        let (scale, row) = weight.trits()?;
-        match self.format {
-            Format::Base3 => Base3Matrix::from_rows(rows, cols, scale, row).map(Linear::Base3),
-            _ => TernaryMatrix::from_rows(rows, cols, scale, row).map(Linear::Ternary),
-        }
-    }
-
-    fn reference_ternary(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
-        let weight = self.find(name, &[cols as u64, rows as u64])?;
-        let (scale, trits_of) = weight.trits()?;
-        let arithmetic = Arithmetic::Ternary { scale };
-        let matrix = PlainMatrix::from_rows(rows, cols, arithmetic, |row, out| {
-            let mut trits = vec![0; cols];
-            trits_of(row, &mut trits)?;
-            out.iter_mut().zip(trits).for_each(|(out, trit)| *out = f32::from(trit));
-            Ok(())
-        })?;
-        Ok(Linear::Plain(matrix))
-    }
-
     /// Embedding, head, and linear layers that are not ternary.
     fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
         match self.format {
@@ -273,33 +272,5 @@ impl<S: Source> Loader<'_, S> {
             Format::Bf16 => self.float16(name, rows, cols).map(Linear::Bf16),
             Format::Reference => self.reference(name, rows, cols),
         }
-    }
-
-    fn float16<E: Float16>(&self, name: &str, rows: usize, cols: usize) -> Result<Float16Matrix<E>> {
-        let weight = self.find(name, &[cols as u64, rows as u64])?;
-        let (floats, ternary) = (weight.floats()?, weight.is_ternary());
-        Float16Matrix::from_rows(rows, cols, |row, out| {
-            let mut values = vec![0.0; cols];
-            floats(row, &mut values)?;
-            for (col, (out, &value)) in out.iter_mut().zip(&values).enumerate() {
-                *out = E::narrow(value);
-                // Of a ternary tensor every weight but 0 is the scale: rounded to 0, all of them would be gone.
-                if ternary && (!out.finite() || out.widen() == 0.0 && value != 0.0) {
-                    return Err(weight.wrong(&format!("a scale that fits {}", E::NAME), value.abs().to_string()));
-                }
-                if !out.finite() {
-                    let found = format!("{value} in row {row}, column {col}");
-                    return Err(weight.wrong(&format!("weights that fit {}", E::NAME), found));
-                }
-            }
-            Ok(())
-        })
-    }
-
-    fn reference(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
-        let weight = self.find(name, &[cols as u64, rows as u64])?;
-        let ternary = self.source.names().iter().any(|name| self.is_ternary(name));
-        let arithmetic = if ternary { Arithmetic::F32 } else { Arithmetic::F64 };
-        PlainMatrix::from_rows(rows, cols, arithmetic, weight.floats()?).map(Linear::Plain)
     }
 }

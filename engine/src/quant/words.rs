@@ -55,6 +55,11 @@ impl<'a> PackedTrits<'a> {
         (fits && rows > 0 && cols > 0).then_some(PackedTrits { layout, bytes, rows, cols })
     }
 
+    /// Whether the scale is not part of the bytes, block by block.
+    pub(crate) fn has_one_scale(&self) -> bool {
+        !matches!(self.layout, Layout::Tq1_0 | Layout::Tq2_0)
+    }
+
     /// Writes the words of the rows of a panel, row after row, `cols / 16` (rounded up) each; columns beyond the matrix
     /// have any code. Of a panel that is not full the rest of `words` is left as it was.
     ///

@@ -192,6 +192,12 @@ impl GgufFile {
         self.bytes.release(tensor.bytes());
     }
 
+    /// The same for a part of a tensor's bytes.
+    pub(crate) fn release_part(&self, tensor: &TensorInfo, part: Range<usize>) {
+        let start = tensor.bytes().start;
+        self.bytes.release(start + part.start..start + part.end);
+    }
+
     /// Decodes one row of a tensor of this file into `out`, which holds `tensor.cols()` values.
     ///
     /// # Errors

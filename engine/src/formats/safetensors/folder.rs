@@ -1,6 +1,7 @@
 //! Opening a folder: its configuration, its files, and which tensor is where.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -163,9 +164,11 @@ impl HfFolder {
         &self.shards[tensor.shard()].bytes.as_slice()[tensor.bytes()]
     }
 
-    /// Gives back the memory that the mapped pages of a tensor take; they are read again when they are asked for.
-    pub(super) fn release(&self, tensor: &TensorInfo) {
-        self.shards[tensor.shard()].bytes.release(tensor.bytes());
+    /// Gives back the memory that the mapped pages of a part of a tensor's bytes take; they are read again when they are
+    /// asked for.
+    pub(super) fn release(&self, tensor: &TensorInfo, part: Range<usize>) {
+        let start = tensor.bytes().start;
+        self.shards[tensor.shard()].bytes.release(start + part.start..start + part.end);
     }
 
     /// The file that a tensor is in.

@@ -6,9 +6,12 @@ use self::rope::ROPE_FREQS;
 use super::{Loader, Rows, Source, Weight, is_ternary, predict_bytes};
 use crate::error::{Error, Result};
 use crate::formats::error::shown;
-use crate::formats::gguf::TensorInfo;
+use crate::formats::gguf::{TensorInfo, TensorType};
 use crate::formats::{FormatError, GgufFile};
 use crate::model::{Activation, Architecture, Config, Format, Model, RopeStyle};
+use crate::quant::Float16 as _;
+use crate::quant::words::PackedTrits;
+use std::ops::Range;
 
 /// What sets an architecture of the family apart, by its name in GGUF files.
 struct Family {
@@ -325,5 +328,31 @@ impl Weight for (&GgufFile, &TensorInfo) {
         }
         let row = |row: usize, out: &mut [i8]| Ok(self.0.ternary_row(self.1, row, out)?);
         Ok((self.0.ternary_scale(self.1)?, row))
+    }
+
+    fn packed(&self) -> Option<PackedTrits<'_>> {
+        self.0.packed_trits(self.1)
+    }
+
+    fn halves(&self) -> Option<(&'static str, &[u8])> {
+        let name = match self.1.kind() {
+            TensorType::F16 => half::f16::NAME,
+            TensorType::BF16 => half::bf16::NAME,
+            _ => return None,
+        };
+        Some((name, self.0.data(self.1)))
+    }
+
+    fn bytes(&self) -> usize {
+        self.1.bytes().len()
+    }
+
+    fn row_bytes(&self) -> Option<usize> {
+        let scattered = matches!(self.1.kind(), TensorType::I2S | TensorType::Tl1 | TensorType::Tl2);
+        (!scattered).then(|| self.bytes() / self.1.rows().max(1))
+    }
+
+    fn release(&self, part: Range<usize>) {
+        self.0.release_part(self.1, part);
     }
 }

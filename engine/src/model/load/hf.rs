@@ -6,8 +6,11 @@
 use super::{Loader, Rows, Source, Weight, predict_bytes};
 use crate::error::{Error, Result};
 use crate::formats::HfFolder;
-use crate::formats::safetensors::{self, Convention, Packing, Section};
+use crate::formats::safetensors::{self, Convention, Dtype, Packing, Section};
 use crate::model::{Activation, Architecture, Config, Format, Llama3Scaling, Model, RopeStyle};
+use crate::quant::Float16 as _;
+use crate::quant::words::PackedTrits;
+use std::ops::Range;
 
 /// A model class of transformers, and what its configuration class assumes.
 struct Class {
@@ -384,13 +387,28 @@ fn check_tied_head(folder: &HfFolder) -> Result<()> {
     let (Some(head), Some(embedding)) = (folder.weight("output.weight"), folder.weight("token_embd.weight")) else {
         return Ok(());
     };
-    match folder.data(head.tensor()) == folder.data(embedding.tensor()) {
+    match is_same(&head, &embedding) {
         true => Ok(()),
         false => {
             let expected = "the embedding's own bytes (config.json: tie_word_embeddings)";
             Err(safetensors::Weight::wrong(&head, expected, "others").into())
         }
     }
+}
+
+/// Whether two tensors have the same bytes; what was compared does not stay in memory.
+fn is_same(a: &safetensors::Weight<'_>, b: &safetensors::Weight<'_>) -> bool {
+    /// Bytes compared at a time.
+    const PART: usize = 4 << 20;
+    let (left, right) = (a.data(), b.data());
+    let same = |nth: usize| {
+        let part = nth * PART..left.len().min((nth + 1) * PART);
+        let same = left[part.clone()] == right[part.clone()];
+        a.release_part(part.clone());
+        b.release_part(part);
+        same
+    };
+    left.len() == right.len() && (0..left.len().div_ceil(PART)).all(same)
 }
 
 /// The key that a field of [`Config`] is read from.
@@ -462,5 +480,30 @@ impl Weight for safetensors::Weight<'_> {
     fn trits(&self) -> Result<(f32, impl Rows<i8>)> {
         let trits = safetensors::Weight::trits(self)?;
         Ok((trits.scale(), move |row: usize, out: &mut [i8]| Ok(trits.row(row, out)?)))
+    }
+
+    fn packed(&self) -> Option<PackedTrits<'_>> {
+        safetensors::Weight::packed(self)
+    }
+
+    fn halves(&self) -> Option<(&'static str, &[u8])> {
+        let name = match (self.packing(), self.tensor().dtype()) {
+            (Packing::Float, Dtype::F16) => half::f16::NAME,
+            (Packing::Float, Dtype::BF16) => half::bf16::NAME,
+            _ => return None,
+        };
+        Some((name, self.data()))
+    }
+
+    fn bytes(&self) -> usize {
+        self.data().len()
+    }
+
+    fn row_bytes(&self) -> Option<usize> {
+        (self.packing() != Packing::Packed).then(|| self.data().len() / self.rows().max(1))
+    }
+
+    fn release(&self, part: Range<usize>) {
+        self.release_part(part);
     }
 }
