@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
+use std::time::UNIX_EPOCH;
 
 use memmap2::{Mmap, UncheckedAdvice};
 
@@ -13,7 +14,11 @@ const AROUND: usize = 64 << 10;
 
 /// A file's bytes, mapped or (in tests and for bytes that came some other way) owned.
 pub(crate) enum Bytes {
-    Mapped(Mmap),
+    Mapped {
+        map: Mmap,
+        /// When it was last changed, in nanoseconds since 1970; 0 if the system does not say.
+        modified: u128,
+    },
     Owned(Vec<u8>),
 }
 
@@ -26,20 +31,22 @@ impl Bytes {
             return Err(io(std::io::Error::other("not a regular file")));
         }
         let file = File::open(path).map_err(io)?;
-        if file.metadata().map_err(io)?.len() == 0 {
+        let metadata = file.metadata().map_err(io)?;
+        if metadata.len() == 0 {
             return Ok(Bytes::Owned(Vec::new()));
         }
         // SAFETY: the map is read-only and private. A file that someone else changes or cuts while
         // it is mapped can still change these bytes or end the process by SIGBUS: mapped weights
         // need a file that is left alone, as every engine that maps its weights does.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        Ok(Bytes::Mapped(map))
+        let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Ok(Bytes::Mapped { map, modified: modified.map_or(0, |time| time.as_nanos()) })
     }
 
     /// Gives back the memory that mapped pages take; they are read again when they are asked for. Pages near the range go
     /// too: when one is asked for, the system maps those [`AROUND`] it.
     pub(crate) fn release(&self, range: Range<usize>) {
-        if let Bytes::Mapped(map) = self {
+        if let Bytes::Mapped { map, .. } = self {
             let (start, end) = (range.start.saturating_sub(AROUND), (range.end + AROUND).min(map.len()));
             // SAFETY: the map is read-only and of a file, so dropped pages come back as they were. That it may fail costs
             // memory, nothing else.
@@ -47,9 +54,17 @@ impl Bytes {
         }
     }
 
+    /// When the file was last changed: see [`Bytes::Mapped`]; 0 of bytes that are no file's.
+    pub(crate) fn modified(&self) -> u128 {
+        match self {
+            Bytes::Mapped { modified, .. } => *modified,
+            Bytes::Owned(_) => 0,
+        }
+    }
+
     pub(crate) fn as_slice(&self) -> &[u8] {
         match self {
-            Bytes::Mapped(map) => map,
+            Bytes::Mapped { map, .. } => map,
             Bytes::Owned(bytes) => bytes,
         }
     }

@@ -9,15 +9,19 @@
 //! layout is a common one, else row by row; mapped pages are given back as they are done, so that the peak is little more
 //! than the finished model.
 
+mod cache;
 mod gguf;
 mod hf;
 mod matrices;
 mod sweep;
 
-pub use gguf::{check_gguf, is_ternary_gguf, load_gguf, predict_gguf_bytes};
+pub use cache::cache_path;
+pub use gguf::{check_gguf, is_ternary_gguf, load_gguf, load_gguf_cached, load_gguf_from, predict_gguf_bytes};
 pub(crate) use hf::read_config;
-pub use hf::{check_hf, load_hf, predict_hf_bytes};
+pub use hf::{check_hf, load_hf, load_hf_cached, predict_hf_bytes};
 
+use self::cache::{Cache, Fingerprint};
+use self::sweep::Pages;
 use super::{Config, Format, Layer, Model};
 use crate::error::{Error, Result};
 use crate::formats::gguf::Shape;
@@ -25,7 +29,7 @@ use crate::linear::Linear;
 use crate::quant::sparse::{CHUNK, CHUNK_BYTES};
 use crate::quant::words::PackedTrits;
 use crate::quant::{PANEL, base3};
-use std::ops::Range;
+use std::path::Path;
 
 /// Weights by their GGUF names, wherever they come from.
 trait Source {
@@ -44,7 +48,7 @@ trait Source {
 }
 
 /// One weight of a [`Source`].
-trait Weight: Sync {
+trait Weight: Pages {
     /// The shape in GGUF's order: a matrix is `[inputs, outputs]`.
     fn dims(&self) -> &[u64];
 
@@ -65,15 +69,6 @@ trait Weight: Sync {
 
     /// The name of the 16-bit floats that are stored ([`Float16::NAME`]) and their bytes, little-endian, if they are.
     fn halves(&self) -> Option<(&'static str, &[u8])>;
-
-    /// Bytes as stored.
-    fn bytes(&self) -> usize;
-
-    /// Bytes of a row; `None` if rows are not stored one after the other.
-    fn row_bytes(&self) -> Option<usize>;
-
-    /// Gives back the memory that mapped pages of this part of the bytes take.
-    fn release(&self, part: Range<usize>);
 }
 
 /// Decodes row `.0` of a matrix into `.1`.
@@ -128,6 +123,39 @@ struct Loader<'a, S> {
     name: &'static str,
     /// What the linear layers of the blocks become.
     format: Format,
+    /// Where packed matrices are taken from, if they are there.
+    cache: Option<&'a Cache>,
+}
+
+/// A model that was loaded by way of its cache.
+#[derive(Debug)]
+pub struct CachedModel {
+    /// The model.
+    pub model: Model,
+    /// Whether its matrices came from the cache.
+    pub from_cache: bool,
+    /// What was wrong with the cache that was there, and why none was written, if so: the model is right all the same.
+    pub notes: Vec<String>,
+}
+
+impl<'a, S: Source + Fingerprint> Loader<'a, S> {
+    /// Loads from the cache at `path` if it is one of this source; else from the source, and writes the cache anew.
+    fn load_cached(self, path: &Path) -> Result<CachedModel> {
+        let (mut notes, fingerprint) = (Vec::new(), self.source.fingerprint());
+        match Cache::open(path, self.format, fingerprint) {
+            Ok(None) => {}
+            Ok(Some(cache)) => match (Loader { cache: Some(&cache), ..self }).load() {
+                Ok(model) => return Ok(CachedModel { model, from_cache: true, notes }),
+                Err(error) => notes.push(format!("{error}: made anew")),
+            },
+            Err(error) => notes.push(format!("{error}: made anew")),
+        }
+        let model = self.load()?;
+        if let Err(error) = cache::write(path, self.format, fingerprint, &model) {
+            notes.push(format!("no cache is written: {error}"));
+        }
+        Ok(CachedModel { model, from_cache: false, notes })
+    }
 }
 
 impl<S: Source> Loader<'_, S> {
@@ -135,7 +163,7 @@ impl<S: Source> Loader<'_, S> {
         self.check()?;
         let config = self.config;
         config.check_format(self.format)?;
-        let embedding = self.matrix("token_embd.weight", config.vocab, config.hidden)?;
+        let embedding = self.take("token_embd.weight", config.vocab, config.hidden, false)?;
         let mut layers = Vec::new();
         for index in 0..config.layers {
             layers.push(self.layer(index)?);
@@ -143,7 +171,7 @@ impl<S: Source> Loader<'_, S> {
         let output_norm = self.vector("output_norm.weight", config.hidden)?;
         let head = match config.tied {
             true => None,
-            false => Some(self.matrix("output.weight", config.vocab, config.hidden)?),
+            false => Some(self.take("output.weight", config.vocab, config.hidden, false)?),
         };
         Model::new(config.clone(), embedding, layers, output_norm, head)?.packed_for(self.format)
     }
@@ -213,7 +241,7 @@ impl<S: Source> Loader<'_, S> {
     fn layer(&self, index: usize) -> Result<Layer> {
         let c = self.config;
         let name = |part: &str| format!("blk.{index}.{part}.weight");
-        let linear = |part: &str, rows, cols| self.linear(&name(part), rows, cols);
+        let linear = |part: &str, rows, cols| self.take(&name(part), rows, cols, true);
         // Norms and biases that only some models have.
         let widths = c.vectors();
         let optional = |part: &str| {
@@ -248,6 +276,22 @@ impl<S: Source> Loader<'_, S> {
         weight.floats()?(0, &mut weights)?;
         weight.release(0..weight.bytes());
         Ok(weights)
+    }
+
+    /// A matrix of the cache if there is one that has it, else of the source: a linear layer of a block, or not.
+    fn take(&self, name: &str, rows: usize, cols: usize, of_block: bool) -> Result<Linear> {
+        let kind = match self.format {
+            Format::Ternary | Format::TernarySparse if of_block => "ternary-2bit",
+            Format::Base3 if of_block => "ternary-1.6bit",
+            Format::Bf16 => "bf16",
+            _ => "f16",
+        };
+        let cached = self.cache.map(|cache| cache.matrix(name, kind, rows, cols));
+        match cached.transpose()?.flatten() {
+            Some(linear) => Ok(linear),
+            None if of_block => self.linear(name, rows, cols),
+            None => self.matrix(name, rows, cols),
+        }
     }
 
     /// A linear layer of a block, in the engine's format.

@@ -135,6 +135,12 @@ impl GgufFile {
         self.bytes.as_slice().len()
     }
 
+    /// When the file was last changed (see [`Bytes::modified`]), and its bytes before the first tensor's.
+    pub(crate) fn stamp(&self) -> (u128, &[u8]) {
+        let end = self.tensors.iter().map(|tensor| tensor.bytes().start).min().unwrap_or(self.file_bytes());
+        (self.bytes.modified(), &self.bytes.as_slice()[..end])
+    }
+
     /// Every metadata key, sorted.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.metadata.keys().map(String::as_str)

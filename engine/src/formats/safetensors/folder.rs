@@ -141,6 +141,17 @@ impl HfFolder {
         &self.quantisation
     }
 
+    /// Of each safetensors file its path, when it was last changed (see [`Bytes::modified`]), its length, and its bytes
+    /// before the first tensor's.
+    pub(crate) fn stamps(&self) -> impl Iterator<Item = (&Path, u128, usize, &[u8])> {
+        self.shards.iter().enumerate().map(|(nth, shard)| {
+            let bytes = shard.bytes.as_slice();
+            let of_shard = self.tensors.iter().filter(|tensor| tensor.shard() == nth);
+            let end = of_shard.map(|tensor| tensor.bytes().start).min().unwrap_or(bytes.len());
+            (&*shard.path, shard.bytes.modified(), bytes.len(), &bytes[..end])
+        })
+    }
+
     /// The safetensors files.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.shards.iter().map(|shard| shard.path.as_path())

@@ -3,7 +3,8 @@
 //! Keys that `config.json` leaves out have the defaults of transformers' configuration classes (5.24), which write only
 //! what differs from them; the 1bitLLM models have those of the code that they carry.
 
-use super::{Loader, Rows, Source, Weight, predict_bytes};
+use super::cache::{Fingerprint, ends, hash};
+use super::{CachedModel, Loader, Pages, Rows, Source, Weight, predict_bytes};
 use crate::error::{Error, Result};
 use crate::formats::HfFolder;
 use crate::formats::safetensors::{self, Convention, Dtype, Packing, Section};
@@ -11,6 +12,7 @@ use crate::model::{Activation, Architecture, Config, Format, Llama3Scaling, Mode
 use crate::quant::Float16 as _;
 use crate::quant::words::PackedTrits;
 use std::ops::Range;
+use std::path::Path;
 
 /// A model class of transformers, and what its configuration class assumes.
 struct Class {
@@ -150,7 +152,18 @@ pub fn predict_hf_bytes(folder: &HfFolder, format: Format) -> u64 {
 pub fn load_hf(folder: &HfFolder, format: Format) -> Result<Model> {
     let reader = Reader { config: folder.config(), class: class(folder.config())? };
     let config = reader.folder_config(folder)?;
-    Loader { source: folder, config: &config, name: reader.class.name, format }.load()
+    Loader { source: folder, config: &config, name: reader.class.name, format, cache: None }.load()
+}
+
+/// As [`load_hf`], from the cache at `path` ([`super::cache_path`]) where that is one of this folder, in `format`; else it is
+/// written.
+///
+/// # Errors
+/// As [`load_hf`]; what is wrong with the cache is told in [`CachedModel::notes`].
+pub fn load_hf_cached(folder: &HfFolder, format: Format, path: &Path) -> Result<CachedModel> {
+    let reader = Reader { config: folder.config(), class: class(folder.config())? };
+    let config = reader.folder_config(folder)?;
+    Loader { source: folder, config: &config, name: reader.class.name, format, cache: None }.load_cached(path)
 }
 
 /// Checks that a folder is of a known architecture and has its tensors in their shapes, without decoding any.
@@ -160,7 +173,7 @@ pub fn load_hf(folder: &HfFolder, format: Format) -> Result<Model> {
 pub fn check_hf(folder: &HfFolder) -> Result<Config> {
     let reader = Reader { config: folder.config(), class: class(folder.config())? };
     let config = reader.folder_config(folder)?;
-    Loader { source: folder, config: &config, name: reader.class.name, format: Format::F16 }.check()?;
+    Loader { source: folder, config: &config, name: reader.class.name, format: Format::F16, cache: None }.check()?;
     Ok(config)
 }
 
@@ -450,6 +463,18 @@ impl Source for HfFolder {
     }
 }
 
+impl Fingerprint for HfFolder {
+    fn fingerprint(&self) -> u64 {
+        let config = hash(self.config().text().as_bytes());
+        let files = self.stamps().flat_map(|(path, modified, bytes, header)| {
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            [hash(name), modified as u64, bytes as u64, hash(header)]
+        });
+        let ends = self.tensors().iter().map(|tensor| ends(self.data(tensor)));
+        hash(&[config].into_iter().chain(files).chain(ends).flat_map(u64::to_le_bytes).collect::<Vec<u8>>())
+    }
+}
+
 impl Weight for safetensors::Weight<'_> {
     fn dims(&self) -> &[u64] {
         self.dims()
@@ -494,7 +519,9 @@ impl Weight for safetensors::Weight<'_> {
         };
         Some((name, self.data()))
     }
+}
 
+impl Pages for safetensors::Weight<'_> {
     fn bytes(&self) -> usize {
         self.data().len()
     }

@@ -3,15 +3,26 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Weight;
 use crate::quant::PANEL;
 
 /// Bytes of rows that are given back together: few calls, and little beside the packed weights.
 const SLAB: usize = 4 << 20;
 
+/// Mapped bytes of a weight.
+pub(super) trait Pages: Sync {
+    /// How many they are, as stored.
+    fn bytes(&self) -> usize;
+
+    /// Bytes of a row; `None` if rows are not stored one after the other.
+    fn row_bytes(&self) -> Option<usize>;
+
+    /// Gives back the memory that the pages of a part take.
+    fn release(&self, part: Range<usize>);
+}
+
 /// Gives the mapped pages of a weight back as its rows are read, in whatever order and by whichever thread: each slab of
 /// rows when the last of them is done, and the whole in the end.
-pub(super) struct Sweep<'a, W: Weight> {
+pub(super) struct Sweep<'a, W: Pages> {
     weight: &'a W,
     /// Bytes of a row, and rows of a slab: a multiple of a panel's, so that a panel lies in one.
     row_bytes: usize,
@@ -20,7 +31,7 @@ pub(super) struct Sweep<'a, W: Weight> {
     left: Vec<AtomicUsize>,
 }
 
-impl<'a, W: Weight> Sweep<'a, W> {
+impl<'a, W: Pages> Sweep<'a, W> {
     /// A sweep of a weight of `rows` rows.
     pub(super) fn new(weight: &'a W, rows: usize) -> Self {
         let row_bytes = weight.row_bytes().unwrap_or(0);
@@ -42,7 +53,7 @@ impl<'a, W: Weight> Sweep<'a, W> {
     }
 }
 
-impl<W: Weight> Drop for Sweep<'_, W> {
+impl<W: Pages> Drop for Sweep<'_, W> {
     fn drop(&mut self) {
         self.weight.release(0..self.weight.bytes());
     }
