@@ -9,8 +9,9 @@ use memmap2::{Mmap, UncheckedAdvice};
 
 use super::FormatError;
 
-/// Bytes that Linux maps around a page of a file that is asked for, unless told otherwise (`fault_around_bytes`).
-const AROUND: usize = 64 << 10;
+/// Bytes that Linux maps around a page of a file that is asked for, at most: all of a huge page where its cache holds the
+/// file in such, else 64 KiB unless told otherwise (`fault_around_bytes`).
+const AROUND: usize = 2 << 20;
 
 /// A file's bytes, mapped or (in tests and for bytes that came some other way) owned.
 pub(crate) enum Bytes {

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::quant::PANEL;
 
-/// Bytes of rows that are given back together: few calls, and little beside the packed weights.
-const SLAB: usize = 4 << 20;
+/// Bytes of rows that are given back together: few calls, and little beside the packed weights even where many slabs are
+/// begun at once (rayon parts rows without regard to them).
+const SLAB: usize = 1 << 20;
 
 /// Mapped bytes of a weight.
 pub(super) trait Pages: Sync {
