@@ -5,7 +5,8 @@ use crate::machine;
 use anyhow::{Context as _, Result, bail};
 use engine::formats::{GgufFile, HfFolder};
 use engine::model::{
-    self, Architecture, Batch, CachedModel, Config, Format, KvType, Model, RopeStyle, Session, SessionOptions, SparseReads,
+    self, Architecture, Batch, CachedModel, Config, Format, KvType, Model, RopeStyle, Session, SessionOptions,
+    SparseReads,
 };
 use engine::synthetic::{self, HeadType, SyntheticSpec};
 use engine::threads::Pool;

@@ -85,9 +85,7 @@ impl Base3Matrix {
         scale: f32,
         fill: impl Fn(usize, &mut [i8]) -> Result<()> + Sync,
     ) -> Result<Self> {
-        Base3Matrix::from_words(rows, cols, scale, |panel, words| {
-            ternary::pack_rows((rows, cols), panel, words, &fill)
-        })
+        Base3Matrix::from_words(rows, cols, scale, |panel, words| ternary::pack_rows((rows, cols), panel, words, &fill))
     }
 
     /// Packs words: `fill(panel, words)` writes those of the rows of a panel, in parallel (see
