@@ -16,6 +16,7 @@ pub mod sparse;
 pub mod ternary;
 pub mod tl;
 pub mod trits;
+pub(crate) mod words;
 
 pub use base3::Base3Matrix;
 pub use float16::{Bf16Matrix, F16Matrix, Float16, Float16Matrix};

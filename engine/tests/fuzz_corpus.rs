@@ -45,6 +45,11 @@ fn gguf_model() {
 }
 
 #[test]
+fn model_cache() {
+    run_all("model_cache", targets::model_cache::run);
+}
+
+#[test]
 fn safetensors() {
     run_all("safetensors", targets::safetensors::run);
 }
@@ -76,6 +81,7 @@ fn seeds_are_as_the_writers_write_them() {
             }
             "gguf" => assert!(targets::gguf::run(&bytes), "{name}"),
             "chat_template" => assert!(targets::chat_template::run(&bytes), "{name}"),
+            "model_cache" => assert!(targets::model_cache::run(&bytes), "{name}"),
             "safetensors" => assert!(targets::safetensors::run(&bytes), "{name}"),
             "tokenizer_gguf" => assert!(targets::tokenizer_gguf::run(&bytes), "{name}"),
             _ => assert!(targets::tokenizer_json::run(&bytes), "{name}"),
@@ -92,6 +98,9 @@ fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
         seeds.push(("chat_template", name.to_owned(), source.as_bytes().to_vec()));
     }
     seeds.push(("gguf", "types".to_owned(), every_type().bytes()));
+    for (name, format) in [("ternary", engine::Format::Ternary), ("base3", engine::Format::Base3)] {
+        seeds.push(("model_cache", name.to_owned(), cache(format)));
+    }
     for (name, bytes) in folders() {
         seeds.push(("safetensors", name.to_owned(), bytes));
     }
@@ -171,6 +180,16 @@ fn every_type() -> Writer {
 fn nested() -> Vec<u8> {
     let inner = [&0u32.to_le_bytes()[..], &1u64.to_le_bytes(), &[5]].concat();
     [&9u32.to_le_bytes()[..], &2u64.to_le_bytes(), &inner, &inner].concat()
+}
+
+/// A cache of the model that `targets::model_cache` has.
+fn cache(format: engine::Format) -> Vec<u8> {
+    let file = engine::formats::GgufFile::from_bytes("seed.gguf", models()[0].1.bytes()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cache");
+    let cached = engine::model::load_gguf_cached(&file, format, &path).unwrap();
+    assert_eq!(cached.notes, Vec::<String>::new());
+    std::fs::read(path).unwrap()
 }
 
 /// Small models of every architecture; types of embedding, of the matrices whose rows are `hidden` long, and of the

@@ -5,13 +5,15 @@ use crate::machine;
 use anyhow::{Context as _, Result, bail};
 use engine::formats::{GgufFile, HfFolder};
 use engine::model::{
-    self, Architecture, Batch, Config, Format, KvType, Model, RopeStyle, Session, SessionOptions, SparseReads,
+    self, Architecture, Batch, CachedModel, Config, Format, KvType, Model, RopeStyle, Session, SessionOptions,
+    SparseReads,
 };
 use engine::synthetic::{self, HeadType, SyntheticSpec};
 use engine::threads::Pool;
 use engine::tokenizer::Tokenizer;
 use engine::{Isa, Kernels};
 use std::path::Path;
+use std::time::Instant;
 use suites::cell::KvCache;
 use suites::model::{Activation, Family, ModelSpec, Shape, WeightFormat};
 use suites::record::Sparsity;
@@ -47,6 +49,10 @@ pub struct Opened {
     pub pool: Pool,
     /// The instruction-set path.
     pub kernels: Kernels,
+    /// Time that making or loading the model took, in nanoseconds; the tokenizer, threads and kernels are not in it.
+    pub load_ns: u64,
+    /// Whether the model came from the cache beside its file, if one was asked for.
+    pub from_cache: Option<bool>,
 }
 
 /// Names of the instruction-set paths this machine can run.
@@ -152,6 +158,7 @@ pub fn open(
 ) -> Result<Opened> {
     let kernels = kernels(isa)?;
     let pool = Pool::new(threads as usize, true)?;
+    let start = Instant::now();
     let model = match (spec, path) {
         (ModelSpec::Synthetic(shape), _) => {
             room(&format!("model `{}`", shape.name), spec.weight_bytes(weights))?;
@@ -160,7 +167,7 @@ pub fn open(
         (ModelSpec::File(_), Some(path)) => Source::open(path)?.load(weights)?,
         (ModelSpec::File(file), None) => bail!("model `{}`: no file given; {}", file.name, file.fetch),
     };
-    Ok(Opened { model, pool, kernels })
+    Ok(Opened { model, pool, kernels, load_ns: start.elapsed().as_nanos() as u64, from_cache: None })
 }
 
 /// A model's weights on disk.
@@ -200,17 +207,46 @@ impl Source {
     /// Whatever is wrong with it, naming it.
     pub fn load(&self, weights: WeightFormat) -> Result<Model> {
         let format = format(weights);
-        let (path, bytes) = match self {
-            Source::Gguf(file) => (file.path(), model::predict_gguf_bytes(file, format)),
-            Source::Folder(folder) => (folder.path(), model::predict_hf_bytes(folder, format)),
-        };
-        let path = path.display();
-        room(&path.to_string(), bytes)?;
+        self.room(format)?;
         let model = match self {
             Source::Gguf(file) => model::load_gguf(file, format),
             Source::Folder(folder) => model::load_hf(folder, format),
         };
-        model.with_context(|| format!("loading {path}"))
+        model.with_context(|| format!("loading {}", self.path().display()))
+    }
+
+    /// The same by way of the cache beside it: from there, or written there. What is wrong with a cache is told on stderr.
+    ///
+    /// # Errors
+    /// As [`Source::load`], and a format that has no cache.
+    pub fn load_cached(&self, weights: WeightFormat) -> Result<CachedModel> {
+        let format = format(weights);
+        let Some(path) = model::cache_path(self.path(), format) else {
+            bail!(Error::Usage("--cache: expected an engine of packed weights, found the reference".to_owned()));
+        };
+        self.room(format)?;
+        let cached = match self {
+            Source::Gguf(file) => model::load_gguf_cached(file, format, &path),
+            Source::Folder(folder) => model::load_hf_cached(folder, format, &path),
+        };
+        let cached = cached.with_context(|| format!("loading {}", self.path().display()))?;
+        cached.notes.iter().for_each(|note| eprintln!("cache: {note}"));
+        Ok(cached)
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Source::Gguf(file) => file.path(),
+            Source::Folder(folder) => folder.path(),
+        }
+    }
+
+    fn room(&self, format: Format) -> Result<()> {
+        let bytes = match self {
+            Source::Gguf(file) => model::predict_gguf_bytes(file, format),
+            Source::Folder(folder) => model::predict_hf_bytes(folder, format),
+        };
+        room(&self.path().display().to_string(), bytes)
     }
 }
 

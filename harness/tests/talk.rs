@@ -318,3 +318,35 @@ fn a_bounded_head_gives_the_same_tokens_and_tells_its_bytes() {
     refused(&with(&["--head", "bounded", "--repetition-penalty", "1.1"]), 64, &["--repetition-penalty 1"]);
     refused(&with(&["--head", "bounded", "--engine", "bf16"]), 64, &["f16", "found bf16"]);
 }
+
+/// The packed weights are kept beside the model, found again, and made anew when they are of no use.
+#[test]
+fn a_cache_is_written_used_and_made_anew() {
+    let Some(model) = model() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stories.gguf");
+    std::fs::copy(&model, &path).unwrap();
+    let path = path.to_str().unwrap();
+    let usual = ["generate", "--model", path, "--tokens", "1,2,3", "--max-tokens", "5", "--json"];
+    let plain = json(&usual);
+    assert!(plain["load_ns"].as_u64().unwrap() > 0 && plain["weight_bytes"].as_u64().unwrap() > 500_000);
+    assert!(plain.get("from_cache").is_none());
+    let cached = || {
+        let output = run(&[&usual[..], &["--cache"]].concat());
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        (lines(&output).remove(0), message)
+    };
+    for from_cache in [false, true] {
+        let (answer, message) = cached();
+        assert_eq!((&answer["tokens"], &answer["from_cache"]), (&plain["tokens"], &from_cache.into()), "{message}");
+        assert!(!message.contains("cache:"), "{message}");
+    }
+    std::fs::write(format!("{path}.tritmark-f16"), "TRITMARK").unwrap();
+    let (answer, message) = cached();
+    assert_eq!((&answer["tokens"], &answer["from_cache"]), (&plain["tokens"], &false.into()));
+    assert!(message.contains("cache:") && message.contains("stories.gguf.tritmark-f16"), "{message}");
+    assert_eq!(cached().0["from_cache"], true);
+    refused(&run(&[&usual[..], &["--cache", "--engine", "reference"]].concat()), 64, &["--cache"]);
+    let none = ["logits", "--model", "125m", "--tokens", "1", "--cache"];
+    refused(&run(&none), 64, &["--cache", "no file"]);
+}

@@ -7,6 +7,7 @@
 pub mod chat_template;
 pub mod gguf;
 pub mod gguf_model;
+pub mod model_cache;
 pub mod safetensors;
 pub mod tokenizer_gguf;
 pub mod tokenizer_json;

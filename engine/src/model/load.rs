@@ -5,23 +5,31 @@
 //! the model it was quantised from. A weight too large for the 16 bits is refused, and a scale too small: that would make
 //! a tensor of zeros. The reference takes ternary tensors as such and decodes others exactly. Norms stay f32.
 //!
-//! Shapes are all checked before the first weight is decoded. Rows are decoded in parallel straight into the packed
-//! matrices, so beside the file's own mapping the peak is the finished model.
+//! Shapes are all checked before the first weight is decoded. Panels are made in parallel, of packed bytes where the
+//! layout is a common one, else row by row; mapped pages are given back as they are done, so that the peak is little more
+//! than the finished model.
 
+mod cache;
 mod gguf;
 mod hf;
+mod matrices;
+mod sweep;
 
-pub use gguf::{check_gguf, is_ternary_gguf, load_gguf, predict_gguf_bytes};
+pub use cache::cache_path;
+pub use gguf::{check_gguf, is_ternary_gguf, load_gguf, load_gguf_cached, load_gguf_from, predict_gguf_bytes};
 pub(crate) use hf::read_config;
-pub use hf::{check_hf, load_hf, predict_hf_bytes};
+pub use hf::{check_hf, load_hf, load_hf_cached, predict_hf_bytes};
 
+use self::cache::{Cache, Fingerprint};
+use self::sweep::Pages;
 use super::{Config, Format, Layer, Model};
 use crate::error::{Error, Result};
 use crate::formats::gguf::Shape;
 use crate::linear::Linear;
-use crate::quant::plain::Arithmetic;
 use crate::quant::sparse::{CHUNK, CHUNK_BYTES};
-use crate::quant::{Base3Matrix, Float16, Float16Matrix, PANEL, PlainMatrix, TernaryMatrix, base3};
+use crate::quant::words::PackedTrits;
+use crate::quant::{PANEL, base3};
+use std::path::Path;
 
 /// Weights by their GGUF names, wherever they come from.
 trait Source {
@@ -40,7 +48,7 @@ trait Source {
 }
 
 /// One weight of a [`Source`].
-trait Weight: Sync {
+trait Weight: Pages {
     /// The shape in GGUF's order: a matrix is `[inputs, outputs]`.
     fn dims(&self) -> &[u64];
 
@@ -55,6 +63,12 @@ trait Weight: Sync {
 
     /// The one scale of a ternary matrix, and what decodes a row to -1, 0 and 1; an error if it is none.
     fn trits(&self) -> Result<(f32, impl Rows<i8>)>;
+
+    /// The trits as they are stored, if panels can be made of them at once; [`Weight::trits`] was no error.
+    fn packed(&self) -> Option<PackedTrits<'_>>;
+
+    /// The name of the 16-bit floats that are stored ([`Float16::NAME`]) and their bytes, little-endian, if they are.
+    fn halves(&self) -> Option<(&'static str, &[u8])>;
 }
 
 /// Decodes row `.0` of a matrix into `.1`.
@@ -109,6 +123,39 @@ struct Loader<'a, S> {
     name: &'static str,
     /// What the linear layers of the blocks become.
     format: Format,
+    /// Where packed matrices are taken from, if they are there.
+    cache: Option<&'a Cache>,
+}
+
+/// A model that was loaded by way of its cache.
+#[derive(Debug)]
+pub struct CachedModel {
+    /// The model.
+    pub model: Model,
+    /// Whether its matrices came from the cache.
+    pub from_cache: bool,
+    /// What was wrong with the cache that was there, and why none was written, if so: the model is right all the same.
+    pub notes: Vec<String>,
+}
+
+impl<'a, S: Source + Fingerprint> Loader<'a, S> {
+    /// Loads from the cache at `path` if it is one of this source; else from the source, and writes the cache anew.
+    fn load_cached(self, path: &Path) -> Result<CachedModel> {
+        let (mut notes, fingerprint) = (Vec::new(), self.source.fingerprint());
+        match Cache::open(path, self.format, fingerprint) {
+            Ok(None) => {}
+            Ok(Some(cache)) => match (Loader { cache: Some(&cache), ..self }).load() {
+                Ok(model) => return Ok(CachedModel { model, from_cache: true, notes }),
+                Err(error) => notes.push(format!("{error}: made anew")),
+            },
+            Err(error) => notes.push(format!("{error}: made anew")),
+        }
+        let model = self.load()?;
+        if let Err(error) = cache::write(path, self.format, fingerprint, &model) {
+            notes.push(format!("no cache is written: {error}"));
+        }
+        Ok(CachedModel { model, from_cache: false, notes })
+    }
 }
 
 impl<S: Source> Loader<'_, S> {
@@ -116,7 +163,7 @@ impl<S: Source> Loader<'_, S> {
         self.check()?;
         let config = self.config;
         config.check_format(self.format)?;
-        let embedding = self.matrix("token_embd.weight", config.vocab, config.hidden)?;
+        let embedding = self.take("token_embd.weight", config.vocab, config.hidden, false)?;
         let mut layers = Vec::new();
         for index in 0..config.layers {
             layers.push(self.layer(index)?);
@@ -124,7 +171,7 @@ impl<S: Source> Loader<'_, S> {
         let output_norm = self.vector("output_norm.weight", config.hidden)?;
         let head = match config.tied {
             true => None,
-            false => Some(self.matrix("output.weight", config.vocab, config.hidden)?),
+            false => Some(self.take("output.weight", config.vocab, config.hidden, false)?),
         };
         Model::new(config.clone(), embedding, layers, output_norm, head)?.packed_for(self.format)
     }
@@ -194,7 +241,7 @@ impl<S: Source> Loader<'_, S> {
     fn layer(&self, index: usize) -> Result<Layer> {
         let c = self.config;
         let name = |part: &str| format!("blk.{index}.{part}.weight");
-        let linear = |part: &str, rows, cols| self.linear(&name(part), rows, cols);
+        let linear = |part: &str, rows, cols| self.take(&name(part), rows, cols, true);
         // Norms and biases that only some models have.
         let widths = c.vectors();
         let optional = |part: &str| {
@@ -225,8 +272,26 @@ impl<S: Source> Loader<'_, S> {
     /// Norm weights or a bias.
     fn vector(&self, name: &str, width: usize) -> Result<Vec<f32>> {
         let mut weights = vec![0.0; width];
-        self.find(name, &[width as u64])?.floats()?(0, &mut weights)?;
+        let weight = self.find(name, &[width as u64])?;
+        weight.floats()?(0, &mut weights)?;
+        weight.release(0..weight.bytes());
         Ok(weights)
+    }
+
+    /// A matrix of the cache if there is one that has it, else of the source: a linear layer of a block, or not.
+    fn take(&self, name: &str, rows: usize, cols: usize, of_block: bool) -> Result<Linear> {
+        let kind = match self.format {
+            Format::Ternary | Format::TernarySparse if of_block => "ternary-2bit",
+            Format::Base3 if of_block => "ternary-1.6bit",
+            Format::Bf16 => "bf16",
+            _ => "f16",
+        };
+        let cached = self.cache.map(|cache| cache.matrix(name, kind, rows, cols));
+        match cached.transpose()?.flatten() {
+            Some(linear) => Ok(linear),
+            None if of_block => self.linear(name, rows, cols),
+            None => self.matrix(name, rows, cols),
+        }
     }
 
     /// A linear layer of a block, in the engine's format.
@@ -242,28 +307,6 @@ impl<S: Source> Loader<'_, S> {
         self.source.weight(name).is_some_and(|weight| weight.is_ternary())
     }
 
-    fn ternary(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
-        let weight = self.find(name, &[cols as u64, rows as u64])?;
-        let (scale, row) = weight.trits()?;
-        match self.format {
-            Format::Base3 => Base3Matrix::from_rows(rows, cols, scale, row).map(Linear::Base3),
-            _ => TernaryMatrix::from_rows(rows, cols, scale, row).map(Linear::Ternary),
-        }
-    }
-
-    fn reference_ternary(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
-        let weight = self.find(name, &[cols as u64, rows as u64])?;
-        let (scale, trits_of) = weight.trits()?;
-        let arithmetic = Arithmetic::Ternary { scale };
-        let matrix = PlainMatrix::from_rows(rows, cols, arithmetic, |row, out| {
-            let mut trits = vec![0; cols];
-            trits_of(row, &mut trits)?;
-            out.iter_mut().zip(trits).for_each(|(out, trit)| *out = f32::from(trit));
-            Ok(())
-        })?;
-        Ok(Linear::Plain(matrix))
-    }
-
     /// Embedding, head, and linear layers that are not ternary.
     fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
         match self.format {
@@ -273,33 +316,5 @@ impl<S: Source> Loader<'_, S> {
             Format::Bf16 => self.float16(name, rows, cols).map(Linear::Bf16),
             Format::Reference => self.reference(name, rows, cols),
         }
-    }
-
-    fn float16<E: Float16>(&self, name: &str, rows: usize, cols: usize) -> Result<Float16Matrix<E>> {
-        let weight = self.find(name, &[cols as u64, rows as u64])?;
-        let (floats, ternary) = (weight.floats()?, weight.is_ternary());
-        Float16Matrix::from_rows(rows, cols, |row, out| {
-            let mut values = vec![0.0; cols];
-            floats(row, &mut values)?;
-            for (col, (out, &value)) in out.iter_mut().zip(&values).enumerate() {
-                *out = E::narrow(value);
-                // Of a ternary tensor every weight but 0 is the scale: rounded to 0, all of them would be gone.
-                if ternary && (!out.finite() || out.widen() == 0.0 && value != 0.0) {
-                    return Err(weight.wrong(&format!("a scale that fits {}", E::NAME), value.abs().to_string()));
-                }
-                if !out.finite() {
-                    let found = format!("{value} in row {row}, column {col}");
-                    return Err(weight.wrong(&format!("weights that fit {}", E::NAME), found));
-                }
-            }
-            Ok(())
-        })
-    }
-
-    fn reference(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
-        let weight = self.find(name, &[cols as u64, rows as u64])?;
-        let ternary = self.source.names().iter().any(|name| self.is_ternary(name));
-        let arithmetic = if ternary { Arithmetic::F32 } else { Arithmetic::F64 };
-        PlainMatrix::from_rows(rows, cols, arithmetic, weight.floats()?).map(Linear::Plain)
     }
 }

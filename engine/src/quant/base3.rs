@@ -8,7 +8,7 @@
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
-use super::{PANEL, TernaryMatrix, checked_len, ternary};
+use super::{PANEL, TernaryMatrix, checked_len, ternary, words};
 use crate::error::{Error, Result};
 
 /// Columns of a block.
@@ -46,24 +46,11 @@ impl Base3Matrix {
     /// # Errors
     /// Bad dimensions, a scale that is not finite, or a code 3.
     pub fn from_panels(rows: usize, cols: usize, scale: f32, fill: impl Fn(usize, &mut [u8]) + Sync) -> Result<Self> {
-        Base3Matrix::try_from_panels(rows, cols, scale, |panel, bytes| {
-            fill(panel, bytes);
-            Ok(())
-        })
-    }
-
-    /// As [`Base3Matrix::from_panels`] with a `fill` that can fail.
-    fn try_from_panels(
-        rows: usize,
-        cols: usize,
-        scale: f32,
-        fill: impl Fn(usize, &mut [u8]) -> Result<()> + Sync,
-    ) -> Result<Self> {
         let mut matrix = Base3Matrix::zeroed(rows, cols, scale)?;
         let panels = matrix.packed.par_chunks_exact_mut(Base3Matrix::panel_bytes(cols)).enumerate();
         let scratch = || vec![0; TernaryMatrix::panel_bytes(cols)];
         panels.try_for_each_init(scratch, |codes, (panel, bytes)| {
-            fill(panel, codes)?;
+            fill(panel, codes);
             ternary::finish_panel((rows, cols), panel, codes)?;
             pack(codes, bytes);
             Result::Ok(())
@@ -98,9 +85,31 @@ impl Base3Matrix {
         scale: f32,
         fill: impl Fn(usize, &mut [i8]) -> Result<()> + Sync,
     ) -> Result<Self> {
-        Base3Matrix::try_from_panels(rows, cols, scale, |panel, codes| {
-            ternary::pack_rows((rows, cols), panel, codes, &fill)
-        })
+        Base3Matrix::from_words(rows, cols, scale, |panel, words| ternary::pack_rows((rows, cols), panel, words, &fill))
+    }
+
+    /// Packs words: `fill(panel, words)` writes those of the rows of a panel, in parallel (see
+    /// [`words::PackedTrits::panel`]).
+    ///
+    /// # Errors
+    /// As [`Base3Matrix::from_rows`].
+    pub(crate) fn from_words(
+        rows: usize,
+        cols: usize,
+        scale: f32,
+        fill: impl Fn(usize, &mut [u32]) -> Result<()> + Sync,
+    ) -> Result<Self> {
+        let mut matrix = Base3Matrix::zeroed(rows, cols, scale)?;
+        let panels = matrix.packed.par_chunks_exact_mut(Base3Matrix::panel_bytes(cols)).enumerate();
+        let scratch = || (vec![0; PANEL * cols.div_ceil(ternary::BLOCK)], vec![0; TernaryMatrix::panel_bytes(cols)]);
+        panels.try_for_each_init(scratch, |(words, codes), (panel, bytes)| {
+            fill(panel, words)?;
+            words::interleave(words, codes);
+            ternary::finish_panel((rows, cols), panel, codes)?;
+            pack(codes, bytes);
+            Result::Ok(())
+        })?;
+        Ok(matrix)
     }
 
     /// Takes panels packed before (see [`Base3Matrix::packed`]); what lies beyond the matrix is set to weight 0.
@@ -108,22 +117,40 @@ impl Base3Matrix {
     /// # Errors
     /// As [`Base3Matrix::from_panels`], a byte of 243 or more, and if `packed` has another length.
     pub fn from_packed(rows: usize, cols: usize, scale: f32, packed: &[u8]) -> Result<Self> {
-        let mut matrix = Base3Matrix::zeroed(rows, cols, scale)?;
-        if packed.len() != matrix.packed.len() {
-            let expected = format!("{} bytes for {rows} x {cols}", matrix.packed.len());
+        let panel_bytes = Base3Matrix::panel_bytes(cols);
+        let len = checked_len(rows, cols, panel_bytes)?;
+        if packed.len() != len {
+            let expected = format!("{len} bytes for {rows} x {cols}");
             return Err(Error::Size { what: "packed base-3 matrix (bytes)", expected, found: packed.len() });
         }
-        let panel_bytes = Base3Matrix::panel_bytes(cols);
-        if let Some(at) = packed.iter().position(|&byte| byte >= VALUES) {
-            let (panel, at) = (at / panel_bytes, at % panel_bytes);
-            let (row, col) = (panel * PANEL + at % BLOCK_BYTES / 4, at / BLOCK_BYTES * BLOCK + at % 4);
-            let (expected, found) = ("a byte below 243", packed[panel * panel_bytes + at].to_string());
-            return Err(Error::Weight { format: "base-3", row, col, expected, found });
-        }
-        matrix.packed.copy_from_slice(packed);
-        for (panel, bytes) in matrix.packed.chunks_exact_mut(panel_bytes).enumerate() {
+        Base3Matrix::from_packed_panels(rows, cols, scale, |panel, bytes| {
+            bytes.copy_from_slice(&packed[panel * panel_bytes..][..panel_bytes]);
+        })
+    }
+
+    /// The same panel by panel, in parallel: `fill(panel, bytes)` writes one.
+    ///
+    /// # Errors
+    /// As [`Base3Matrix::from_panels`], and a byte of 243 or more.
+    pub(crate) fn from_packed_panels(
+        rows: usize,
+        cols: usize,
+        scale: f32,
+        fill: impl Fn(usize, &mut [u8]) + Sync,
+    ) -> Result<Self> {
+        let mut matrix = Base3Matrix::zeroed(rows, cols, scale)?;
+        let panels = matrix.packed.par_chunks_exact_mut(Base3Matrix::panel_bytes(cols)).enumerate();
+        panels.try_for_each(|(panel, bytes)| {
+            fill(panel, bytes);
+            if bytes.iter().fold(false, |any, &byte| any | (byte >= VALUES)) {
+                let at = bytes.iter().position(|&byte| byte >= VALUES).unwrap_or(0);
+                let (row, col) = (panel * PANEL + at % BLOCK_BYTES / 4, at / BLOCK_BYTES * BLOCK + at % 4);
+                let (expected, found) = ("a byte below 243", bytes[at].to_string());
+                return Err(Error::Weight { format: "base-3", row, col, expected, found });
+            }
             blank_padding(bytes, (rows - panel * PANEL).min(PANEL), cols);
-        }
+            Ok(())
+        })?;
         Ok(matrix)
     }
 

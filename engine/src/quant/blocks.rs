@@ -3,6 +3,7 @@
 
 use half::{bf16, f16};
 
+use super::float16::Float16 as _;
 use super::trits;
 use crate::formats::gguf::TensorType;
 
@@ -21,8 +22,8 @@ pub fn dequantise(kind: TensorType, bytes: &[u8], out: &mut [f32]) -> bool {
     assert!(whole && bytes.len() == blocks * kind.block_bytes() as usize);
     match kind {
         TensorType::F32 => each::<4>(bytes, out, f32::from_le_bytes),
-        TensorType::F16 => each::<2>(bytes, out, |b| f16::from_le_bytes(b).to_f32()),
-        TensorType::BF16 => each::<2>(bytes, out, |b| bf16::from_le_bytes(b).to_f32()),
+        TensorType::F16 => each::<2>(bytes, out, |b| f16::from_le_bytes(b).widen()),
+        TensorType::BF16 => each::<2>(bytes, out, |b| bf16::from_le_bytes(b).widen()),
         TensorType::Q8_0 => by_block::<34, BLOCK>(bytes, out, q8_0),
         TensorType::Q4_0 => by_block::<18, BLOCK>(bytes, out, q4_0),
         TensorType::Q4_1 => by_block::<20, BLOCK>(bytes, out, q4_1),

@@ -1,10 +1,11 @@
 //! Weights of 16-bit floats in panels: per column, the 16 values of the panel's rows side by side.
 
+use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::buffer::{Buffer, Plain};
-use super::{PANEL, TernaryMatrix, checked_len};
+use super::{PANEL, TernaryMatrix, checked_len, words};
 use crate::error::{Error, Result};
 
 /// A 16-bit float: f16 or bf16.
@@ -13,9 +14,20 @@ pub trait Float16: Plain {
     const NAME: &'static str;
     /// 0.
     const ZERO: Self;
+    /// The exponent's bits: all set in what is no finite number.
+    const EXPONENT: u16;
+
+    /// The value of these bits.
+    fn of_bits(bits: u16) -> Self;
 
     /// The nearest value, ties to even; infinity beyond the largest.
     fn narrow(x: f32) -> Self;
+
+    /// [`Float16::narrow`] of each value.
+    ///
+    /// # Panics
+    /// If the two are not of one length.
+    fn narrow_all(values: &[f32], out: &mut [Self]);
 
     /// The same value as f32, exactly, in a form that vectorises.
     fn widen(self) -> f32;
@@ -29,9 +41,18 @@ pub trait Float16: Plain {
 impl Float16 for f16 {
     const NAME: &'static str = "f16";
     const ZERO: f16 = f16::ZERO;
+    const EXPONENT: u16 = 0x7c00;
+
+    fn of_bits(bits: u16) -> f16 {
+        f16::from_bits(bits)
+    }
 
     fn narrow(x: f32) -> f16 {
         f16::from_f32(x)
+    }
+
+    fn narrow_all(values: &[f32], out: &mut [f16]) {
+        out.convert_from_f32_slice(values);
     }
 
     #[inline]
@@ -48,9 +69,18 @@ impl Float16 for f16 {
 impl Float16 for bf16 {
     const NAME: &'static str = "bf16";
     const ZERO: bf16 = bf16::ZERO;
+    const EXPONENT: u16 = 0x7f80;
+
+    fn of_bits(bits: u16) -> bf16 {
+        bf16::from_bits(bits)
+    }
 
     fn narrow(x: f32) -> bf16 {
         bf16::from_f32(x)
+    }
+
+    fn narrow_all(values: &[f32], out: &mut [bf16]) {
+        out.convert_from_f32_slice(values);
     }
 
     #[inline]
@@ -120,13 +150,45 @@ impl<E: Float16> Float16Matrix<E> {
             for (r, row) in scratch.chunks_exact_mut(cols).enumerate() {
                 fill(panel * PANEL + r, row)?;
             }
-            for (col, column) in values.chunks_exact_mut(PANEL).enumerate() {
-                for r in 0..live {
-                    column[r] = scratch[r * cols + col];
-                }
-            }
+            interleave(cols, live, values, |r, first, out| {
+                out.copy_from_slice(&scratch[r * cols + first..][..out.len()]);
+            });
             Ok(())
         })
+    }
+
+    /// Writes the rows of a panel of a file that has this format's own values, little-endian, row after row; false, and
+    /// any values, if one is not finite.
+    ///
+    /// # Panics
+    /// If `bytes` are not up to 16 rows of `cols` values, or `values` is not of 16.
+    #[must_use]
+    pub(crate) fn panel_of_bytes(bytes: &[u8], cols: usize, values: &mut [E]) -> bool {
+        let (bits, _) = bytes.as_chunks::<2>();
+        let wild = |bits: u16| bits & E::EXPONENT == E::EXPONENT;
+        let mut finite = true;
+        interleave(cols, bits.len() / cols, values, |r, first, out| {
+            let bits = &bits[r * cols + first..][..out.len()];
+            finite &= !bits.iter().fold(false, |any, &bits| any | wild(u16::from_le_bytes(bits)));
+            out.iter_mut().zip(bits).for_each(|(out, &bits)| *out = E::of_bits(u16::from_le_bytes(bits)));
+        });
+        finite
+    }
+
+    /// Writes a panel of ternary weights, of which `words` has the rows (see [`super::words`]), each the value of its
+    /// code.
+    ///
+    /// # Panics
+    /// If `words` and `values` are not of 16 rows of so many columns.
+    pub(crate) fn panel_of_words(words: &[u32], codes: [E; 4], cols: usize, values: &mut [E]) {
+        let per_row = words.len() / PANEL;
+        for (block, out) in values[..PANEL * cols].chunks_mut(words::COLS * PANEL).enumerate() {
+            let rows: [u32; PANEL] = std::array::from_fn(|r| words[r * per_row + block]);
+            for (col, out) in out.chunks_exact_mut(PANEL).enumerate() {
+                let shift = col % 4 * 8 + col / 4 * 2;
+                out.iter_mut().zip(rows).for_each(|(out, word)| *out = codes[(word >> shift & 3) as usize]);
+            }
+        }
     }
 
     /// The same function as `matrix`, its weights written out.
@@ -177,6 +239,21 @@ impl<E: Float16> Float16Matrix<E> {
         let panel = &self.packed[row / PANEL * PANEL * self.cols..][..PANEL * self.cols];
         for (out, column) in out.iter_mut().zip(panel.chunks_exact(PANEL)) {
             *out = column[row % PANEL].widen();
+        }
+    }
+}
+
+/// Columns that are read of a row at a time: a line of the cache, so that it is left for good, however rows lie to it.
+const STEP: usize = 32;
+
+/// Writes the first `live` rows of a panel; `read(row, first column, out)` reads the values of a row from a column on.
+fn interleave<E: Float16>(cols: usize, live: usize, values: &mut [E], mut read: impl FnMut(usize, usize, &mut [E])) {
+    let mut rows = [[E::ZERO; STEP]; PANEL];
+    for (step, out) in values[..PANEL * cols].chunks_mut(STEP * PANEL).enumerate() {
+        let width = out.len() / PANEL;
+        rows[..live].iter_mut().enumerate().for_each(|(r, row)| read(r, step * STEP, &mut row[..width]));
+        for (col, column) in out.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
+            *column = std::array::from_fn(|r| rows[r][col]);
         }
     }
 }

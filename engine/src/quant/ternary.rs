@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
-use super::{PANEL, checked_len};
+use super::{PANEL, checked_len, words};
 use crate::error::{Error, Result};
 
 /// Columns of a block.
@@ -38,30 +38,21 @@ impl TernaryMatrix {
     /// # Errors
     /// Bad dimensions, a scale that is not finite, or a code 3.
     pub fn from_panels(rows: usize, cols: usize, scale: f32, fill: impl Fn(usize, &mut [u8]) + Sync) -> Result<Self> {
-        TernaryMatrix::try_from_panels(rows, cols, scale, |panel, bytes| {
+        let mut matrix = TernaryMatrix::zeroed(rows, cols, scale)?;
+        let panels = matrix.packed.par_chunks_exact_mut(TernaryMatrix::panel_bytes(cols)).enumerate();
+        panels.try_for_each(|(panel, bytes)| {
             fill(panel, bytes);
-            Ok(())
-        })
+            finish_panel((rows, cols), panel, bytes)
+        })?;
+        Ok(matrix)
     }
 
-    /// As [`TernaryMatrix::from_panels`] with a `fill` that can fail.
-    fn try_from_panels(
-        rows: usize,
-        cols: usize,
-        scale: f32,
-        fill: impl Fn(usize, &mut [u8]) -> Result<()> + Sync,
-    ) -> Result<Self> {
-        let panel_bytes = TernaryMatrix::panel_bytes(cols);
-        let len = checked_len(rows, cols, panel_bytes)?;
+    fn zeroed(rows: usize, cols: usize, scale: f32) -> Result<Self> {
+        let len = checked_len(rows, cols, TernaryMatrix::panel_bytes(cols))?;
         if !scale.is_finite() {
             return Err(Error::Scale { format: "ternary", expected: "a finite number", found: scale });
         }
-        let mut packed = Buffer::<u8>::zeroed(len)?;
-        packed.par_chunks_exact_mut(panel_bytes).enumerate().try_for_each(|(panel, bytes)| {
-            fill(panel, bytes)?;
-            finish_panel((rows, cols), panel, bytes)
-        })?;
-        Ok(TernaryMatrix { rows, cols, scale, packed })
+        Ok(TernaryMatrix { rows, cols, scale, packed: Buffer::zeroed(len)? })
     }
 
     /// Packs `weight(row, column)`, each -1, 0 or 1, calling it in parallel.
@@ -91,7 +82,29 @@ impl TernaryMatrix {
         scale: f32,
         fill: impl Fn(usize, &mut [i8]) -> Result<()> + Sync,
     ) -> Result<Self> {
-        TernaryMatrix::try_from_panels(rows, cols, scale, |panel, bytes| pack_rows((rows, cols), panel, bytes, &fill))
+        TernaryMatrix::from_words(rows, cols, scale, |panel, words| pack_rows((rows, cols), panel, words, &fill))
+    }
+
+    /// Packs words: `fill(panel, words)` writes those of the rows of a panel, in parallel (see
+    /// [`words::PackedTrits::panel`]).
+    ///
+    /// # Errors
+    /// As [`TernaryMatrix::from_rows`].
+    pub(crate) fn from_words(
+        rows: usize,
+        cols: usize,
+        scale: f32,
+        fill: impl Fn(usize, &mut [u32]) -> Result<()> + Sync,
+    ) -> Result<Self> {
+        let mut matrix = TernaryMatrix::zeroed(rows, cols, scale)?;
+        let panels = matrix.packed.par_chunks_exact_mut(TernaryMatrix::panel_bytes(cols)).enumerate();
+        let scratch = || vec![0; PANEL * cols.div_ceil(BLOCK)];
+        panels.try_for_each_init(scratch, |words, (panel, bytes)| {
+            fill(panel, words)?;
+            words::interleave(words, bytes);
+            finish_panel((rows, cols), panel, bytes)
+        })?;
+        Ok(matrix)
     }
 
     /// Takes panels packed before (see [`TernaryMatrix::packed`]).
@@ -153,23 +166,19 @@ impl TernaryMatrix {
     }
 }
 
-/// Packs the rows of one panel of a `rows x cols` matrix; a weight out of range becomes code 3, which
+/// The words of the rows of one panel of a `rows x cols` matrix; a weight out of range becomes code 3, which
 /// [`finish_panel`] refuses.
 pub(super) fn pack_rows(
     (rows, cols): (usize, usize),
     panel: usize,
-    bytes: &mut [u8],
+    words: &mut [u32],
     fill: impl Fn(usize, &mut [i8]) -> Result<()>,
 ) -> Result<()> {
-    bytes.fill(ZEROS);
     let mut weights = vec![0; cols];
-    for r in 0..PANEL.min(rows - panel * PANEL) {
+    let live = PANEL.min(rows - panel * PANEL);
+    for (r, words) in words.chunks_exact_mut(cols.div_ceil(BLOCK)).take(live).enumerate() {
         fill(panel * PANEL + r, &mut weights)?;
-        for (col, &weight) in weights.iter().enumerate() {
-            let (at, shift) = position(r, col);
-            let code = if (-1..=1).contains(&weight) { (weight + 1) as u8 } else { 3 };
-            bytes[at] = bytes[at] & !(3 << shift) | code << shift;
-        }
+        words::of_trits(&weights, words);
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use super::talk::{Talk, parse_tokens};
 use super::{say, together};
 use crate::error::Error;
 use crate::local::{self, Opened};
+use crate::probe::procfs;
 use anyhow::{Result, bail};
 use engine::Linear;
 use engine::bounded::{BoundedHead, HeadReads};
@@ -114,6 +115,15 @@ struct Output<'a> {
     context_full: &'static str,
     dropped_tokens: usize,
     stop: &'static str,
+    /// Opening and packing the weights (tokenizer, threads and kernels apart), and whether they came from the cache.
+    load_ns: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_cache: Option<bool>,
+    /// Bytes of the packed weights and of the cache of keys and values, and the most that was resident, where the system
+    /// tells.
+    weight_bytes: usize,
+    kv_bytes: usize,
+    peak_rss_bytes: Option<u64>,
     ttft_ns: u64,
     decode_ns: &'a [u64],
 }
@@ -182,6 +192,11 @@ pub fn run(args: &Args) -> Result<u8> {
         context_full: args.speaking.context_full(),
         dropped_tokens: turn.dropped,
         stop: stop_name(made.stop, true),
+        load_ns: opened.load_ns,
+        from_cache: opened.from_cache,
+        weight_bytes: opened.model.footprint().total(),
+        kv_bytes: conversation.session().kv_bytes(),
+        peak_rss_bytes: procfs::own_memory().peak,
         ttft_ns: made.ttft_ns,
         decode_ns: &made.decode_ns,
     };

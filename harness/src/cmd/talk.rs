@@ -9,6 +9,7 @@ use engine::formats::gguf::{GgufFile, I2sLayout};
 use engine::tokenizer::Tokenizer;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Instant;
 use suites::Catalogue;
 use suites::cell::KvCache;
 use suites::model::WeightFormat;
@@ -92,6 +93,9 @@ pub struct Talk {
     /// How to read what a file does not say
     #[command(flatten)]
     pub reading: Reading,
+    /// Keep the packed weights in a file beside the model's (MODEL.tritmark-FORMAT), and load them from there next time
+    #[arg(long)]
+    pub cache: bool,
     /// Folder with fetched models (default: data)
     #[arg(long)]
     pub data: Option<PathBuf>,
@@ -125,6 +129,9 @@ impl Talk {
         let plain = (format == WeightFormat::Reference).then_some("scalar");
         let isa = self.isa.as_deref().or(plain);
         let path = match data::resolve(&self.model, self.data.as_deref())? {
+            Named::Spec(_, None) if self.cache => {
+                bail!(Error::Usage(format!("--cache: model `{}` has no file", self.model)));
+            }
             Named::Spec(spec, None) => {
                 let none = Error::Usage(format!("model `{}` has no tokenizer: give --tokens", self.model));
                 return Ok((local::open(&spec, None, format, isa, threads)?, Err(none.into())));
@@ -132,12 +139,22 @@ impl Talk {
             Named::Spec(_, Some(path)) | Named::Path(path) => path,
         };
         let kernels = local::kernels(isa)?;
+        let start = Instant::now();
         let source = self.reading.source(&path)?;
+        let open = start.elapsed();
         let tokenizer = source.tokenizer();
         tokenizer.iter().for_each(|tokenizer| super::speak::tell(tokenizer.notes()));
-        let model = source.load(format)?;
+        let start = Instant::now();
+        let (model, from_cache) = match self.cache {
+            true => {
+                let cached = source.load_cached(format)?;
+                (cached.model, Some(cached.from_cache))
+            }
+            false => (source.load(format)?, None),
+        };
+        let load_ns = (open + start.elapsed()).as_nanos() as u64;
         let pool = engine::threads::Pool::new(threads as usize, true)?;
-        Ok((Opened { model, pool, kernels }, tokenizer))
+        Ok((Opened { model, pool, kernels, load_ns, from_cache }, tokenizer))
     }
 }
 

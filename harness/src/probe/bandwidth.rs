@@ -24,7 +24,7 @@ const LINE: usize = 64;
 pub struct Pattern {
     /// Parts of the block that are read side by side.
     pub streams: usize,
-    /// Whether lines are asked for [`AHEAD`] bytes before they are read.
+    /// Whether lines are asked for `AHEAD` bytes before they are read.
     pub prefetch: bool,
 }
 

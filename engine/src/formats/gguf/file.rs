@@ -135,6 +135,12 @@ impl GgufFile {
         self.bytes.as_slice().len()
     }
 
+    /// When the file was last changed (see [`Bytes::modified`]), and its bytes before the first tensor's.
+    pub(crate) fn stamp(&self) -> (u128, &[u8]) {
+        let end = self.tensors.iter().map(|tensor| tensor.bytes().start).min().unwrap_or(self.file_bytes());
+        (self.bytes.modified(), &self.bytes.as_slice()[..end])
+    }
+
     /// Every metadata key, sorted.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.metadata.keys().map(String::as_str)
@@ -190,6 +196,12 @@ impl GgufFile {
     /// Gives back the memory that the mapped pages of a tensor take; they are read again when they are asked for.
     pub(crate) fn release(&self, tensor: &TensorInfo) {
         self.bytes.release(tensor.bytes());
+    }
+
+    /// The same for a part of a tensor's bytes.
+    pub(crate) fn release_part(&self, tensor: &TensorInfo, part: Range<usize>) {
+        let start = tensor.bytes().start;
+        self.bytes.release(start + part.start..start + part.end);
     }
 
     /// Decodes one row of a tensor of this file into `out`, which holds `tensor.cols()` values.

@@ -14,6 +14,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use rayon::prelude::*;
+
 use super::file::GgufFile;
 use super::tensor::TensorInfo;
 use super::types::TensorType;
@@ -21,6 +23,7 @@ use crate::formats::FormatError;
 use crate::formats::error::shown;
 use crate::quant::tl::{self, Tile};
 use crate::quant::trits;
+use crate::quant::words::{Layout, PackedTrits};
 
 /// Where I2_S keeps a value's code (value + 1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,6 +122,9 @@ impl GgufFile {
                 sane(f32::from_le_bytes([data[at], data[at + 1], data[at + 2], data[at + 3]]))
             }
             TensorType::Tq1_0 | TensorType::Tq2_0 => {
+                if let Some(scale) = one_scale(data, tensor.kind().block_bytes() as usize) {
+                    return sane(scale);
+                }
                 let mut common = 0.0;
                 for block in data.chunks_exact(tensor.kind().block_bytes() as usize) {
                     let scale = sane(half(block))?;
@@ -136,6 +142,19 @@ impl GgufFile {
             }
             other => Err(wrong(TERNARY, other.to_string())),
         }
+    }
+
+    /// The trits of a tensor whose [`GgufFile::ternary_scale`] is known, if panels can be made of them at once.
+    pub(crate) fn packed_trits<'a>(&'a self, tensor: &TensorInfo) -> Option<PackedTrits<'a>> {
+        let layout = match (tensor.kind(), self.i2s_layout()) {
+            (TensorType::I2S, I2sLayout::Blocks128) => Layout::Blocks128,
+            (TensorType::I2S, I2sLayout::Blocks64) => Layout::Blocks64,
+            (TensorType::I2S, I2sLayout::Rows4) => Layout::Rows4,
+            (TensorType::Tq1_0, _) => Layout::Tq1_0,
+            (TensorType::Tq2_0, _) => Layout::Tq2_0,
+            _ => return None,
+        };
+        PackedTrits::new(layout, self.data(tensor), tensor.rows(), tensor.cols())
     }
 
     /// The tile of a TL1 or TL2 tensor.
@@ -230,6 +249,15 @@ impl GgufFile {
             _ => tensor.wrong(self.path(), "codes 0, 1 and 2 (-1, 0 and 1)", format!("code 3 {place}")),
         })
     }
+}
+
+/// The scale of all blocks that have one other than 0, read in parallel; `None` if there is no such scale.
+fn one_scale(data: &[u8], block_bytes: usize) -> Option<f32> {
+    let bits = |block: &[u8]| u16::from_le_bytes([block[block_bytes - 2], block[block_bytes - 1]]);
+    let common = data.chunks_exact(block_bytes).map(bits).find(|bits| bits & 0x7fff != 0)?;
+    let same = |block: &[u8]| bits(block) == common || bits(block) & 0x7fff == 0;
+    let all = data.par_chunks(block_bytes * 1024).all(|blocks| blocks.chunks_exact(block_bytes).all(same));
+    all.then(|| half::f16::from_bits(common).to_f32())
 }
 
 /// What [`TensorType::is_ternary`] says, for messages.

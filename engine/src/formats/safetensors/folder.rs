@@ -1,6 +1,7 @@
 //! Opening a folder: its configuration, its files, and which tensor is where.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -140,6 +141,17 @@ impl HfFolder {
         &self.quantisation
     }
 
+    /// Of each safetensors file its path, when it was last changed (see [`Bytes::modified`]), its length, and its bytes
+    /// before the first tensor's.
+    pub(crate) fn stamps(&self) -> impl Iterator<Item = (&Path, u128, usize, &[u8])> {
+        self.shards.iter().enumerate().map(|(nth, shard)| {
+            let bytes = shard.bytes.as_slice();
+            let of_shard = self.tensors.iter().filter(|tensor| tensor.shard() == nth);
+            let end = of_shard.map(|tensor| tensor.bytes().start).min().unwrap_or(bytes.len());
+            (&*shard.path, shard.bytes.modified(), bytes.len(), &bytes[..end])
+        })
+    }
+
     /// The safetensors files.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.shards.iter().map(|shard| shard.path.as_path())
@@ -163,9 +175,11 @@ impl HfFolder {
         &self.shards[tensor.shard()].bytes.as_slice()[tensor.bytes()]
     }
 
-    /// Gives back the memory that the mapped pages of a tensor take; they are read again when they are asked for.
-    pub(super) fn release(&self, tensor: &TensorInfo) {
-        self.shards[tensor.shard()].bytes.release(tensor.bytes());
+    /// Gives back the memory that the mapped pages of a part of a tensor's bytes take; they are read again when they are
+    /// asked for.
+    pub(super) fn release(&self, tensor: &TensorInfo, part: Range<usize>) {
+        let start = tensor.bytes().start;
+        self.shards[tensor.shard()].bytes.release(start + part.start..start + part.end);
     }
 
     /// The file that a tensor is in.

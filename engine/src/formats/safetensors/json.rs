@@ -21,6 +21,11 @@ impl<'a> Section<'a> {
         Section { path, name: "", map }
     }
 
+    /// The whole object as JSON.
+    pub(crate) fn text(&self) -> String {
+        serde_json::to_string(self.map).unwrap_or_default()
+    }
+
     fn full(&self, key: &str) -> String {
         let dot = if self.name.is_empty() { "" } else { "." };
         format!("{}{dot}{}", self.name, shown(key))

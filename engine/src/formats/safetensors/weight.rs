@@ -1,6 +1,7 @@
 //! A weight as its folder's convention reads it.
 
 use std::fmt;
+use std::ops::Range;
 
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -10,6 +11,8 @@ use super::header::{Dtype, TensorInfo};
 use super::names::is_block_linear;
 use super::quantisation::Convention;
 use crate::formats::FormatError;
+use crate::quant::Float16 as _;
+use crate::quant::words::{Layout, PackedTrits};
 
 /// What a tensor's values are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +101,18 @@ impl<'a> Weight<'a> {
 
     /// See [`HfFolder::release`].
     pub(crate) fn release(&self) {
-        self.folder.release(self.tensor);
+        self.release_part(0..self.data().len());
+    }
+
+    /// The same for a part of its bytes.
+    pub(crate) fn release_part(&self, part: Range<usize>) {
+        self.folder.release(self.tensor, part);
+    }
+
+    /// Packed trits of which panels are made at once.
+    pub(crate) fn packed(&self) -> Option<PackedTrits<'a>> {
+        let packed = self.packing == Packing::Packed && *self.tensor.dtype() == Dtype::U8;
+        packed.then(|| PackedTrits::new(Layout::Hf, self.data(), self.rows(), self.cols()))?
     }
 
     /// The error that names this tensor.
@@ -155,8 +169,8 @@ impl<'a> Weight<'a> {
         let bytes = &data[row * row_bytes..][..row_bytes];
         match self.tensor.dtype() {
             Dtype::F32 => each::<4>(bytes, out, f32::from_le_bytes),
-            Dtype::F16 => each::<2>(bytes, out, |b| f16::from_le_bytes(b).to_f32()),
-            Dtype::BF16 => each::<2>(bytes, out, |b| bf16::from_le_bytes(b).to_f32()),
+            Dtype::F16 => each::<2>(bytes, out, |b| f16::from_le_bytes(b).widen()),
+            Dtype::BF16 => each::<2>(bytes, out, |b| bf16::from_le_bytes(b).widen()),
             other => return Err(self.wrong("F32, F16 or BF16", other.to_string())),
         }
         match out.iter().position(|v| !v.is_finite()) {

@@ -3,12 +3,18 @@
 mod rope;
 
 use self::rope::ROPE_FREQS;
-use super::{Loader, Rows, Source, Weight, is_ternary, predict_bytes};
+use super::cache::{Cache, Fingerprint, ends, hash};
+use super::{CachedModel, Loader, Pages, Rows, Source, Weight, is_ternary, predict_bytes};
 use crate::error::{Error, Result};
+use crate::formats::bytes::Bytes;
 use crate::formats::error::shown;
-use crate::formats::gguf::TensorInfo;
+use crate::formats::gguf::{TensorInfo, TensorType};
 use crate::formats::{FormatError, GgufFile};
 use crate::model::{Activation, Architecture, Config, Format, Model, RopeStyle};
+use crate::quant::Float16 as _;
+use crate::quant::words::PackedTrits;
+use std::ops::Range;
+use std::path::Path;
 
 /// What sets an architecture of the family apart, by its name in GGUF files.
 struct Family {
@@ -102,7 +108,27 @@ const TOKENS: &str = "tokenizer.ggml.tokens";
 /// order: `[inputs, outputs]`); for [`Format::Ternary`], the first linear layer that is not ternary.
 pub fn load_gguf(file: &GgufFile, format: Format) -> Result<Model> {
     let (family, config) = (family(file)?, check_gguf(file)?);
-    Loader { source: file, config: &config, name: family.name, format }.load()
+    Loader { source: file, config: &config, name: family.name, format, cache: None }.load()
+}
+
+/// As [`load_gguf`], from the cache at `path` ([`super::cache_path`]) where that is one of this file, in `format`; else it
+/// is written.
+///
+/// # Errors
+/// As [`load_gguf`]; what is wrong with the cache is told in [`CachedModel::notes`].
+pub fn load_gguf_cached(file: &GgufFile, format: Format, path: &Path) -> Result<CachedModel> {
+    let (family, config) = (family(file)?, check_gguf(file)?);
+    Loader { source: file, config: &config, name: family.name, format, cache: None }.load_cached(path)
+}
+
+/// As [`load_gguf`], with a cache's bytes; `name` stands for its path in messages.
+///
+/// # Errors
+/// As [`load_gguf`], and what is wrong with the cache.
+pub fn load_gguf_from(file: &GgufFile, format: Format, name: &Path, cache: Vec<u8>) -> Result<Model> {
+    let (family, config) = (family(file)?, check_gguf(file)?);
+    let cache = Cache::parse(name, Bytes::Owned(cache), format, file.fingerprint())?;
+    Loader { source: file, config: &config, name: family.name, format, cache: Some(&cache) }.load()
 }
 
 /// Checks that a GGUF file is of a known architecture and has its tensors in their shapes, without decoding any.
@@ -112,7 +138,7 @@ pub fn load_gguf(file: &GgufFile, format: Format) -> Result<Model> {
 pub fn check_gguf(file: &GgufFile) -> Result<Config> {
     let reader = Reader { file, family: family(file)? };
     let mut config = reader.config()?;
-    Loader { source: file, config: &config, name: reader.family.name, format: Format::F16 }.check()?;
+    Loader { source: file, config: &config, name: reader.family.name, format: Format::F16, cache: None }.check()?;
     // Only now is the length of a head known to be that of tensors in the file.
     config.rope_factors = reader.rope_factors(config.head_dim)?;
     Ok(config)
@@ -301,6 +327,16 @@ impl Source for GgufFile {
     }
 }
 
+impl Fingerprint for GgufFile {
+    fn fingerprint(&self) -> u64 {
+        let (modified, header) = self.stamp();
+        let ends = self.tensors().iter().map(|tensor| ends(self.data(tensor)));
+        let read_as = format!("{:?} {:?}", self.i2s_layout(), self.kernels());
+        let all = [modified as u64, self.file_bytes() as u64, hash(header), hash(read_as.as_bytes())];
+        hash(&all.into_iter().chain(ends).flat_map(u64::to_le_bytes).collect::<Vec<u8>>())
+    }
+}
+
 impl Weight for (&GgufFile, &TensorInfo) {
     fn dims(&self) -> &[u64] {
         self.1.dims()
@@ -325,5 +361,33 @@ impl Weight for (&GgufFile, &TensorInfo) {
         }
         let row = |row: usize, out: &mut [i8]| Ok(self.0.ternary_row(self.1, row, out)?);
         Ok((self.0.ternary_scale(self.1)?, row))
+    }
+
+    fn packed(&self) -> Option<PackedTrits<'_>> {
+        self.0.packed_trits(self.1)
+    }
+
+    fn halves(&self) -> Option<(&'static str, &[u8])> {
+        let name = match self.1.kind() {
+            TensorType::F16 => half::f16::NAME,
+            TensorType::BF16 => half::bf16::NAME,
+            _ => return None,
+        };
+        Some((name, self.0.data(self.1)))
+    }
+}
+
+impl Pages for (&GgufFile, &TensorInfo) {
+    fn bytes(&self) -> usize {
+        self.1.bytes().len()
+    }
+
+    fn row_bytes(&self) -> Option<usize> {
+        let scattered = matches!(self.1.kind(), TensorType::I2S | TensorType::Tl1 | TensorType::Tl2);
+        (!scattered).then(|| self.bytes() / self.1.rows().max(1))
+    }
+
+    fn release(&self, part: Range<usize>) {
+        self.0.release_part(self.1, part);
     }
 }

@@ -3,11 +3,14 @@
 //! Keys that `config.json` leaves out have the defaults of transformers' configuration classes (5.24), which write only
 //! what differs from them; the 1bitLLM models have those of the code that they carry.
 
-use super::{Loader, Rows, Source, Weight, predict_bytes};
+mod source;
+
+use super::{CachedModel, Loader, predict_bytes};
 use crate::error::{Error, Result};
 use crate::formats::HfFolder;
-use crate::formats::safetensors::{self, Convention, Packing, Section};
+use crate::formats::safetensors::{self, Convention, Section};
 use crate::model::{Activation, Architecture, Config, Format, Llama3Scaling, Model, RopeStyle};
+use std::path::Path;
 
 /// A model class of transformers, and what its configuration class assumes.
 struct Class {
@@ -147,7 +150,18 @@ pub fn predict_hf_bytes(folder: &HfFolder, format: Format) -> u64 {
 pub fn load_hf(folder: &HfFolder, format: Format) -> Result<Model> {
     let reader = Reader { config: folder.config(), class: class(folder.config())? };
     let config = reader.folder_config(folder)?;
-    Loader { source: folder, config: &config, name: reader.class.name, format }.load()
+    Loader { source: folder, config: &config, name: reader.class.name, format, cache: None }.load()
+}
+
+/// As [`load_hf`], from the cache at `path` ([`super::cache_path`]) where that is one of this folder, in `format`; else it is
+/// written.
+///
+/// # Errors
+/// As [`load_hf`]; what is wrong with the cache is told in [`CachedModel::notes`].
+pub fn load_hf_cached(folder: &HfFolder, format: Format, path: &Path) -> Result<CachedModel> {
+    let reader = Reader { config: folder.config(), class: class(folder.config())? };
+    let config = reader.folder_config(folder)?;
+    Loader { source: folder, config: &config, name: reader.class.name, format, cache: None }.load_cached(path)
 }
 
 /// Checks that a folder is of a known architecture and has its tensors in their shapes, without decoding any.
@@ -157,7 +171,7 @@ pub fn load_hf(folder: &HfFolder, format: Format) -> Result<Model> {
 pub fn check_hf(folder: &HfFolder) -> Result<Config> {
     let reader = Reader { config: folder.config(), class: class(folder.config())? };
     let config = reader.folder_config(folder)?;
-    Loader { source: folder, config: &config, name: reader.class.name, format: Format::F16 }.check()?;
+    Loader { source: folder, config: &config, name: reader.class.name, format: Format::F16, cache: None }.check()?;
     Ok(config)
 }
 
@@ -384,13 +398,28 @@ fn check_tied_head(folder: &HfFolder) -> Result<()> {
     let (Some(head), Some(embedding)) = (folder.weight("output.weight"), folder.weight("token_embd.weight")) else {
         return Ok(());
     };
-    match folder.data(head.tensor()) == folder.data(embedding.tensor()) {
+    match is_same(&head, &embedding) {
         true => Ok(()),
         false => {
             let expected = "the embedding's own bytes (config.json: tie_word_embeddings)";
             Err(safetensors::Weight::wrong(&head, expected, "others").into())
         }
     }
+}
+
+/// Whether two tensors have the same bytes; what was compared does not stay in memory.
+fn is_same(a: &safetensors::Weight<'_>, b: &safetensors::Weight<'_>) -> bool {
+    /// Bytes compared at a time.
+    const PART: usize = 4 << 20;
+    let (left, right) = (a.data(), b.data());
+    let same = |nth: usize| {
+        let part = nth * PART..left.len().min((nth + 1) * PART);
+        let same = left[part.clone()] == right[part.clone()];
+        a.release_part(part.clone());
+        b.release_part(part);
+        same
+    };
+    left.len() == right.len() && (0..left.len().div_ceil(PART)).all(same)
 }
 
 /// The key that a field of [`Config`] is read from.
@@ -408,59 +437,5 @@ fn key_of(field: &str) -> &'static str {
         "rope_factors" => "rope_scaling.factor",
         "sliding_window" => "sliding_window",
         _ => "max_position_embeddings",
-    }
-}
-
-impl Source for HfFolder {
-    type Weight<'a> = safetensors::Weight<'a>;
-
-    fn names(&self) -> Vec<String> {
-        let mut names = self.weight_names();
-        if self.config().value("tie_word_embeddings") == Some(&true.into()) {
-            // See `check_tied_head`.
-            names.retain(|name| name != "output.weight");
-        }
-        names
-    }
-
-    fn weight(&self, name: &str) -> Option<Self::Weight<'_>> {
-        HfFolder::weight(self, name)
-    }
-
-    fn missing(&self, name: &str, expected: String) -> Error {
-        HfFolder::missing(self, name, expected).into()
-    }
-}
-
-impl Weight for safetensors::Weight<'_> {
-    fn dims(&self) -> &[u64] {
-        self.dims()
-    }
-
-    fn wrong(&self, expected: &str, found: String) -> Error {
-        safetensors::Weight::wrong(self, expected, found).into()
-    }
-
-    fn is_ternary(&self) -> bool {
-        self.packing() != Packing::Float
-    }
-
-    fn floats(&self) -> Result<impl Rows<f32>> {
-        let trits = match self.packing() {
-            Packing::Float => None,
-            _ => Some(safetensors::Weight::trits(self)?),
-        };
-        Ok(move |row: usize, out: &mut [f32]| {
-            match &trits {
-                None => self.row_to_f32(row, out)?,
-                Some(trits) => trits.row_to_f32(row, out)?,
-            }
-            Ok(())
-        })
-    }
-
-    fn trits(&self) -> Result<(f32, impl Rows<i8>)> {
-        let trits = safetensors::Weight::trits(self)?;
-        Ok((trits.scale(), move |row: usize, out: &mut [i8]| Ok(trits.row(row, out)?)))
     }
 }
