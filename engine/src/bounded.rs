@@ -2,22 +2,26 @@
 //! computed from the f16 head. The token is that of the f16 head, by the proof below.
 //!
 //! # A step
-//! 1. Of all rows, an approximate output and a bound on how far the f16 head's may be from it.
+//! 1. Of all rows, an approximate output by the copy's first level (4 bits a weight) and a bound on how far the f16 head's may
+//!    be from it.
 //! 2. The panel of the largest approximation is computed exactly: no row below `L`, the largest in it, can be the answer.
-//! 3. Candidates are the rows whose approximation plus bound is not below `L`. The panels that hold one are computed by
-//!    the f16 head's own kernel, so to the same bits (rows of a panel lie side by side: one costs as much as all 16). The
-//!    largest of them, the lowest row among equals, is the token. A row that is no candidate is less than `L`, strictly,
-//!    so it is not even an equal.
+//! 3. Of the rows whose approximation plus bound is not below `L`, and of them alone, the second level (4 bits more) gives a
+//!    better approximation and a bound some ten times smaller.
+//! 4. The panel of the largest of these is computed exactly too, for a larger `L`. Candidates are the rows whose second
+//!    approximation plus bound is not below it. The panels that hold one are computed by the f16 head's own kernel, so to the
+//!    same bits (rows of a panel lie side by side: one costs as much as all 16). The largest of them, the lowest row among
+//!    equals, is the token. A row that is no candidate is less than `L`, strictly, so it is not even an equal.
 //!
 //! If candidates are in more than half of the panels, the f16 head is read as a stream as ever, and the step has cost what
 //! the copy takes on top of it. So it is if a logit might overflow. Where activations are no finite numbers no logit is
 //! one, and the step is refused as the f16 head's logits would be.
 //!
 //! # The bound
-//! For one row of `n` columns: weights `w`; copies `v = s c` (`s` the scale of a group of columns, `c` a whole number); `x`
-//! the f32 activations; `y = t a` what int8 makes of them (`t` the step of a block of 32, `a` a whole number). `E` is what
-//! the f16 kernel computes, `A` the approximation. With u = 2^-24 and g(k) = k u / (1 - k u), Higham's gamma (Accuracy and
-//! Stability of Numerical Algorithms, 2nd ed., section 3.1):
+//! For one row of `n` columns: weights `w`; copies `v = s c` (`s` the scale of a group of columns, `c` a whole number) and,
+//! of the second level, `z = r d` of `w - v`; `x` the f32 activations; `y = t a` what int8 makes of them (`t` the step of a
+//! block of 32, `a` a whole number). `E` is what the f16 kernel computes, `A` the first approximation, `B` the second. With
+//! u = 2^-24 and g(k) = k u / (1 - k u), Higham's gamma (Accuracy and Stability of Numerical Algorithms, 2nd ed., section
+//! 3.1):
 //!
 //! - `E` is a chain of n fused multiply-adds, each rounded once, so |E - w.x| <= g(n) sum |w_i x_i| <= g(n) |w| |x| by
 //!   Cauchy and Schwarz, and what is lost below the normal numbers: at most 2^-150 a step.
@@ -28,23 +32,29 @@
 //!   fewer than n + 9. So |A - v.y| <= g(n + 9) sum over blocks of |s t dot| <= g(n + 9) |v| |y| <= g(n + 9) |v| (|x| + D).
 //!   Losses below the normal numbers: 2^-150 a block, each times `s` < 2^11 afterwards, and 2^-150 a group.
 //!
-//! Together, with N at least |w| and |v|: |E - A| <= R + N D + (g(n) + g(n + 9)) N (|x| + D) + 2^-110. The losses are less
-//! than (2^22 + 2^17 2^11 + 2^14) 2^-150 < 2^-121 as n <= 2^22.
+//! Together, with N at least |w|, |v|, |z| and |v + z|: |E - A| <= R + N D + (g(n) + g(n + 9)) N (|x| + D) + 2^-110. The
+//! losses are less than (2^22 + 2^17 2^11 + 2^14) 2^-150 < 2^-121 as n <= 2^22.
+//!
+//! The second level is the same with v + z in place of `v` and its own R. `B` is `A` plus a sum whose terms pass at most 6 +
+//! n / 256 roundings (a product with `t`, a fused multiply-add a group, three halvings of eight sums), each an exact whole
+//! number (at most 32 x 15 x 128) times `t` and `r` < 2^13, and then one rounding for both: |B - (v + z).y| <= g(n + 10) (|v| +
+//! |z|) (|x| + D). So |E - B| <= R + N D + (g(n) + 2 g(n + 10)) N (|x| + D) + 2^-110.
 //!
 //! Everything in it is rounded up or made larger than its own rounding: norms are computed in f64 from exact differences
 //! (those of x - y have 53 bits at most but for blocks whose values lie far apart, and then err by 2^-53) and enlarged by
-//! 2^-20; R is a chain of m <= 2^14 fused multiply-adds of positive f32, so the true sum is at most (1 + 2 m u) times what
-//! was computed; the rest is f64, whose roundings g(n + 32) in place of g(n + 9) outweighs.
+//! 2^-20; R is a chain of m <= 2^14 fused multiply-adds of positive f32 (or eight, and three additions), so the true sum is
+//! at most (1 + 2 (m + 3) u) times what was computed; the rest is f64, whose roundings g(n + 32) in place of g(n + 10)
+//! outweighs.
 //!
-//! Nothing overflows, else the step falls back: N (|x| + D) < 2^126 bounds every partial sum of `E` and `A`, and |x| + D <
-//! 2^100 those within a group, which are less than 2^23 |x|.
+//! Nothing overflows, else the step falls back: N (|x| + D) < 2^126 bounds every partial sum of `E`, `A` and what `B` adds to
+//! it, and |x| + D < 2^100 those within a group, which are less than 2^23 |x|.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::generate::greedy;
 use crate::input::Input;
-use crate::kernels::bounded::{self as kernel, Near, Probe};
+use crate::kernels::bounded::{self as kernel, Near, Ordered, Probe};
 use crate::kernels::float16;
 use crate::kernels::isa::Kernels;
 use crate::linear::Linear;
@@ -64,8 +74,10 @@ pub struct BoundedHead<'m> {
 pub struct HeadReads {
     /// Tokens chosen.
     pub steps: u64,
-    /// Weight bytes read for them, of the copy and of the f16 head.
+    /// Weight bytes read for them, of both levels of the copy and of the f16 head.
     pub bytes: u64,
+    /// Rows that the first level left open: those read of the second.
+    pub refined_rows: u64,
     /// Rows computed from the f16 head, where candidates alone were (all of a panel's if one is a candidate).
     pub rescored_rows: u64,
     /// Steps that read all of the f16 head.
@@ -78,35 +90,49 @@ pub(crate) struct Scratch {
     near: Vec<Near>,
     /// Upper bounds of the norms of groups of activations.
     norms: Vec<f32>,
-    /// Per panel: whether it holds a candidate.
-    marked: Vec<bool>,
-    /// The panels that do.
+    ordered: Ordered,
+    /// Per panel: which of its rows are open, a bit each.
+    open: Vec<u16>,
+    /// Those rows, and what both levels say of them.
+    rows: Vec<u32>,
+    fine: Vec<Near>,
+    /// The panels that hold a candidate.
     panels: Vec<usize>,
     /// Outputs of those panels, or of all rows.
     exact: Vec<f32>,
 }
 
-/// The bound of a row of residual sum `near.residual` and norm `N`: `residual x near.residual + norm x N + floor`.
+/// The bound of a row of residual sum `near.residual` and norm `N`: `residual x near.residual + norm x N + floor`, with
+/// `fine_norm` for `norm` on the second level.
 #[derive(Clone, Copy, Debug)]
 struct Bound {
     residual: f64,
     norm: f64,
+    fine_norm: f64,
     floor: f64,
 }
 
 impl Bound {
-    /// What the row's exact output cannot exceed, if the approximation is a number.
-    fn most(&self, near: Near, norm: f32) -> f64 {
-        f64::from(near.value) + self.slack(near, norm)
-    }
-
     fn slack(&self, near: Near, norm: f32) -> f64 {
         self.residual * f64::from(near.residual) + self.norm * f64::from(norm) + self.floor
+    }
+
+    fn fine_slack(&self, near: Near, norm: f32) -> f64 {
+        self.residual * f64::from(near.residual) + self.fine_norm * f64::from(norm) + self.floor
+    }
+
+    /// Whether the row's exact output is surely less than `least`; not if anything is no number.
+    fn below(&self, near: Near, norm: f32, least: f64) -> bool {
+        f64::from(near.value) + self.slack(near, norm) < least
+    }
+
+    fn fine_below(&self, near: Near, norm: f32, least: f64) -> bool {
+        f64::from(near.value) + self.fine_slack(near, norm) < least
     }
 }
 
 impl<'m> BoundedHead<'m> {
-    /// Makes the 4-bit copy of a head, in parallel; it takes about a quarter of the head's memory beside it.
+    /// Makes the copy of a head, in parallel; it takes about half of the head's memory beside it.
     ///
     /// # Errors
     /// [`Error::Tensor`] if the head is not f16; [`Error::Weight`] if a weight is no finite number.
@@ -118,9 +144,14 @@ impl<'m> BoundedHead<'m> {
         Ok(BoundedHead { exact, copy: BoundedMatrix::new(exact)? })
     }
 
-    /// Bytes of the 4-bit copy: read in every step.
-    pub fn bytes(&self) -> usize {
+    /// Bytes of the copy's first level: read in every step.
+    pub fn first_bytes(&self) -> usize {
         self.copy.bytes()
+    }
+
+    /// Bytes of both levels of the copy.
+    pub fn bytes(&self) -> usize {
+        self.copy.bytes() + self.copy.fine_bytes()
     }
 
     /// Bytes of the f16 head: what a step reads without the copy.
@@ -180,13 +211,14 @@ impl<'m> BoundedHead<'m> {
         let unit = 2f64.powi(-24);
         let gamma = |roundings: usize| roundings as f64 * unit / (1.0 - roundings as f64 * unit);
         Some(Bound {
-            residual: 1.0 + 2.0 * norms.len() as f64 * unit + unit,
+            residual: 1.0 + 2.0 * (norms.len() + 4) as f64 * unit,
             norm: lost + 2.0 * gamma(self.copy.cols() + 32) * most,
+            fine_norm: lost + 3.0 * gamma(self.copy.cols() + 32) * most,
             floor: 2f64.powi(-110),
         })
     }
 
-    /// Steps 1 to 3.
+    /// Steps 1 to 4.
     fn choose(
         &self,
         team: &Team<'_>,
@@ -196,30 +228,47 @@ impl<'m> BoundedHead<'m> {
         scratch: &mut Scratch,
         reads: &mut HeadReads,
     ) -> Result<u32> {
-        let rows = self.copy.rows();
-        reads.bytes += self.copy.bytes() as u64;
         let best = self.approximate(team, kernels, input, scratch);
-        let mut panel = [f32::NEG_INFINITY; PANEL];
-        self.rescore(kernels, input, best / PANEL, &mut panel);
-        let least = f64::from(panel.into_iter().fold(f32::NEG_INFINITY, f32::max));
+        let least = self.largest_of_panel(kernels, input, best);
+        self.list_open(team, bound, least, scratch);
+        self.refine(team, kernels, input, scratch);
+        let larger = |best: usize, this: usize| if scratch.fine[this].value > scratch.fine[best].value { this } else { best };
+        let best_fine = (0..scratch.rows.len()).reduce(larger).map_or(best, |k| scratch.rows[k] as usize);
+        let mut computed = 1;
+        let least = if best_fine / PANEL == best / PANEL {
+            least
+        } else {
+            computed += 1;
+            least.max(self.largest_of_panel(kernels, input, best_fine))
+        };
+        reads.bytes += (self.copy.bytes() + scratch.rows.len() * self.copy.fine_row_bytes()) as u64;
+        reads.bytes += computed * self.panel_bytes();
+        reads.refined_rows += scratch.rows.len() as u64;
 
-        let panels = rows.div_ceil(PANEL);
-        let Scratch { near, marked, .. } = scratch;
-        marked.resize(panels, false);
-        team.split(marked, 1, |first, marked| {
-            let near = near.chunks(PANEL).zip(self.copy.norms().chunks(PANEL)).skip(first);
-            for (marked, (near, norms)) in marked.iter_mut().zip(near) {
-                // What is not comparable is a candidate.
-                let below = |(&near, &norm)| bound.most(near, norm) < least;
-                *marked = !near.iter().zip(norms).all(below);
+        let Scratch { rows, fine, panels, .. } = &mut *scratch;
+        panels.clear();
+        for (&row, &near) in rows.iter().zip(&*fine) {
+            let (row, norm) = (row as usize, self.copy.norms()[row as usize]);
+            if !bound.fine_below(near, norm, least) && panels.last() != Some(&(row / PANEL)) {
+                panels.push(row / PANEL);
             }
-        });
-        scratch.panels.clear();
-        scratch.panels.extend((0..panels).filter(|&panel| scratch.marked[panel]));
-        if scratch.panels.len() > panels.div_ceil(2) {
+        }
+        let all = self.copy.rows().div_ceil(PANEL);
+        if panels.is_empty() || panels.len() > all.div_ceil(2) {
             return self.full(team, kernels, input, scratch, reads);
         }
-        let Scratch { panels, exact, .. } = scratch;
+        Ok(self.largest_of_candidates(team, kernels, input, scratch, reads))
+    }
+
+    /// The largest exact output of the candidates' panels, the lowest row among equals.
+    fn largest_of_candidates(
+        &self,
+        team: &Team<'_>,
+        kernels: Kernels,
+        input: &Input,
+        Scratch { panels, exact, .. }: &mut Scratch,
+        reads: &mut HeadReads,
+    ) -> u32 {
         exact.clear();
         exact.resize(panels.len() * PANEL, f32::NEG_INFINITY);
         team.split(exact, PANEL, |first, out| {
@@ -227,10 +276,52 @@ impl<'m> BoundedHead<'m> {
                 self.rescore(kernels, input, panel, out);
             }
         });
-        reads.rescored_rows += panels.iter().map(|panel| (rows - panel * PANEL).min(PANEL) as u64).sum::<u64>();
-        reads.bytes += (panels.len() * PANEL * self.exact.cols() * size_of::<half::f16>()) as u64;
+        let live = |panel: &usize| (self.copy.rows() - panel * PANEL).min(PANEL) as u64;
+        reads.rescored_rows += panels.iter().map(live).sum::<u64>();
+        reads.bytes += panels.len() as u64 * self.panel_bytes();
         let found = greedy(exact) as usize;
-        Ok((panels[found / PANEL] * PANEL + found % PANEL) as u32)
+        (panels[found / PANEL] * PANEL + found % PANEL) as u32
+    }
+
+    /// Bytes of a panel of the f16 head.
+    fn panel_bytes(&self) -> u64 {
+        (PANEL * self.exact.cols() * size_of::<half::f16>()) as u64
+    }
+
+    /// The largest exact output of the panel of `row`.
+    fn largest_of_panel(&self, kernels: Kernels, input: &Input, row: usize) -> f64 {
+        let mut panel = [f32::NEG_INFINITY; PANEL];
+        self.rescore(kernels, input, row / PANEL, &mut panel);
+        f64::from(panel.into_iter().fold(f32::NEG_INFINITY, f32::max))
+    }
+
+    /// Lists the rows that the first level does not put below `least`.
+    fn list_open(&self, team: &Team<'_>, bound: Bound, least: f64, scratch: &mut Scratch) {
+        let Scratch { near, open, rows, .. } = scratch;
+        open.resize(self.copy.rows().div_ceil(PANEL), 0);
+        team.split(open, 1, |first, open| {
+            let near = near.chunks(PANEL).zip(self.copy.norms().chunks(PANEL)).skip(first);
+            for (open, (near, norms)) in open.iter_mut().zip(near) {
+                let bits = near.iter().zip(norms).enumerate();
+                *open = bits.fold(0, |bits, (r, (&n, &norm))| bits | u16::from(!bound.below(n, norm, least)) << r);
+            }
+        });
+        rows.clear();
+        for (panel, &bits) in open.iter().enumerate().filter(|(_, bits)| **bits != 0) {
+            rows.extend((0..PANEL as u32).filter(|r| bits >> r & 1 == 1).map(|r| (panel * PANEL) as u32 + r));
+        }
+    }
+
+    /// What both levels say of the rows listed.
+    fn refine(&self, team: &Team<'_>, kernels: Kernels, input: &Input, scratch: &mut Scratch) {
+        let Scratch { near, norms, ordered, rows, fine, .. } = scratch;
+        let (int8, steps) = input.q8().token(0);
+        ordered.set(Probe { int8, steps, norms });
+        fine.resize(rows.len(), Near::default());
+        team.split(fine, 1, |first, fine| {
+            let picked = &rows[first..][..fine.len()];
+            kernel::refine(kernels, &self.copy, ordered, (picked, near), fine);
+        });
     }
 
     /// Approximate outputs of all rows; the row of the largest.

@@ -3,7 +3,8 @@
 //! A weight is `scale x c`: the scale is an f16 of the row's group of `GROUP` columns, `c` one of 16 whole numbers in
 //! -63..=63, the same for all of the matrix (Lloyd's algorithm on a sample of it), because the bound is as tight as the
 //! residuals are small. Kept per row and group: the norm of the residual, `w - scale x c`, as f16 rounded up; per row the
-//! norm of its weights or of their copies, whichever is larger, as f32 rounded up. 4.1 bits a weight in all.
+//! largest of the norms of its weights, their copies, the copies of the second level and the sums of both, as f32 rounded
+//! up. 4.1 bits a weight in all; the second level ([`fine`]), read for few rows only, has as many.
 //!
 //! A panel holds, per block of 32 columns, 4 x 64 bytes: byte `4 r + i` of part `j` has row `r`'s code of column
 //! `32 b + 8 j + i` in its low half and that of `32 b + 8 j + 4 + i` in its high half. A code is an index into the book.
@@ -14,6 +15,8 @@ use rayon::prelude::*;
 use super::buffer::Buffer;
 use super::{F16Matrix, Float16, PANEL, checked_len};
 use crate::error::{Error, Result};
+
+pub(crate) mod fine;
 
 /// Columns of a block: those of the int8 activations that share a scale.
 pub(crate) const BLOCK: usize = super::q8::BLOCK;
@@ -43,9 +46,11 @@ pub struct BoundedMatrix {
     scales: Buffer<f16>,
     /// As `scales`: upper bounds of the norms of the residuals.
     residuals: Buffer<f16>,
-    /// Per row: an upper bound of the norms of its weights and of their copies.
+    /// Per row: an upper bound of the norms of its weights and of their copies, of either level and both.
     norms: Buffer<f32>,
     largest_norm: f32,
+    /// The second level, row after row.
+    fine: Buffer<u8>,
 }
 
 impl BoundedMatrix {
@@ -62,35 +67,41 @@ impl BoundedMatrix {
         let per_group = rows.div_ceil(PANEL) * PANEL * groups;
         let (mut scales, mut residuals) = (Buffer::<f16>::zeroed(per_group)?, Buffer::<f16>::zeroed(per_group)?);
         let mut norms = Buffer::<f32>::zeroed(rows.div_ceil(PANEL) * PANEL)?;
+        let stride = fine::row_bytes(cols);
+        let mut second = Buffer::<u8>::zeroed(rows * stride)?;
         let panels = codes
             .par_chunks_exact_mut(blocks * BLOCK_BYTES)
             .zip(scales.par_chunks_exact_mut(groups * PANEL))
             .zip(residuals.par_chunks_exact_mut(groups * PANEL))
             .zip(norms.par_chunks_exact_mut(PANEL))
+            .zip(second.par_chunks_mut(stride * PANEL))
             .enumerate();
-        panels.try_for_each(|(panel, (((codes, scales), residuals), norms))| {
+        panels.try_for_each(|(panel, ((((codes, scales), residuals), norms), second))| {
             let mut row = vec![0.0; cols];
-            for r in 0..PANEL.min(rows - panel * PANEL) {
+            for (r, second) in second.chunks_exact_mut(stride).enumerate() {
                 read_row(matrix, panel * PANEL + r, &mut row)?;
-                let (mut weights, mut copies) = (0.0, 0.0);
+                let (mut weights, mut copies, mut squares) = (0.0, 0.0, fine::Squares::default());
                 for (g, values) in row.chunks(GROUP).enumerate() {
                     let group = encode(values, &book, &table);
                     scales[g * PANEL + r] = group.scale;
                     residuals[g * PANEL + r] = f16_up(up(group.residual.sqrt()));
                     weights += values.iter().map(|w| f64::from(*w) * f64::from(*w)).sum::<f64>();
                     copies += group.copy;
+                    let of = fine::encode(second, (g, groups), values, &group.copies(&book)[..values.len()]);
+                    squares.fine += of.fine;
+                    squares.both += of.both;
                     for (col, code) in group.codes.iter().enumerate().take(values.len()) {
                         let (block, col) = (g * GROUP_BLOCKS + col / BLOCK, col % BLOCK);
                         let at = block * BLOCK_BYTES + col / 8 * 64 + r * 4 + col % 4;
                         codes[at] |= code << (col % 8 / 4 * 4);
                     }
                 }
-                norms[r] = f32_up(up(weights.max(copies).sqrt()));
+                norms[r] = f32_up(up(weights.max(copies).max(squares.fine).max(squares.both).sqrt()));
             }
             Ok::<(), Error>(())
         })?;
         let largest_norm = norms.iter().copied().fold(0.0, f32::max);
-        Ok(BoundedMatrix { rows, cols, book, codes, scales, residuals, norms, largest_norm })
+        Ok(BoundedMatrix { rows, cols, book, codes, scales, residuals, norms, largest_norm, fine: second })
     }
 
     /// Rows (outputs).
@@ -103,9 +114,24 @@ impl BoundedMatrix {
         self.cols
     }
 
-    /// Bytes of codes, scales and norms, padding included: what a step reads of them.
+    /// Bytes of the first level and of the norms, padding included: what every step reads.
     pub fn bytes(&self) -> usize {
         self.codes.len() + size_of_val(&*self.scales) + size_of_val(&*self.residuals) + size_of_val(&*self.norms)
+    }
+
+    /// Bytes of the second level.
+    pub fn fine_bytes(&self) -> usize {
+        self.fine.len()
+    }
+
+    /// Bytes of a row of the second level.
+    pub fn fine_row_bytes(&self) -> usize {
+        fine::row_bytes(self.cols)
+    }
+
+    /// The second level, rows of [`BoundedMatrix::fine_row_bytes`].
+    pub(crate) fn fine(&self) -> &[u8] {
+        &self.fine
     }
 
     /// The 16 whole numbers + 63.
@@ -135,7 +161,7 @@ impl BoundedMatrix {
         self.largest_norm
     }
 
-    /// Writes the copy of `row` to `out`, exactly.
+    /// Writes the first level's copy of `row` to `out`, exactly.
     ///
     /// # Panics
     /// If `row` is out of range or `out` is not `cols` long.
@@ -172,6 +198,14 @@ struct Group {
     residual: f64,
     /// Sum of the squares of the copies.
     copy: f64,
+}
+
+impl Group {
+    /// The copies, exactly.
+    fn copies(&self, book: &[u8; 16]) -> [f64; GROUP] {
+        let scale = self.scale.to_f64();
+        self.codes.map(|code| f64::from(i32::from(book[usize::from(code)]) - LEVELS) * scale)
+    }
 }
 
 /// Codes the largest weight as the largest number, then improves the scale by least squares as long as that helps.
