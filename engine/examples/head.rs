@@ -33,9 +33,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 fn run(model: &Model, tokens: &[u32]) -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
-    let head = BoundedHead::new(model.head())?;
-    println!("copied in {:.2} s, {} bytes beside {}", start.elapsed().as_secs_f64(), head.bytes(), head.exact_bytes());
     let (pool, kernels) = (Pool::new(2, true)?, Kernels::new(Some(Isa::best()))?);
+    let head = BoundedHead::of(model, &pool, kernels)?;
+    println!(
+        "copied in {:.2} s, {} bytes beside {}, {} columns kept",
+        start.elapsed().as_secs_f64(),
+        head.bytes(),
+        head.exact_bytes(),
+        head.kept().len()
+    );
     let options = SessionOptions::new(256.min(model.config().context));
     let mut dense = Session::new(model, &pool, kernels, options)?;
     let mut bounded = Session::new(model, &pool, kernels, options)?;

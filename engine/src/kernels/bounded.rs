@@ -27,21 +27,24 @@ pub(crate) struct Probe<'a> {
     pub(crate) steps: &'a [BlockScale],
     /// Per group: an upper bound of the norm of the f32 activations.
     pub(crate) norms: &'a [f32],
+    /// The f32 activations of the columns kept as f16, which are 0 in all the others.
+    pub(crate) kept: &'a [f32],
 }
 
-/// Panels of the copy: codes, scales, norms of the residuals, and the book.
+/// Panels of the copy: codes, scales, norms of the residuals, the weights of the columns kept as f16, and the book.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Panels<'a> {
     pub(crate) codes: &'a [u8],
     pub(crate) scales: &'a [half::f16],
     pub(crate) residuals: &'a [half::f16],
+    pub(crate) kept: &'a [half::f16],
     pub(crate) book: &'a [u8; 16],
 }
 
 /// Approximate outputs for the rows from `first` (a multiple of 16).
 pub(crate) fn gemv(kernels: Kernels, matrix: &BoundedMatrix, probe: Probe<'_>, first: usize, out: &mut [Near]) {
     let (codes, scales, residuals) = matrix.panels(first, out.len());
-    let panels = Panels { codes, scales, residuals, book: matrix.book() };
+    let panels = Panels { codes, scales, residuals, kept: matrix.kept_panels(first, out.len()), book: matrix.book() };
     match kernels.base() {
         // SAFETY: `kernels` proves the features.
         #[cfg(target_arch = "x86_64")]

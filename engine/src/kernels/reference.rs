@@ -200,15 +200,20 @@ pub(crate) fn q6(panels: q6::Panels<'_>, activations: &[i8], steps: &[BlockScale
     }
 }
 
-/// The 4-bit copy of a head times one token, for whole panels: per row and block an exact i32 dot product; the blocks of a
-/// group added in order by fused multiply-add with the activations' scales, the groups with the weights'. Beside it, in
-/// the order of the groups, the products of the norms of residuals and activations.
+/// The 4-bit copy of a head times one token, for whole panels: the columns kept as f16 by fused multiply-add, in order; per
+/// row and block an exact i32 dot product; the blocks of a group added in order by fused multiply-add with the activations'
+/// scales, the groups with the weights'. Beside it, in the order of the groups, the products of the norms of residuals and
+/// activations.
 pub(crate) fn bounded(panels: Panels<'_>, probe: Probe<'_>, out: &mut [Near]) {
     let (blocks, groups) = (probe.steps.len(), probe.norms.len());
     for (p, out) in out.chunks_mut(PANEL).enumerate() {
         let codes = &panels.codes[p * blocks * bounded::BLOCK_BYTES..][..blocks * bounded::BLOCK_BYTES];
         for (r, out) in out.iter_mut().enumerate() {
             *out = Near::default();
+            let kept = &panels.kept[p * probe.kept.len() * PANEL..];
+            for (k, &x) in probe.kept.iter().enumerate() {
+                out.value = kept[k * PANEL + r].widen().mul_add(x, out.value);
+            }
             for (g, &norm) in probe.norms.iter().enumerate() {
                 let mut sum = 0.0f32;
                 for b in g * bounded::GROUP_BLOCKS..((g + 1) * bounded::GROUP_BLOCKS).min(blocks) {

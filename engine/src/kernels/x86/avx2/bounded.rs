@@ -15,8 +15,18 @@ pub(crate) fn gemv(panels: Panels<'_>, probe: Probe<'_>, out: &mut [Near]) {
     assert!(probe.int8.len() == blocks * BLOCK && groups == blocks.div_ceil(GROUP_BLOCKS));
     assert!(panels.codes.len() >= out.len().div_ceil(PANEL) * blocks * BLOCK_BYTES);
     assert!(panels.scales.len().min(panels.residuals.len()) >= out.len().div_ceil(PANEL) * groups * PANEL);
+    assert!(panels.kept.len() >= out.len().div_ceil(PANEL) * probe.kept.len() * PANEL);
     for (p, out) in out.chunks_mut(PANEL).enumerate() {
         let mut value = [_mm256_setzero_ps(); 2];
+        for (k, &x) in probe.kept.iter().enumerate() {
+            for (h, value) in value.iter_mut().enumerate() {
+                // SAFETY: 8 of the 16 weights of column `k` of panel `p` (asserted above).
+                let w = unsafe {
+                    panels.kept.as_ptr().add((p * probe.kept.len() + k) * PANEL + 8 * h).cast::<__m128i>().read_unaligned()
+                };
+                *value = _mm256_fmadd_ps(_mm256_cvtph_ps(w), _mm256_set1_ps(x), *value);
+            }
+        }
         let mut residual = [_mm256_setzero_ps(); 2];
         for (g, &norm) in probe.norms.iter().enumerate() {
             let mut sums = [_mm256_setzero_ps(); 2];

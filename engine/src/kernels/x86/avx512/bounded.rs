@@ -15,8 +15,14 @@ pub(crate) fn gemv(panels: Panels<'_>, probe: Probe<'_>, out: &mut [Near]) {
     assert!(probe.int8.len() == blocks * BLOCK && groups == blocks.div_ceil(GROUP_BLOCKS));
     assert!(panels.codes.len() >= out.len().div_ceil(PANEL) * blocks * BLOCK_BYTES);
     assert!(panels.scales.len().min(panels.residuals.len()) >= out.len().div_ceil(PANEL) * groups * PANEL);
+    assert!(panels.kept.len() >= out.len().div_ceil(PANEL) * probe.kept.len() * PANEL);
     for (p, out) in out.chunks_mut(PANEL).enumerate() {
         let (mut value, mut residual) = (_mm512_setzero_ps(), _mm512_setzero_ps());
+        for (k, &x) in probe.kept.iter().enumerate() {
+            // SAFETY: the 16 weights of column `k` of panel `p` (asserted above).
+            let w = unsafe { _mm256_loadu_si256(panels.kept.as_ptr().add((p * probe.kept.len() + k) * PANEL).cast()) };
+            value = _mm512_fmadd_ps(_mm512_cvtph_ps(w), _mm512_set1_ps(x), value);
+        }
         for (g, &norm) in probe.norms.iter().enumerate() {
             let mut sums = _mm512_setzero_ps();
             for b in g * GROUP_BLOCKS..((g + 1) * GROUP_BLOCKS).min(blocks) {
