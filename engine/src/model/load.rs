@@ -81,11 +81,13 @@ fn predict_bytes<S: Source>(source: &S, format: Format) -> u64 {
             Format::TernarySparse if name.starts_with("blk.") && weight.is_ternary() => {
                 (values(panels, 1) / 4).saturating_add(second_packing(&name, rows, cols))
             }
-            Format::Base3 if name.starts_with("blk.") && weight.is_ternary() => {
+            Format::Base3 | Format::Base3Sparse if name.starts_with("blk.") && weight.is_ternary() => {
                 let blocks = cols.div_ceil(base3::BLOCK as u64).saturating_mul(base3::BLOCK_BYTES as u64);
-                rows.div_ceil(PANEL as u64).saturating_mul(blocks)
+                let second = if format.is_sparse() { second_packing(&name, rows, cols) } else { 0 };
+                rows.div_ceil(PANEL as u64).saturating_mul(blocks).saturating_add(second)
             }
-            Format::Ternary | Format::TernarySparse | Format::Base3 | Format::F16 | Format::Bf16 => values(panels, 2),
+            Format::Ternary | Format::TernarySparse | Format::Base3 | Format::Base3Sparse => values(panels, 2),
+            Format::F16 | Format::Bf16 => values(panels, 2),
             Format::Reference => values(rows, 4),
         })
     };
@@ -232,7 +234,9 @@ impl<S: Source> Loader<'_, S> {
     /// A linear layer of a block, in the engine's format.
     fn linear(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
         match self.format {
-            Format::Ternary | Format::TernarySparse | Format::Base3 => self.ternary(name, rows, cols),
+            Format::Ternary | Format::TernarySparse | Format::Base3 | Format::Base3Sparse => {
+                self.ternary(name, rows, cols)
+            }
             Format::Reference if self.is_ternary(name) => self.reference_ternary(name, rows, cols),
             Format::F16 | Format::Bf16 | Format::Reference => self.matrix(name, rows, cols),
         }
@@ -245,9 +249,9 @@ impl<S: Source> Loader<'_, S> {
     fn ternary(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
         let weight = self.find(name, &[cols as u64, rows as u64])?;
         let (scale, row) = weight.trits()?;
-        match self.format {
-            Format::Base3 => Base3Matrix::from_rows(rows, cols, scale, row).map(Linear::Base3),
-            _ => TernaryMatrix::from_rows(rows, cols, scale, row).map(Linear::Ternary),
+        match self.format.packs_base3(name) {
+            true => Base3Matrix::from_rows(rows, cols, scale, row).map(Linear::Base3),
+            false => TernaryMatrix::from_rows(rows, cols, scale, row).map(Linear::Ternary),
         }
     }
 
@@ -267,7 +271,7 @@ impl<S: Source> Loader<'_, S> {
     /// Embedding, head, and linear layers that are not ternary.
     fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
         match self.format {
-            Format::Ternary | Format::TernarySparse | Format::Base3 | Format::F16 => {
+            Format::Ternary | Format::TernarySparse | Format::Base3 | Format::Base3Sparse | Format::F16 => {
                 self.float16(name, rows, cols).map(Linear::F16)
             }
             Format::Bf16 => self.float16(name, rows, cols).map(Linear::Bf16),

@@ -22,7 +22,7 @@ use crate::kernels::sparse::{
     Crossover, count_active, count_nonzero, forward_columns, forward_rows, list_active, list_nonzero, order,
 };
 use crate::linear::Linear;
-use crate::quant::{TernaryColumns, TernaryRows, ternary};
+use crate::quant::{Base3Matrix, TernaryColumns, TernaryRows, ternary};
 use crate::threads::Team;
 
 /// What the feed-forward left out, counted over single tokens in each layer (batches leave out nothing).
@@ -76,16 +76,30 @@ fn is_finite(matrix: &TernaryRows, step: f32) -> bool {
 }
 
 impl Model {
-    /// The same model with the second packings, if `format` has them.
+    /// The same model with the second packings, if `format` has them; made of 2-bit panels, which `format` may replace.
     ///
     /// # Errors
     /// Memory that the system refuses, and [`Error::Config`] if the feed-forward is not ternary.
     pub(crate) fn packed_for(mut self, format: Format) -> Result<Model> {
-        if format == Format::TernarySparse {
-            self.sparse = self.layers.iter().map(SparseLayer::new).collect::<Result<_>>()?;
+        if format.is_sparse() {
+            for layer in &mut self.layers {
+                self.sparse.push(SparseLayer::new(layer)?);
+                if format == Format::Base3Sparse {
+                    pack_base3(&mut layer.up)?;
+                    pack_base3(&mut layer.down)?;
+                }
+            }
         }
         Ok(self)
     }
+}
+
+/// Packs 2-bit panels at five weights a byte.
+fn pack_base3(linear: &mut Linear) -> Result<()> {
+    if let Linear::Ternary(matrix) = linear {
+        *linear = Linear::Base3(Base3Matrix::from_ternary(matrix)?);
+    }
+    Ok(())
 }
 
 /// Working memory, and the counts.

@@ -52,6 +52,17 @@ impl Base3Matrix {
         })
     }
 
+    /// The same weights.
+    ///
+    /// # Errors
+    /// Memory that the system refuses.
+    pub fn from_ternary(matrix: &TernaryMatrix) -> Result<Self> {
+        let panel_bytes = TernaryMatrix::panel_bytes(matrix.cols());
+        Base3Matrix::from_panels(matrix.rows(), matrix.cols(), matrix.scale(), |panel, bytes| {
+            bytes.copy_from_slice(&matrix.packed()[panel * panel_bytes..][..panel_bytes]);
+        })
+    }
+
     /// As [`Base3Matrix::from_panels`] with a `fill` that can fail.
     fn try_from_panels(
         rows: usize,
