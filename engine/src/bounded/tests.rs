@@ -405,3 +405,55 @@ fn what_cannot_be_is_refused() {
         assert!(matches!(BoundedHead::new(&exact, kept), Err(Error::Size { .. })));
     }
 }
+
+/// Where a step's time goes, of a head of 2B4T's shape; by hand, in quiet.
+#[test]
+#[ignore = "a measurement"]
+fn parts_of_a_step_in_time() {
+    let (rows, cols, mut random) = (128_256, 2560, Random(2));
+    let values: Vec<f16> = (0..rows * cols).map(|_| f16::from_bits(random.next() as u16 & 0x87ff | 0x3800)).collect();
+    let head = head(rows, cols, &values);
+    drop(values);
+    let bounded = BoundedHead::new(&head, &[]).unwrap();
+    for isa in Isa::available().into_iter().filter(|&isa| isa != Isa::Scalar) {
+        for threads in [1, 2] {
+            let mut bench = Bench::new(isa, threads, cols);
+            let mut best = [f64::INFINITY; 5];
+            for _ in 0..15 {
+                let x = activations(0, &vec![0.0; cols], &mut random);
+                bench.input.f32_mut(1).copy_from_slice(&x);
+                let Bench { pool, kernels, input, scratch, reads } = &mut bench;
+                pool.enter(|team| {
+                    let mut start = std::time::Instant::now();
+                    let mut lap = |part: usize| {
+                        best[part] = best[part].min(start.elapsed().as_secs_f64() * 1e3);
+                        start = std::time::Instant::now();
+                    };
+                    bounded.split(team, *kernels, input, scratch);
+                    let bound = bounded.bound(scratch).unwrap();
+                    lap(0);
+                    let row = bounded.approximate(team, *kernels, scratch);
+                    lap(1);
+                    let least = bounded.largest_of_panel(*kernels, input, row);
+                    bounded.list_open(team, bound, least, scratch);
+                    lap(2);
+                    bounded.refine(team, *kernels, scratch);
+                    lap(3);
+                    bounded.choose(team, *kernels, input, bound, scratch, reads).unwrap();
+                    lap(4);
+                });
+            }
+            println!(
+                "{isa} {threads}: ms split {:.2}, first {:.2} ({:.1} GB/s), list {:.2}, refine {} rows {:.2} ({:.1} GB/s), all {:.2}",
+                best[0],
+                best[1],
+                bounded.first_bytes() as f64 / best[1] / 1e6,
+                best[2],
+                bench.scratch.rows.len(),
+                best[3],
+                (bench.scratch.rows.len() * bounded.copy.fine_row_bytes()) as f64 / best[3] / 1e6,
+                best[4]
+            );
+        }
+    }
+}

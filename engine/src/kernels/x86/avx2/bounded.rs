@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use crate::kernels::bounded::{FineRows, Near, Ordered, Panels, Probe};
-use crate::kernels::x86::prefetch_at;
+use crate::kernels::x86::{prefetch_ahead, prefetch_at};
 use crate::quant::PANEL;
 use crate::quant::bounded::{BLOCK, BLOCK_BYTES, GROUP, GROUP_BLOCKS, LEVELS, fine};
 
@@ -72,6 +72,7 @@ unsafe fn dots(codes: *const u8, activations: *const i8, book: &[u8; 16], start:
     let book = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(book.as_ptr().cast()) });
     let mut dots = [_mm256_set1_epi32(start); 2];
     for j in 0..BLOCK / 8 {
+        prefetch_ahead(codes.wrapping_add(64 * j));
         // SAFETY: 8 of the 32 activations.
         let a = unsafe { activations.add(8 * j).cast::<[i32; 2]>().read_unaligned() }.map(|a| _mm256_set1_epi32(a));
         for (h, dots) in dots.iter_mut().enumerate() {

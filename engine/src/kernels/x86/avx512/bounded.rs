@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 
 use super::store;
 use crate::kernels::bounded::{Near, Panels, Probe};
+use crate::kernels::x86::prefetch_ahead;
 use crate::quant::PANEL;
 use crate::quant::bounded::{BLOCK, BLOCK_BYTES, GROUP_BLOCKS, LEVELS};
 
@@ -63,6 +64,7 @@ unsafe fn dots(codes: *const u8, activations: *const i8, book: &[u8; 16], start:
     let book = _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(book.as_ptr().cast()) });
     let mut dots = _mm512_set1_epi32(start);
     for j in 0..BLOCK / 8 {
+        prefetch_ahead(codes.wrapping_add(64 * j));
         // SAFETY: 8 of the 32 activations, 64 of the 256 bytes.
         let (a, v) = unsafe {
             let a = activations.add(8 * j).cast::<[i32; 2]>().read_unaligned();
