@@ -130,7 +130,7 @@ fn linear(
         }
         steer.apply(panel, bytes);
     };
-    if format.packs_base3(name) {
+    if format.is_base3() {
         // Straight from its panels: the largest models have no room for both packings of a matrix.
         return Base3Matrix::from_panels(rows, cols, scale, fill).map(Linear::Base3);
     }

@@ -56,11 +56,9 @@ impl Format {
         matches!(self, Format::TernarySparse | Format::Base3Sparse)
     }
 
-    /// Whether the ternary weight of this GGUF name is made at five weights a byte. In a sparse model `up` and `down` come at
-    /// 2 bits first, of which their second packings are made.
-    pub(crate) fn packs_base3(self, name: &str) -> bool {
-        let part = name.trim_end_matches(".weight").rsplit('.').next();
-        self == Format::Base3 || self == Format::Base3Sparse && !matches!(part, Some("ffn_up" | "ffn_down"))
+    /// Whether ternary weights that are read whole are held at five a byte.
+    pub(crate) fn is_base3(self) -> bool {
+        matches!(self, Format::Base3 | Format::Base3Sparse)
     }
 }
 

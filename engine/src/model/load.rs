@@ -249,7 +249,7 @@ impl<S: Source> Loader<'_, S> {
     fn ternary(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
         let weight = self.find(name, &[cols as u64, rows as u64])?;
         let (scale, row) = weight.trits()?;
-        match self.format.packs_base3(name) {
+        match self.format.is_base3() {
             true => Base3Matrix::from_rows(rows, cols, scale, row).map(Linear::Base3),
             false => TernaryMatrix::from_rows(rows, cols, scale, row).map(Linear::Ternary),
         }

@@ -22,7 +22,7 @@ use crate::kernels::sparse::{
     Crossover, count_active, count_nonzero, forward_columns, forward_rows, list_active, list_nonzero, order,
 };
 use crate::linear::Linear;
-use crate::quant::{Base3Matrix, TernaryColumns, TernaryRows, ternary};
+use crate::quant::{TernaryColumns, TernaryRows, ternary};
 use crate::threads::Team;
 
 /// What the feed-forward left out, counted over single tokens in each layer (batches leave out nothing).
@@ -55,16 +55,27 @@ pub(super) struct SparseLayer {
 
 impl SparseLayer {
     fn new(layer: &Layer) -> Result<SparseLayer> {
-        let (Linear::Ternary(up), Linear::Ternary(down)) = (&layer.up, &layer.down) else {
-            let found = format!("{} and {}", layer.up.kind(), layer.down.kind());
-            return Err(Error::Config { field: "ffn_up and ffn_down", expected: "ternary weights".to_owned(), found });
-        };
-        Ok(SparseLayer { up: TernaryRows::new(up)?, down: TernaryColumns::new(down)? })
+        let up = panels(&layer.up, |shape, scale, panels| TernaryRows::from_panels(shape, scale, panels))?;
+        let down = panels(&layer.down, |shape, scale, panels| TernaryColumns::from_panels(shape, scale, panels))?;
+        Ok(SparseLayer { up, down })
     }
 
     /// Bytes beside those of the panels.
     pub(super) fn bytes(&self) -> usize {
         self.up.packed().len() + self.down.packed().len()
+    }
+}
+
+/// What `make` makes of a matrix's shape, scale and panels at 2 bits.
+fn panels<T>(linear: &Linear, make: impl FnOnce((usize, usize), f32, &[u8]) -> Result<T>) -> Result<T> {
+    let shape = (linear.rows(), linear.cols());
+    match linear {
+        Linear::Ternary(matrix) => make(shape, matrix.scale(), matrix.packed()),
+        Linear::Base3(matrix) => make(shape, matrix.scale(), &matrix.unpacked()),
+        other => {
+            let found = other.kind().to_owned();
+            Err(Error::Config { field: "ffn_up and ffn_down", expected: "ternary weights".to_owned(), found })
+        }
     }
 }
 
@@ -76,30 +87,16 @@ fn is_finite(matrix: &TernaryRows, step: f32) -> bool {
 }
 
 impl Model {
-    /// The same model with the second packings, if `format` has them; made of 2-bit panels, which `format` may replace.
+    /// The same model with the second packings, if `format` has them.
     ///
     /// # Errors
     /// Memory that the system refuses, and [`Error::Config`] if the feed-forward is not ternary.
     pub(crate) fn packed_for(mut self, format: Format) -> Result<Model> {
         if format.is_sparse() {
-            for layer in &mut self.layers {
-                self.sparse.push(SparseLayer::new(layer)?);
-                if format == Format::Base3Sparse {
-                    pack_base3(&mut layer.up)?;
-                    pack_base3(&mut layer.down)?;
-                }
-            }
+            self.sparse = self.layers.iter().map(SparseLayer::new).collect::<Result<_>>()?;
         }
         Ok(self)
     }
-}
-
-/// Packs 2-bit panels at five weights a byte.
-fn pack_base3(linear: &mut Linear) -> Result<()> {
-    if let Linear::Ternary(matrix) = linear {
-        *linear = Linear::Base3(Base3Matrix::from_ternary(matrix)?);
-    }
-    Ok(())
 }
 
 /// Working memory, and the counts.
