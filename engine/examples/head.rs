@@ -19,7 +19,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     match arguments[..] {
         ["synthetic", hidden, vocab, steps] => {
             let model = synthetic(hidden.parse()?, vocab.parse()?)?;
-            let tokens: Vec<u32> = (0..steps.parse()?).map(|i: u32| i * 7919 % vocab.parse::<u32>().unwrap_or(1)).collect();
+            let tokens: Vec<u32> =
+                (0..steps.parse()?).map(|i: u32| i * 7919 % vocab.parse::<u32>().unwrap_or(1)).collect();
             run(&model, &tokens)
         }
         [file, text, tokens] => {

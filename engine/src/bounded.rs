@@ -315,7 +315,8 @@ impl<'m> BoundedHead<'m> {
         let least = self.largest_of_panel(kernels, input, best);
         self.list_open(team, bound, least, scratch);
         self.refine(team, kernels, scratch);
-        let larger = |best: usize, this: usize| if scratch.fine[this].value > scratch.fine[best].value { this } else { best };
+        let larger =
+            |best: usize, this: usize| if scratch.fine[this].value > scratch.fine[best].value { this } else { best };
         let best_fine = (0..scratch.rows.len()).reduce(larger).map_or(best, |k| scratch.rows[k] as usize);
         let mut computed = 1;
         let least = if best_fine / PANEL == best / PANEL {

@@ -296,11 +296,7 @@ fn finish(
         footprint: Footprint {
             weights_bytes: footprint.total() as u64 + copy_bytes,
             linear_bytes: footprint.linear_bytes as u64,
-            read_per_token_bytes: read_per_token(
-                &opened.model,
-                measured.sparsity.as_ref(),
-                measured.bounded.as_ref(),
-            ),
+            read_per_token_bytes: read_per_token(&opened.model, measured.sparsity.as_ref(), measured.bounded.as_ref()),
             linear_weights: Some(footprint.linear_weights as u64),
             kv_bytes,
         },

@@ -292,7 +292,11 @@ fn adversary(level: usize, random: &mut Random) -> [bool; 3] {
     // Along the residual of the target, where Cauchy and Schwarz are equal.
     let (mut exact, mut copy) = (vec![0.0; cols], vec![0.0; cols]);
     head.row_to_f32(target, &mut exact);
-    if level == 0 { bounded.copy.row_to_f32(target, &mut copy) } else { bounded.copy.both_to_f32(target, &mut copy) }
+    if level == 0 {
+        bounded.copy.row_to_f32(target, &mut copy)
+    } else {
+        bounded.copy.both_to_f32(target, &mut copy)
+    }
     let mut x: Vec<f32> = exact.iter().zip(&copy).map(|(w, v)| (w - v) * 1000.0).collect();
     x[GROUP..].fill(0.0);
     let (near, slack) = bench.bounds(&bounded, &x).unwrap()[level][target];
@@ -332,7 +336,10 @@ fn every_isa_and_thread_count_gives_the_same_bits_and_reads() {
                 assert_eq!(bench.greedy(&bounded, &x).unwrap(), token);
                 assert!(bits(&bench.scratch.near) == bits(&truth.scratch.near), "{isa} {rows} x {cols}");
                 let [found, want] = [&mut bench, &mut truth].map(|bench| bench.bounds(&bounded, &x).unwrap());
-                assert!(found == want && bits(&bench.scratch.fine) == bits(&truth.scratch.fine), "{isa} {rows} x {cols}");
+                assert!(
+                    found == want && bits(&bench.scratch.fine) == bits(&truth.scratch.fine),
+                    "{isa} {rows} x {cols}"
+                );
                 assert_eq!(bench.reads, truth.reads);
             }
         }
@@ -344,7 +351,8 @@ fn every_isa_and_thread_count_gives_the_same_bits_and_reads() {
 fn few_rows_of_a_large_head_are_left() {
     for (rows, cols, open) in [(32_000, 512, 1000), (8_000, 2560, 3000)] {
         let mut random = Random(2);
-        let values: Vec<f16> = (0..rows * cols).map(|_| f16::from_bits(random.next() as u16 & 0x87ff | 0x3800)).collect();
+        let values: Vec<f16> =
+            (0..rows * cols).map(|_| f16::from_bits(random.next() as u16 & 0x87ff | 0x3800)).collect();
         let head = head(rows, cols, &values);
         let bounded = BoundedHead::new(&head, &[]).unwrap();
         let mut bench = Bench::new(Isa::best(), 2, cols);
@@ -355,8 +363,13 @@ fn few_rows_of_a_large_head_are_left() {
         }
         let HeadReads { steps, bytes, refined_rows, rescored_rows, full_steps } = bench.reads;
         let share = bytes as f64 / (steps * bounded.exact_bytes() as u64) as f64;
-        println!("{rows} x {cols}: {refined_rows} rows, then {rescored_rows}, {full_steps} full, {share:.3} of the head's bytes");
-        assert!(steps == 10 && full_steps == 0 && refined_rows / steps < open && share < 0.36, "{refined_rows} {share}");
+        println!(
+            "{rows} x {cols}: {refined_rows} rows, then {rescored_rows}, {full_steps} full, {share:.3} of the head's bytes"
+        );
+        assert!(
+            steps == 10 && full_steps == 0 && refined_rows / steps < open && share < 0.36,
+            "{refined_rows} {share}"
+        );
         assert!(bounded.first_bytes() < bounded.exact_bytes() * 27 / 100);
         assert!(bounded.bytes() < bounded.exact_bytes() * 58 / 100);
     }

@@ -22,7 +22,12 @@ pub(crate) fn gemv(panels: Panels<'_>, probe: Probe<'_>, out: &mut [Near]) {
             for (h, value) in value.iter_mut().enumerate() {
                 // SAFETY: 8 of the 16 weights of column `k` of panel `p` (asserted above).
                 let w = unsafe {
-                    panels.kept.as_ptr().add((p * probe.kept.len() + k) * PANEL + 8 * h).cast::<__m128i>().read_unaligned()
+                    panels
+                        .kept
+                        .as_ptr()
+                        .add((p * probe.kept.len() + k) * PANEL + 8 * h)
+                        .cast::<__m128i>()
+                        .read_unaligned()
                 };
                 *value = _mm256_fmadd_ps(_mm256_cvtph_ps(w), _mm256_set1_ps(x), *value);
             }
@@ -166,8 +171,7 @@ unsafe fn fine_dots(codes: *const u8, activations: *const i8) -> __m256i {
             (_mm256_loadu_si256(codes.add(32 * j).cast()), at(2 * j), at(2 * j + 1))
         };
         let high = _mm256_and_si256(_mm256_srli_epi16::<4>(v), low);
-        let pair =
-            _mm256_add_epi16(_mm256_maddubs_epi16(_mm256_and_si256(v, low), a), _mm256_maddubs_epi16(high, b));
+        let pair = _mm256_add_epi16(_mm256_maddubs_epi16(_mm256_and_si256(v, low), a), _mm256_maddubs_epi16(high, b));
         sum = _mm256_add_epi16(sum, pair);
     }
     _mm256_madd_epi16(sum, ones)
