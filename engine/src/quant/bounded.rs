@@ -81,10 +81,7 @@ impl BoundedMatrix {
         let stride = fine::row_bytes(cols);
         let mut second = Buffer::<u8>::zeroed(rows * stride)?;
         let mut kept_weights = vec![f16::ZERO; rows.div_ceil(PANEL) * PANEL * kept.len()];
-        let mut kept_panels: Vec<&mut [f16]> = match kept.len() {
-            0 => (0..rows.div_ceil(PANEL)).map(|_| &mut [][..]).collect(),
-            count => kept_weights.chunks_exact_mut(count * PANEL).collect(),
-        };
+        let mut kept_panels = in_panels(&mut kept_weights, rows.div_ceil(PANEL));
         let panels = codes
             .par_chunks_exact_mut(blocks * BLOCK_BYTES)
             .zip(scales.par_chunks_exact_mut(groups * PANEL))
@@ -111,18 +108,13 @@ impl BoundedMatrix {
                     let of = fine::encode(second, (g, groups), values, &group.copies(&book)[..values.len()]);
                     squares.fine += of.fine;
                     squares.both += of.both;
-                    for (col, code) in group.codes.iter().enumerate().take(values.len()) {
-                        let (block, col) = (g * GROUP_BLOCKS + col / BLOCK, col % BLOCK);
-                        let at = block * BLOCK_BYTES + col / 8 * 64 + r * 4 + col % 4;
-                        codes[at] |= code << (col % 8 / 4 * 4);
-                    }
+                    set_codes(codes, (r, g), &group.codes[..values.len()]);
                 }
                 norms[r] = f32_up(up(weights.max(copies).max(squares.fine).max(squares.both).sqrt()));
             }
             Ok::<(), Error>(())
         })?;
         let largest_norm = norms.iter().copied().fold(0.0, f32::max);
-        let kept = kept.to_vec();
         Ok(BoundedMatrix {
             rows,
             cols,
@@ -133,7 +125,7 @@ impl BoundedMatrix {
             norms,
             largest_norm,
             fine: second,
-            kept,
+            kept: kept.to_vec(),
             kept_weights,
         })
     }
@@ -237,6 +229,22 @@ impl BoundedMatrix {
             let code = row[g * fine::GROUP_BYTES + at] >> shift & 15;
             *out = (f64::from(*out) + fine::value(scale, code)) as f32;
         }
+    }
+}
+
+/// Equal parts, empty ones if there is nothing.
+fn in_panels(values: &mut [f16], panels: usize) -> Vec<&mut [f16]> {
+    match values.len() / panels {
+        0 => (0..panels).map(|_| &mut [][..]).collect(),
+        len => values.chunks_exact_mut(len).collect(),
+    }
+}
+
+/// Writes the codes of group `g` of row `r` to its panel, where there are zeros.
+fn set_codes(panel: &mut [u8], (r, g): (usize, usize), codes: &[u8]) {
+    for (col, code) in codes.iter().enumerate() {
+        let (block, col) = (g * GROUP_BLOCKS + col / BLOCK, col % BLOCK);
+        panel[block * BLOCK_BYTES + col / 8 * 64 + r * 4 + col % 4] |= code << (col % 8 / 4 * 4);
     }
 }
 
