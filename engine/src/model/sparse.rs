@@ -55,8 +55,8 @@ pub(super) struct SparseLayer {
 
 impl SparseLayer {
     fn new(layer: &Layer) -> Result<SparseLayer> {
-        let up = panels(&layer.up, |shape, scale, panels| TernaryRows::from_panels(shape, scale, panels))?;
-        let down = panels(&layer.down, |shape, scale, panels| TernaryColumns::from_panels(shape, scale, panels))?;
+        let up = panels(&layer.up, TernaryRows::from_panels)?;
+        let down = panels(&layer.down, TernaryColumns::from_panels)?;
         Ok(SparseLayer { up, down })
     }
 
