@@ -128,7 +128,7 @@ fn main() {
         let model = || made.get_or_init(|| model(quick, open));
         let expected = || tokens.get_or_init(|| expected(model())).as_slice();
         let copy = OnceCell::new();
-        let copy = || copy.get_or_init(|| BoundedHead::new(model().head()).expect("an f16 head"));
+        let copy = || copy.get_or_init(|| BoundedHead::new(model().head(), &[]).expect("an f16 head"));
         // The f16 head is read whole whatever the weights.
         let kinds: &[&str] = if open { &["bounded-open"] } else { &["f16", "bounded-clear"] };
         for kind in kinds {

@@ -201,10 +201,12 @@ impl Model {
 
     /// The packing of the linear layers, as records name it.
     pub fn linear_kind(&self) -> &'static str {
-        if self.is_sparse() {
-            return "ternary-2bit-sparse";
+        let kind = self.layers.first().map_or("none", |layer| layer.q.kind());
+        match (self.is_sparse(), kind) {
+            (true, "ternary-1.6bit") => "ternary-1.6bit-sparse",
+            (true, _) => "ternary-2bit-sparse",
+            (false, kind) => kind,
         }
-        self.layers.first().map_or("none", |layer| layer.q.kind())
     }
 
     /// What the weights take.

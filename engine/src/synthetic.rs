@@ -130,13 +130,13 @@ fn linear(
         }
         steer.apply(panel, bytes);
     };
-    if format == Format::Base3 {
+    if format.is_base3() {
         // Straight from its panels: the largest models have no room for both packings of a matrix.
         return Base3Matrix::from_panels(rows, cols, scale, fill).map(Linear::Base3);
     }
     let matrix = TernaryMatrix::from_panels(rows, cols, scale, fill)?;
     Ok(match format {
-        Format::Ternary | Format::TernarySparse | Format::Base3 => Linear::Ternary(matrix),
+        Format::Ternary | Format::TernarySparse | Format::Base3 | Format::Base3Sparse => Linear::Ternary(matrix),
         Format::F16 => Linear::F16(F16Matrix::from_ternary(&matrix)?),
         Format::Bf16 => Linear::Bf16(Bf16Matrix::from_ternary(&matrix)?),
         Format::Reference => {

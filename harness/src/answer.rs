@@ -98,6 +98,21 @@ pub fn batch_equals_decode(session: &mut Session<'_>, seed: u64, vocab: usize) -
     Ok(compare(&batch, &Reference { against: "one-by-one decode".to_owned(), answer: single, bound_ppb: 0 }))
 }
 
+/// Holds the tokens that a bounded head chooses against the whole head's, after each of [`BATCH_TOKENS`] tokens: they must
+/// be the same.
+pub fn same_tokens(session: &mut Session<'_>, seed: u64, vocab: usize) -> Result<Comparison> {
+    session.truncate(0);
+    let mut same = true;
+    for (position, &token) in tokens(seed, vocab, BATCH_TOKENS).iter().enumerate() {
+        let whole = argmax(session.decode(token)?);
+        session.truncate(position);
+        same &= session.decode_greedy(token)? == whole;
+    }
+    session.truncate(0);
+    let (against, relative_rms_ppb) = ("tokens of the whole head".to_owned(), same.then_some(0));
+    Ok(Comparison { against, relative_rms_ppb, bound_ppb: 0, pass: same })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -177,8 +177,8 @@ impl<'a> Driver<'a> {
             match self.answer(model, pair, cell.cell.kv, store)? {
                 Ok(answer) => {
                     let against = format!("pair {}", pair.name);
-                    // What leaves out zeros alone has the very bits of what does not.
-                    let exact = engine.format == WeightFormat::TernarySparse && pair.format == WeightFormat::Ternary;
+                    // All ternary formats have the very same bits.
+                    let exact = engine.format.is_ternary() && pair.format == WeightFormat::Ternary;
                     let bound_ppb = if exact { 0 } else { PAIR_BOUND_PPB };
                     references.push(Reference { against, answer, bound_ppb });
                 }
@@ -206,7 +206,7 @@ impl<'a> Driver<'a> {
         let ModelSpec::Synthetic(_) = model else { return None };
         let pair = self.catalogue.engine(engine.pair.as_ref()?).ok()?;
         let cell = plan::reference_cell(model, pair, kv, self.host.cpus);
-        self.host.fits(model.predict_bytes(&cell, pair.format)).then_some(pair)
+        self.host.fits(model.predict_bytes(&cell, pair)).then_some(pair)
     }
 
     /// The scalar answer of `engine` on `model`: computed once, then remembered, failures too.
@@ -222,7 +222,7 @@ impl<'a> Driver<'a> {
             return Ok(known.clone());
         }
         let cell = plan::reference_cell(model, engine, kv, self.host.cpus);
-        let bytes = model.predict_bytes(&cell, engine.format) + self.host.mapped_bytes(model);
+        let bytes = model.predict_bytes(&cell, engine) + self.host.mapped_bytes(model);
         let request = self.request(&cell, model, engine, bytes, Mode::Answer, Vec::new());
         let begun = Instant::now();
         let timeout = self.timeout(predict::reference_ns(model, self.host.cpus));
@@ -264,6 +264,7 @@ impl<'a> Driver<'a> {
             model: model.clone(),
             model_path: self.host.files.get(model.name()).and_then(|found| found.clone().ok()),
             format: engine.format,
+            head: engine.head,
             seed: self.suite.seed,
             min_window_ns: u64::try_from(self.suite.min_window.as_nanos()).unwrap_or(u64::MAX),
             predicted_bytes,

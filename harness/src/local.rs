@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::machine;
 use anyhow::{Context as _, Result, bail};
+use engine::bounded::{BoundedHead, HeadReads};
 use engine::formats::{GgufFile, HfFolder};
 use engine::model::{
     self, Architecture, Batch, CachedModel, Config, Format, KvType, Model, RopeStyle, Session, SessionOptions,
@@ -16,7 +17,7 @@ use std::path::Path;
 use std::time::Instant;
 use suites::cell::KvCache;
 use suites::model::{Activation, Family, ModelSpec, Shape, WeightFormat};
-use suites::record::Sparsity;
+use suites::record::{Bounded, Sparsity};
 
 /// How far apart the logits of the two engines of a pair may be (relative root mean square, parts per 10⁹): they hold
 /// the same weights, but one rounds activations to int8.
@@ -65,6 +66,7 @@ pub fn format(format: WeightFormat) -> Format {
     match format {
         WeightFormat::Ternary => Format::Ternary,
         WeightFormat::TernarySparse => Format::TernarySparse,
+        WeightFormat::Base3Sparse => Format::Base3Sparse,
         WeightFormat::Base3 => Format::Base3,
         WeightFormat::F16 => Format::F16,
         WeightFormat::Bf16 => Format::Bf16,
@@ -142,6 +144,34 @@ pub fn sparsity(session: &Session<'_>, before: SparseReads) -> Option<Sparsity> 
         zero_activations: now.zero_activations - before.zero_activations,
         read_bytes: now.bytes - before.bytes,
         dense_bytes: now.dense_bytes - before.dense_bytes,
+    })
+}
+
+/// A bounded copy of the model's f16 head.
+///
+/// # Errors
+/// A head that is no f16, or memory that the system refuses.
+pub fn bounded(opened: &Opened) -> Result<BoundedHead<'_>> {
+    let bytes = opened.model.head().bytes() as u64;
+    room("the copy of the head", bytes / 100 * 60)?;
+    Ok(BoundedHead::of(&opened.model, &opened.pool, opened.kernels)?)
+}
+
+/// What the session's bounded head has read since `before`; `None` without one, and where no token was chosen.
+pub fn head_reads(session: &Session<'_>, head: &BoundedHead<'_>, before: HeadReads) -> Option<Bounded> {
+    let now = session.head_reads()?;
+    let tokens = now.steps - before.steps;
+    (tokens > 0).then(|| Bounded {
+        tokens,
+        read_bytes: now.bytes - before.bytes,
+        refined_rows: now.refined_rows - before.refined_rows,
+        rescored_rows: now.rescored_rows - before.rescored_rows,
+        full_steps: now.full_steps - before.full_steps,
+        rows: session.model().config().vocab as u64,
+        kept_columns: head.kept().len() as u64,
+        full_bytes: head.exact_bytes() as u64,
+        first_bytes: head.first_bytes() as u64,
+        copy_bytes: head.bytes() as u64,
     })
 }
 

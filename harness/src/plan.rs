@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use suites::cell::KvCache;
-use suites::model::{Activation, EngineSpec, ModelSpec, WeightFormat};
+use suites::model::{Activation, EngineSpec, HeadMode, HeadType, ModelSpec};
 use suites::record::SCHEMA;
 use suites::run::{Plan, PlannedCell, Step};
 use suites::{Catalogue, Cell, Suite};
@@ -122,28 +122,31 @@ pub fn resolve<'a>(suite: &'a Suite, catalogue: &'a Catalogue, cell: &Cell) -> R
 
 fn planned(suite: &Suite, catalogue: &Catalogue, host: &Host, cell: Cell, blocks: u32) -> Result<PlannedCell> {
     let (model, engine) = resolve(suite, catalogue, &cell)?;
-    let predicted_bytes = model.predict_bytes(&cell, engine.format) + host.mapped_bytes(model);
+    let predicted_bytes = model.predict_bytes(&cell, engine) + host.mapped_bytes(model);
     Ok(PlannedCell {
         blocks,
         predicted_bytes,
         predicted_ns: predict::cell_ns(model, engine.format, &cell, suite.min_window),
-        na: not_applicable(host, &cell, model, engine.format, predicted_bytes),
+        na: not_applicable(host, &cell, model, engine, predicted_bytes),
         cell,
     })
 }
 
 /// Why `cell` can't run on `host`, if it can't.
-fn not_applicable(host: &Host, cell: &Cell, model: &ModelSpec, format: WeightFormat, bytes: u64) -> Option<String> {
+fn not_applicable(host: &Host, cell: &Cell, model: &ModelSpec, engine: &EngineSpec, bytes: u64) -> Option<String> {
     if let Err(reason) = host.path(model) {
         return Some(reason);
     }
-    if let (ModelSpec::Synthetic(shape), WeightFormat::TernarySparse) = (model, format)
-        && shape.activation != Activation::Relu2
-    {
-        return Some("no zero gates without ReLU²".to_owned());
+    if let ModelSpec::Synthetic(shape) = model {
+        if engine.format.is_sparse() && shape.activation != Activation::Relu2 {
+            return Some("no zero gates without ReLU²".to_owned());
+        }
+        if engine.head == HeadMode::Bounded && shape.head != HeadType::F16 {
+            return Some(format!("a bounded copy is of an f16 head, not {}", shape.head.name()));
+        }
     }
     if let ModelSpec::File(file) = model
-        && format.is_ternary()
+        && engine.format.is_ternary()
         && !host.ternary.contains(&file.name)
     {
         return Some("no ternary weights in this file".to_owned());

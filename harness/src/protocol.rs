@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use suites::Cell;
-use suites::model::{ModelSpec, WeightFormat};
+use suites::model::{HeadMode, ModelSpec, WeightFormat};
 use suites::record::{Check, Measurement};
 
 /// All that a worker needs to know; it reads no catalogue.
@@ -19,6 +19,8 @@ pub struct Request {
     pub model_path: Option<PathBuf>,
     /// How the cell's engine keeps its linear layers.
     pub format: WeightFormat,
+    /// How it chooses tokens in decode.
+    pub head: HeadMode,
     /// Seed of probe and prompt tokens.
     pub seed: u64,
     /// The window is repeated until this much time is measured.

@@ -6,11 +6,13 @@ use crate::machine;
 use crate::probe::{counters::Counters, energy::EnergyMeter, procfs};
 use crate::protocol::{Event, Mode, Request};
 use anyhow::{Context as _, Result, anyhow};
+use engine::bounded::BoundedHead;
 use engine::model::{Model, Session};
 use std::io::{Read as _, Write as _};
 use std::time::Instant;
 use suites::Phase;
-use suites::record::{Check, Footprint, Interference, Measurement, Memory, Ran, Sample, Sparsity};
+use suites::model::HeadMode;
+use suites::record::{Bounded, Check, Footprint, Interference, Measurement, Memory, Ran, Sample, Sparsity};
 
 /// Windows repeated at most, however short they are.
 const MAX_SAMPLES: usize = 1000;
@@ -81,6 +83,8 @@ fn run(request: &Request) -> Result<Event, Failed> {
     let path = request.model_path.as_deref();
     let opened =
         local::open(&request.model, path, request.format, cell.isa.as_deref(), cell.threads).map_err(at("load"))?;
+    let wanted = request.head == HeadMode::Bounded && request.mode == Mode::Measure;
+    let bounded = wanted.then(|| local::bounded(&opened)).transpose().map_err(at("load"))?;
     let load_ns = nanos(start);
     emit(&Event::Loaded { load_ns }).map_err(at("protocol"))?;
     let vocab = opened.model.config().vocab;
@@ -90,9 +94,16 @@ fn run(request: &Request) -> Result<Event, Failed> {
     if request.mode == Mode::Answer {
         return Ok(Event::Answer(found));
     }
+    let bounded = bounded.as_ref();
+    if let Some(head) = bounded {
+        session.use_bounded_head(head).map_err(|error| at("load")(error.into()))?;
+    }
     let mut comparisons: Vec<_> = request.references.iter().map(|r| answer::compare(&found, r)).collect();
     if cell.workload.phase == Phase::Prefill {
         comparisons.push(answer::batch_equals_decode(&mut session, request.seed, vocab).map_err(at("check"))?);
+    }
+    if bounded.is_some() {
+        comparisons.push(answer::same_tokens(&mut session, request.seed, vocab).map_err(at("check"))?);
     }
     let check = Check { digest: found.digest, argmax: found.argmax, comparisons };
     if !check.passed() {
@@ -100,10 +111,11 @@ fn run(request: &Request) -> Result<Event, Failed> {
         return Err(Failed { stage: "check", error, check: Some(check) });
     }
     emit(&Event::Checked { check: check.clone() }).map_err(at("protocol"))?;
-    let mut bench = Bench { request, session: &mut session, vocab };
+    let mut bench = Bench { request, session: &mut session, bounded, vocab };
     bench.warm_up().map_err(at("measure"))?;
     let measured = bench.windows(&energy, &mut counters).map_err(at("measure"))?;
-    Ok(Event::Done(Box::new(finish(request, &opened, session.kv_bytes() as u64, load_ns, check, measured))))
+    let bytes = (session.kv_bytes() as u64, bounded.map_or(0, |head| head.bytes() as u64));
+    Ok(Event::Done(Box::new(finish(request, &opened, bytes, load_ns, check, measured))))
 }
 
 /// Why a check failed, in one line.
@@ -128,18 +140,23 @@ struct Measured {
     energy: suites::record::Energy,
     counters: Vec<suites::record::Counter>,
     sparsity: Option<Sparsity>,
+    bounded: Option<Bounded>,
     interference: Interference,
 }
 
-/// Weight bytes that a token reads: what the model has, less what was left out of the feed-forwards on average.
-fn read_per_token(model: &Model, sparsity: Option<&Sparsity>) -> u64 {
+/// Weight bytes that a token reads: what the model has, less what was left out of the feed-forwards on average, and what a
+/// bounded head read on average in place of the whole one.
+fn read_per_token(model: &Model, sparsity: Option<&Sparsity>, bounded: Option<&Bounded>) -> u64 {
     let left_out = sparsity.map_or(0, |s| s.dense_bytes.saturating_sub(s.read_bytes) / s.tokens);
-    model.footprint().read_per_token as u64 - left_out
+    let read = model.footprint().read_per_token as u64 - left_out;
+    bounded.map_or(read, |b| read - b.full_bytes + b.read_bytes / b.tokens)
 }
 
 struct Bench<'a, 'm> {
     request: &'a Request,
     session: &'a mut Session<'m>,
+    /// The copy by which tokens are chosen in decode.
+    bounded: Option<&'a BoundedHead<'m>>,
     vocab: usize,
 }
 
@@ -159,7 +176,7 @@ impl Bench<'_, '_> {
             }
             Phase::Decode => {
                 for token in self.prompt(workload.tokens.min(3)) {
-                    self.session.decode(token)?;
+                    self.step(token)?;
                 }
             }
         }
@@ -184,7 +201,7 @@ impl Bench<'_, '_> {
         let tokens = self.prompt(workload.tokens);
         let mut samples: Vec<Sample> = Vec::new();
         let mut measured_ns = 0;
-        let reads = self.session.sparse_reads();
+        let (reads, head_reads) = (self.session.sparse_reads(), self.session.head_reads());
         let (before, begin) = (energy.read(), Instant::now());
         counters.start();
         while samples.is_empty() || (measured_ns < self.request.min_window_ns && samples.len() < MAX_SAMPLES) {
@@ -205,6 +222,7 @@ impl Bench<'_, '_> {
             energy: energy.between(&before, &after, window_ns, total),
             counters: counters.read(),
             sparsity: reads.and_then(|before| local::sparsity(self.session, before)),
+            bounded: self.bounded.zip(head_reads).and_then(|(h, before)| local::head_reads(self.session, h, before)),
             interference: Interference {
                 steal_ns: since(procfs::steal_ns(), steal),
                 involuntary_switches: since(procfs::involuntary_switches(), switches),
@@ -222,12 +240,22 @@ impl Bench<'_, '_> {
         Ok(Sample { tokens: tokens.len() as u32, duration_ns, ttft_ns: Some(nanos(start)), token_ns: Vec::new() })
     }
 
+    /// Appends a token, and computes all logits, or chooses one by a bounded head.
+    fn step(&mut self, token: u32) -> Result<()> {
+        if self.bounded.is_some() {
+            std::hint::black_box(self.session.decode_greedy(token)?);
+        } else {
+            std::hint::black_box(self.session.decode(token)?);
+        }
+        Ok(())
+    }
+
     fn decode(&mut self, tokens: &[u32]) -> Result<Sample> {
         let mut token_ns = Vec::with_capacity(tokens.len());
         let start = Instant::now();
         let mut last = start;
         for &token in tokens {
-            std::hint::black_box(self.session.decode(token)?);
+            self.step(token)?;
             let now = Instant::now();
             token_ns.push((now - last).as_nanos() as u64);
             last = now;
@@ -244,7 +272,7 @@ fn nanos(start: Instant) -> u64 {
 fn finish(
     request: &Request,
     opened: &Opened,
-    kv_bytes: u64,
+    (kv_bytes, copy_bytes): (u64, u64),
     load_ns: u64,
     check: Check,
     measured: Measured,
@@ -255,7 +283,10 @@ fn finish(
         ran: Ran {
             isa: opened.kernels.isa().to_string(),
             linear: opened.model.linear_kind().to_owned(),
-            head: opened.model.head().kind().to_owned(),
+            head: match request.head {
+                HeadMode::Full => opened.model.head().kind().to_owned(),
+                HeadMode::Bounded => format!("{} bounded", opened.model.head().kind()),
+            },
             kv: format!("{:?}", request.cell.kv).to_lowercase(),
             profile: machine::build().profile,
             pinned: opened.pool.pinned(),
@@ -263,9 +294,9 @@ fn finish(
         load_ns,
         samples: measured.samples,
         footprint: Footprint {
-            weights_bytes: footprint.total() as u64,
+            weights_bytes: footprint.total() as u64 + copy_bytes,
             linear_bytes: footprint.linear_bytes as u64,
-            read_per_token_bytes: read_per_token(&opened.model, measured.sparsity.as_ref()),
+            read_per_token_bytes: read_per_token(&opened.model, measured.sparsity.as_ref(), measured.bounded.as_ref()),
             linear_weights: Some(footprint.linear_weights as u64),
             kv_bytes,
         },
@@ -279,6 +310,7 @@ fn finish(
         counters: measured.counters,
         check,
         sparsity: measured.sparsity,
+        bounded: measured.bounded,
         interference: measured.interference,
         limit: None,
     }

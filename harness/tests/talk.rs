@@ -310,10 +310,12 @@ fn a_bounded_head_gives_the_same_tokens_and_tells_its_bytes() {
     let number = |key: &str| head[key].as_u64().unwrap();
     assert_eq!((head["kind"].as_str(), number("head_steps")), (Some("bounded"), 59));
     assert_eq!(none["full_bytes"].as_u64(), Some(number("full_bytes")));
-    // Each step reads the copy, and the rows or all of the head.
-    let row = number("full_bytes") / 512;
-    let whole = number("full_steps") * number("full_bytes");
-    assert_eq!(number("bytes_read"), 59 * number("copy_bytes") + whole + number("rescored_rows") * row);
+    // Each step reads the copy's first level, of its second the rows left open, one or two panels to see what is the
+    // largest, and then the candidates' rows or all of the head.
+    let (row, fine_row) = (number("full_bytes") / 512, (number("copy_bytes") - number("first_bytes")) / 512);
+    let whole = number("full_steps") * number("full_bytes") + number("rescored_rows") * row;
+    let panels = number("bytes_read") - 59 * number("first_bytes") - number("refined_rows") * fine_row - whole;
+    assert!(panels % (16 * row) == 0 && (59..=118).contains(&(panels / 16 / row)), "{head}");
     refused(&with(&["--head", "bounded", "--temperature", "0.5"]), 64, &["--head bounded", "--temperature 0"]);
     refused(&with(&["--head", "bounded", "--repetition-penalty", "1.1"]), 64, &["--repetition-penalty 1"]);
     refused(&with(&["--head", "bounded", "--engine", "bf16"]), 64, &["f16", "found bf16"]);

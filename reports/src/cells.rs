@@ -2,7 +2,7 @@
 
 use crate::stats::{Bootstrap, Estimate, median, quantile_sorted};
 use suites::cell::{Cell, Phase};
-use suites::record::{Energy, Failure, Measurement, Outcome, Record, Sparsity};
+use suites::record::{Bounded, Energy, Failure, Measurement, Outcome, Record, Sparsity};
 use suites::run::{Bandwidth, PlannedCell};
 
 /// Where a figure comes from.
@@ -229,6 +229,7 @@ fn metrics(cell: &Cell, processes: &[&Measurement], bandwidth: &[Bandwidth], boo
     c.add("kv_bytes", "bytes", Kind::Measured, "", |m| Some(m.footprint.kv_bytes as f64));
     c.add("read_per_token_bytes", "bytes", Kind::Derived, "", |m| Some(m.footprint.read_per_token_bytes as f64));
     sparsity(&mut c);
+    bounded_head(&mut c);
     share(&mut c, cell, bandwidth);
     energy(&mut c);
     c.out
@@ -250,6 +251,27 @@ fn sparsity(c: &mut Collector<'_>) {
     for (name, parts) in shares {
         c.add(name, "ratio", Kind::Measured, "nothing was counted", |m| {
             let (part, all) = parts(m.sparsity.as_ref()?);
+            (all > 0).then(|| part as f64 / all as f64)
+        });
+    }
+}
+
+/// What a bounded head read; no such metrics of any other.
+fn bounded_head(c: &mut Collector<'_>) {
+    if c.processes.iter().all(|m| m.bounded.is_none()) {
+        return;
+    }
+    type Parts = fn(&Bounded) -> (u64, u64);
+    let parts: [(&'static str, &'static str, Parts); 5] = [
+        ("head_read_bytes", "bytes", |b| (b.read_bytes, b.tokens)),
+        ("head_read_share", "ratio", |b| (b.read_bytes, b.tokens * b.full_bytes)),
+        ("head_open_share", "ratio", |b| (b.refined_rows, b.tokens * b.rows)),
+        ("head_rescored_rows", "rows", |b| (b.rescored_rows, b.tokens)),
+        ("head_full_share", "ratio", |b| (b.full_steps, b.tokens)),
+    ];
+    for (name, unit, parts) in parts {
+        c.add(name, unit, Kind::Measured, "nothing was counted", |m| {
+            let (part, all) = parts(m.bounded.as_ref()?);
             (all > 0).then(|| part as f64 / all as f64)
         });
     }

@@ -6,6 +6,7 @@ pub mod analysis;
 pub mod cells;
 mod compare;
 pub mod error;
+mod head;
 pub mod load;
 mod page;
 mod plot;

@@ -2,6 +2,7 @@
 
 use crate::analysis::{Analysis, variant};
 use crate::cells::{CellSummary, Kind, Status};
+use crate::head;
 use crate::load::RunData;
 use crate::plot::Plot;
 use crate::sections;
@@ -25,6 +26,7 @@ pub(crate) fn page(data: &RunData, analysis: &Analysis, plots: &[Plot]) -> Strin
         let _ = writeln!(out, "![{}](plots/{}.svg)\n\n{}\n", escape(&plot.title), plot.stem, escape(&plot.caption));
     }
     out.push_str(&sparsity::section(analysis));
+    out.push_str(&head::section(analysis));
     out.push_str(&memory(analysis));
     out.push_str(&energy(data, analysis));
     out.push_str(&sections::checks(data));

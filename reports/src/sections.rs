@@ -130,6 +130,9 @@ fn warnings(data: &RunData) -> Vec<String> {
     if data.records.iter().filter_map(Record::measurement).any(|m| m.sparsity.is_some()) {
         all.push(crate::sparsity::NOTE.to_owned());
     }
+    if data.records.iter().filter_map(Record::measurement).any(|m| m.bounded.is_some()) {
+        all.push(crate::head::NOTE.to_owned());
+    }
     all.extend(data.notes.iter().cloned());
     all
 }

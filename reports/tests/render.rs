@@ -6,7 +6,7 @@ use fixture::Shape;
 use reports::Error;
 use std::collections::BTreeMap;
 use std::path::Path;
-use suites::record::{Outcome, SCHEMA, Sparsity};
+use suites::record::{Bounded, Outcome, SCHEMA, Sparsity};
 use suites::run::Plan;
 
 const SMALL: Shape<'_> = Shape {
@@ -277,4 +277,44 @@ fn sparse_and_dense_are_kept_apart() {
         !of("zero_gate_share").is_empty() && of("zero_gate_share").iter().all(|row| row.contains(",ternary-sparse,"))
     );
     assert!(of("speedup").iter().any(|row| row.contains(",ternary-sparse,")), "{summary}");
+}
+
+/// Bounded heads have their own section and metrics, and the page says twice that random logits are no model's.
+#[test]
+fn bounded_and_whole_heads_are_kept_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut records = fixture::write(dir.path(), &SMALL);
+    reports::render(dir.path()).unwrap();
+    assert!(!text(dir.path(), "report.md").contains("Bounded head"));
+    assert!(!text(dir.path(), "summary.csv").contains("head_read_share"));
+    for record in &mut records {
+        let bounded = record.cell.engine == "f16";
+        record.cell.engine = if bounded { "ternary-bounded" } else { "ternary" }.to_owned();
+        if let (Outcome::Ok(m), true) = (&mut record.outcome, bounded) {
+            m.bounded = Some(Bounded {
+                tokens: 16,
+                read_bytes: 16 * 280,
+                refined_rows: 16 * 5,
+                rescored_rows: 32 * 16,
+                full_steps: 4,
+                rows: 100,
+                kept_columns: 0,
+                full_bytes: 1000,
+                first_bytes: 260,
+                copy_bytes: 520,
+            });
+        }
+    }
+    let plan = Plan { schema: SCHEMA, seed: 7, cells: Vec::new(), steps: Vec::new() };
+    fixture::write_files(dir.path(), &fixture::run(), &plan, &records);
+    reports::render(dir.path()).unwrap();
+    let page = text(dir.path(), "report.md");
+    assert_eq!(page.matches("no trained model's share").count(), 2, "{page}");
+    let row = page.lines().find(|line| line.contains("28.0 %") && line.contains("ternary-bounded")).unwrap();
+    for part in ["5.0 %", "| 32", "25.0 %", "280", "×"] {
+        assert!(row.contains(part), "{part}: {row}");
+    }
+    let summary = text(dir.path(), "summary.csv");
+    let of = |name: &str| summary.lines().filter(|line| line.contains(name)).collect::<Vec<_>>();
+    assert!(!of("head_open_share").is_empty() && of("head_open_share").iter().all(|r| r.contains(",ternary-bounded,")));
 }

@@ -12,6 +12,7 @@ const SUITES: &[(&str, &str)] = &[
     ("x86-quick.toml", include_str!("../definitions/x86-quick.toml")),
     ("x86-full.toml", include_str!("../definitions/x86-full.toml")),
     ("depth.toml", include_str!("../definitions/depth.toml")),
+    ("head.toml", include_str!("../definitions/head.toml")),
     ("limits.toml", include_str!("../definitions/limits.toml")),
     ("sparse.toml", include_str!("../definitions/sparse.toml")),
     ("smoke.toml", include_str!("../definitions/smoke.toml")),

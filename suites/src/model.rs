@@ -143,6 +143,9 @@ pub enum WeightFormat {
     /// The same function and bits of a ReLU² model, what lies behind zero gates left unread.
     #[serde(rename = "ternary-sparse")]
     TernarySparse,
+    /// As `TernarySparse`, with all that is read whole at five weights a byte.
+    #[serde(rename = "ternary-sparse-1.6")]
+    Base3Sparse,
     /// 16-bit floating point, f32 accumulation.
     F16,
     /// The same in bfloat16.
@@ -154,7 +157,30 @@ pub enum WeightFormat {
 impl WeightFormat {
     /// Whether linear layers are ternary by construction, of int8 activations: a model whose weights are not has none.
     pub fn is_ternary(self) -> bool {
-        matches!(self, WeightFormat::Ternary | WeightFormat::Base3 | WeightFormat::TernarySparse)
+        matches!(self, WeightFormat::Ternary | WeightFormat::Base3) || self.is_sparse()
+    }
+
+    /// Whether what lies behind zero gates stays unread.
+    pub fn is_sparse(self) -> bool {
+        matches!(self, WeightFormat::TernarySparse | WeightFormat::Base3Sparse)
+    }
+}
+
+/// How an engine chooses a token in decode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HeadMode {
+    /// From all logits, by the whole head.
+    #[default]
+    Full,
+    /// By a copy of the f16 head with a proven bound: of few rows is more read, and the token is the same.
+    Bounded,
+}
+
+impl HeadMode {
+    /// Whether all logits are computed.
+    pub fn is_full(&self) -> bool {
+        *self == HeadMode::Full
     }
 }
 
@@ -166,6 +192,9 @@ pub struct EngineSpec {
     pub name: String,
     /// Linear-layer format of the project's own engine.
     pub format: WeightFormat,
+    /// How decode chooses a token.
+    #[serde(default, skip_serializing_if = "HeadMode::is_full")]
+    pub head: HeadMode,
     /// The engine that computes the same function of a synthetic model, whose logits must agree.
     pub pair: Option<String>,
     /// One line for `list`.
@@ -204,19 +233,27 @@ impl Shape {
     pub fn weight_bytes(&self, format: WeightFormat) -> WeightBytes {
         let packed = |n: u64, k: u64| match format {
             WeightFormat::Ternary | WeightFormat::TernarySparse => n.next_multiple_of(16) * k.next_multiple_of(16) / 4,
-            WeightFormat::Base3 => n.next_multiple_of(16) * k.next_multiple_of(20) / 5,
+            WeightFormat::Base3 | WeightFormat::Base3Sparse => n.next_multiple_of(16) * k.next_multiple_of(20) / 5,
             WeightFormat::F16 | WeightFormat::Bf16 => n.next_multiple_of(16) * k * 2,
             WeightFormat::Reference => n * k * 4,
         };
         let (vocab, hidden, ffn) = (u64::from(self.vocab), u64::from(self.hidden), u64::from(self.ffn));
         // Rows of `up` and columns of `down`, each `hidden` weights in whole chunks of 64 bytes.
-        let second = if format == WeightFormat::TernarySparse { 2 * ffn * hidden.div_ceil(256) * 64 } else { 0 };
+        let second = if format.is_sparse() { 2 * ffn * hidden.div_ceil(256) * 64 } else { 0 };
         let block = self.block_linears().iter().map(|&(n, k)| packed(n, k)).sum::<u64>() + second;
         let linear = block * u64::from(self.layers);
         let packed_head = self.head.bytes(vocab.next_multiple_of(16) * hidden);
         // The reference unpacks it: both are there while it does.
         let one = if format == WeightFormat::Reference { packed_head + vocab * hidden * 4 } else { packed_head };
         WeightBytes { linear, embedding: if self.tied { one } else { 2 * one } }
+    }
+
+    /// Predicted bytes of a bounded copy of the head, both levels: codes, and what goes with each group of 256 columns.
+    pub fn bounded_bytes(&self) -> u64 {
+        let (vocab, groups) = (u64::from(self.vocab), u64::from(self.hidden).div_ceil(256));
+        let first = u64::from(self.hidden).next_multiple_of(32) / 2 + 4 * groups + 4 + 32;
+        let second = (128 * groups + 4 * groups.next_multiple_of(8)).next_multiple_of(64);
+        vocab.next_multiple_of(16) * (first + second)
     }
 
     /// Checks what serde can't: ranges and divisibility.
@@ -304,6 +341,17 @@ impl ModelSpec {
         }
     }
 
+    /// Predicted bytes of all that `engine` holds of the weights.
+    pub fn engine_bytes(&self, engine: &EngineSpec) -> u64 {
+        let copy = match (engine.head, self) {
+            (HeadMode::Full, _) => 0,
+            (HeadMode::Bounded, ModelSpec::Synthetic(shape)) => shape.bounded_bytes(),
+            // No more than half of the head, which is no more than all of it.
+            (HeadMode::Bounded, ModelSpec::File(file)) => file.f16_bytes / 2,
+        };
+        self.weight_bytes(engine.format) + copy
+    }
+
     /// Predicted KV-cache bytes for `positions` tokens.
     pub fn kv_bytes(&self, positions: u32, kv: KvCache) -> u64 {
         let (elements, heads) = match self {
@@ -317,8 +365,8 @@ impl ModelSpec {
         (elements * kv.bytes() + heads * kv.scale_bytes()) * u64::from(positions)
     }
 
-    /// Predicted peak resident memory of a worker running `cell` on this model in `format`.
-    pub fn predict_bytes(&self, cell: &Cell, format: WeightFormat) -> u64 {
+    /// Predicted peak resident memory of a worker running `cell` on this model by `engine`.
+    pub fn predict_bytes(&self, cell: &Cell, engine: &EngineSpec) -> u64 {
         let batch = match cell.workload.phase {
             crate::cell::Phase::Prefill => u64::from(cell.workload.tokens),
             crate::cell::Phase::Decode => u64::from(cell.workload.depth()),
@@ -328,7 +376,7 @@ impl ModelSpec {
             ModelSpec::Synthetic(s) => 4 * (u64::from(s.hidden) * 8 + u64::from(s.ffn) * 4),
             ModelSpec::File(_) => 1 << 16,
         };
-        self.weight_bytes(format)
+        self.engine_bytes(engine)
             + self.kv_bytes(cell.workload.context(), cell.kv)
             + batch.max(32) * per_token
             + PROCESS_OVERHEAD

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Version of [`Record`], [`crate::run::Run`] and [`crate::run::Plan`] as written.
-pub const SCHEMA: u32 = 5;
+pub const SCHEMA: u32 = 6;
 /// Oldest version that readers take: what later ones added is optional in it. Any other is refused.
 pub const OLDEST_SCHEMA: u32 = 1;
 
@@ -94,6 +94,10 @@ pub struct Measurement {
     /// records of schema 4 and before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sparsity: Option<Sparsity>,
+    /// What a bounded head read in the windows; `None` where tokens were not chosen by one, and in records of schema 5 and
+    /// before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bounded: Option<Bounded>,
     /// What else the machine did meanwhile.
     pub interference: Interference,
     /// The machine's limit, and how near the windows came; `None` if it could not be measured, and in records of schema 3
@@ -155,7 +159,7 @@ pub struct Footprint {
     pub weights_bytes: u64,
     /// Linear layers alone.
     pub linear_bytes: u64,
-    /// Weight bytes read to decode one token; of a sparse engine, the mean of the windows' tokens.
+    /// Weight bytes read to decode one token; of a sparse engine or a bounded head, the mean of the windows' tokens.
     pub read_per_token_bytes: u64,
     /// Weights of the linear layers of all blocks, each a multiply-add a token; `None` in records of schema 3 and before.
     #[serde(default)]
@@ -191,6 +195,33 @@ pub struct Sparsity {
     pub read_bytes: u64,
     /// Weight bytes of `up` and `down` that the dense engine reads for as many layers.
     pub dense_bytes: u64,
+}
+
+/// What a bounded head read over the windows' tokens. How few rows its bound leaves depends on the weights' and the
+/// activations' values: random ones say nothing of a trained model's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Bounded {
+    /// Tokens chosen.
+    pub tokens: u64,
+    /// Bytes read for them: of the copy and of the f16 head.
+    pub read_bytes: u64,
+    /// Rows that the copy's first 4 bits left open, of all tokens.
+    pub refined_rows: u64,
+    /// Rows computed from the f16 head where candidates alone were, of all tokens (panels of 16 at a time).
+    pub rescored_rows: u64,
+    /// Tokens for which all of the f16 head was read.
+    pub full_steps: u64,
+    /// Rows of the head.
+    pub rows: u64,
+    /// Columns kept as f16 in the copy.
+    pub kept_columns: u64,
+    /// Bytes of the f16 head: what a token reads without the copy.
+    pub full_bytes: u64,
+    /// Bytes of the copy's first 4 bits, which every token reads.
+    pub first_bytes: u64,
+    /// Bytes of the whole copy, which is held beside the f16 head.
+    pub copy_bytes: u64,
 }
 
 /// The worker's memory, from its own `/proc/self/status`.

@@ -77,6 +77,7 @@ fn measurement() -> Measurement {
             }],
         },
         sparsity: None,
+        bounded: None,
         interference: Interference {
             steal_ns: None,
             involuntary_switches: Some(0),

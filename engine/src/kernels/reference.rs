@@ -3,9 +3,10 @@
 use half::f16;
 
 use super::activations::{BlockScale, TokenScale};
-use super::bounded::{Near, Panels, Probe};
+use super::bounded::{FineRows, Near, Ordered, Panels, Probe};
 use super::q6;
 use super::sparse::{Columns, Rows};
+use crate::quant::bounded::fine;
 use crate::quant::sparse::{CHUNK, CHUNK_BYTES, place};
 use crate::quant::{Float16, PANEL, base3, bounded, q6 as quant_q6, q8, ternary};
 
@@ -199,15 +200,20 @@ pub(crate) fn q6(panels: q6::Panels<'_>, activations: &[i8], steps: &[BlockScale
     }
 }
 
-/// The 4-bit copy of a head times one token, for whole panels: per row and block an exact i32 dot product; the blocks of a
-/// group added in order by fused multiply-add with the activations' scales, the groups with the weights'. Beside it, in
-/// the order of the groups, the products of the norms of residuals and activations.
+/// The 4-bit copy of a head times one token, for whole panels: the columns kept as f16 by fused multiply-add, in order; per
+/// row and block an exact i32 dot product; the blocks of a group added in order by fused multiply-add with the activations'
+/// scales, the groups with the weights'. Beside it, in the order of the groups, the products of the norms of residuals and
+/// activations.
 pub(crate) fn bounded(panels: Panels<'_>, probe: Probe<'_>, out: &mut [Near]) {
     let (blocks, groups) = (probe.steps.len(), probe.norms.len());
     for (p, out) in out.chunks_mut(PANEL).enumerate() {
         let codes = &panels.codes[p * blocks * bounded::BLOCK_BYTES..][..blocks * bounded::BLOCK_BYTES];
         for (r, out) in out.iter_mut().enumerate() {
             *out = Near::default();
+            let kept = &panels.kept[p * probe.kept.len() * PANEL..];
+            for (k, &x) in probe.kept.iter().enumerate() {
+                out.value = kept[k * PANEL + r].widen().mul_add(x, out.value);
+            }
             for (g, &norm) in probe.norms.iter().enumerate() {
                 let mut sum = 0.0f32;
                 for b in g * bounded::GROUP_BLOCKS..((g + 1) * bounded::GROUP_BLOCKS).min(blocks) {
@@ -225,6 +231,39 @@ pub(crate) fn bounded(panels: Panels<'_>, probe: Probe<'_>, out: &mut [Near]) {
                 out.residual = panels.residuals[at].widen().mul_add(norm, out.residual);
             }
         }
+    }
+}
+
+/// Rows of the second level of the copy times one token, added to what the first level says: of each group the exact i32
+/// dot products of its 8 blocks times the activations' scales, added to 8 sums by fused multiply-add with the weights'
+/// scale; the sums halved thrice. So are the products of norms, of 8 groups at a time.
+pub(crate) fn refine(rows: FineRows<'_>, activations: &Ordered, (picked, near): (&[u32], &[Near]), out: &mut [Near]) {
+    let groups = activations.groups;
+    let (scales, norms) = fine::places(groups);
+    for (&index, out) in picked.iter().zip(out) {
+        let row = rows.row(index);
+        let half = |at: usize| half::f16::from_le_bytes([row[at], row[at + 1]]).widen();
+        let (mut values, mut residuals) = ([0.0f32; fine::LANES], [0.0f32; fine::LANES]);
+        for g in 0..groups {
+            let scale = half(scales + 2 * g);
+            for (b, value) in values.iter_mut().enumerate() {
+                let term = |i: usize| {
+                    let (at, shift) = fine::place(bounded::BLOCK * b + i);
+                    let code = row[g * fine::GROUP_BYTES + at] >> shift & 15;
+                    let place = (at / 32 * 2 + shift / 4) * 32 + at % 32;
+                    i32::from(code) * i32::from(activations.int8[g * bounded::GROUP + place])
+                };
+                let dot = 2 * (0..bounded::BLOCK).map(term).sum::<i32>() + activations.offsets[g * fine::LANES + b];
+                *value = (dot as f32 * activations.steps[g * fine::LANES + b]).mul_add(scale, *value);
+            }
+            let lane = &mut residuals[g % fine::LANES];
+            *lane = half(norms + 2 * g).mul_add(activations.norms[g], *lane);
+        }
+        let sum = |lanes: [f32; fine::LANES]| {
+            let [a, b, c, d] = std::array::from_fn(|i| lanes[i] + lanes[i + 4]);
+            (a + c) + (b + d)
+        };
+        *out = Near { value: near[index as usize].value + sum(values), residual: sum(residuals) };
     }
 }
 

@@ -39,6 +39,8 @@ pub enum Format {
     Base3,
     /// The same function and bits as `Ternary`, of a ReLU² model: what lies behind zero gates stays unread.
     TernarySparse,
+    /// As `TernarySparse`, with all that is read whole at five weights a byte.
+    Base3Sparse,
     /// f16 weights, f32 activations.
     F16,
     /// bf16 weights, f32 activations.
@@ -46,6 +48,18 @@ pub enum Format {
     /// The function as the model defines it, in plain loops over f32 weights: of ternary weights with int8 activations,
     /// of others without. What the other formats are held against; slow, and of four bytes a weight.
     Reference,
+}
+
+impl Format {
+    /// Whether what lies behind zero gates stays unread.
+    pub fn is_sparse(self) -> bool {
+        matches!(self, Format::TernarySparse | Format::Base3Sparse)
+    }
+
+    /// Whether ternary weights that are read whole are held at five a byte.
+    pub(crate) fn is_base3(self) -> bool {
+        matches!(self, Format::Base3 | Format::Base3Sparse)
+    }
 }
 
 /// The shape of a model.
@@ -135,9 +149,9 @@ impl Config {
     /// Whether a model of this shape can be made in `format`.
     ///
     /// # Errors
-    /// [`Error::Config`] for [`Format::TernarySparse`] without ReLU²: nothing else makes zeros.
+    /// [`Error::Config`] for a sparse format without ReLU²: nothing else makes zeros.
     pub(crate) fn check_format(&self, format: Format) -> Result<()> {
-        let zeros = format != Format::TernarySparse || self.activation == Activation::Relu2;
+        let zeros = !format.is_sparse() || self.activation == Activation::Relu2;
         let expected = "relu2, as the sparse engine reads less where a gate is 0".to_owned();
         require("activation", zeros, expected, "silu")
     }

@@ -120,6 +120,12 @@ impl<'a> Evaluator<'a> {
         })
     }
 
+    /// Evaluates one checked batch and hands out what the head would read for each of its tokens.
+    pub(super) fn head_inputs(&mut self, sequence: &mut Sequence, tokens: &[u32], hand: impl FnOnce(&[f32])) {
+        let rows: Vec<usize> = (0..tokens.len()).collect();
+        self.run(&mut [(sequence, tokens)], |forward, _, _| hand(forward.last_norm(&rows).f32()));
+    }
+
     /// Runs a batch through the blocks, and `finish` after them.
     fn run<R>(
         &mut self,

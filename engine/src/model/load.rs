@@ -95,11 +95,13 @@ fn predict_bytes<S: Source>(source: &S, format: Format) -> u64 {
             Format::TernarySparse if name.starts_with("blk.") && weight.is_ternary() => {
                 (values(panels, 1) / 4).saturating_add(second_packing(&name, rows, cols))
             }
-            Format::Base3 if name.starts_with("blk.") && weight.is_ternary() => {
+            Format::Base3 | Format::Base3Sparse if name.starts_with("blk.") && weight.is_ternary() => {
                 let blocks = cols.div_ceil(base3::BLOCK as u64).saturating_mul(base3::BLOCK_BYTES as u64);
-                rows.div_ceil(PANEL as u64).saturating_mul(blocks)
+                let second = if format.is_sparse() { second_packing(&name, rows, cols) } else { 0 };
+                rows.div_ceil(PANEL as u64).saturating_mul(blocks).saturating_add(second)
             }
-            Format::Ternary | Format::TernarySparse | Format::Base3 | Format::F16 | Format::Bf16 => values(panels, 2),
+            Format::Ternary | Format::TernarySparse | Format::Base3 | Format::Base3Sparse => values(panels, 2),
+            Format::F16 | Format::Bf16 => values(panels, 2),
             Format::Reference => values(rows, 4),
         })
     };
@@ -282,7 +284,7 @@ impl<S: Source> Loader<'_, S> {
     fn take(&self, name: &str, rows: usize, cols: usize, of_block: bool) -> Result<Linear> {
         let kind = match self.format {
             Format::Ternary | Format::TernarySparse if of_block => "ternary-2bit",
-            Format::Base3 if of_block => "ternary-1.6bit",
+            Format::Base3 | Format::Base3Sparse if of_block => "ternary-1.6bit",
             Format::Bf16 => "bf16",
             _ => "f16",
         };
@@ -297,7 +299,9 @@ impl<S: Source> Loader<'_, S> {
     /// A linear layer of a block, in the engine's format.
     fn linear(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
         match self.format {
-            Format::Ternary | Format::TernarySparse | Format::Base3 => self.ternary(name, rows, cols),
+            Format::Ternary | Format::TernarySparse | Format::Base3 | Format::Base3Sparse => {
+                self.ternary(name, rows, cols)
+            }
             Format::Reference if self.is_ternary(name) => self.reference_ternary(name, rows, cols),
             Format::F16 | Format::Bf16 | Format::Reference => self.matrix(name, rows, cols),
         }
@@ -310,7 +314,7 @@ impl<S: Source> Loader<'_, S> {
     /// Embedding, head, and linear layers that are not ternary.
     fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
         match self.format {
-            Format::Ternary | Format::TernarySparse | Format::Base3 | Format::F16 => {
+            Format::Ternary | Format::TernarySparse | Format::Base3 | Format::Base3Sparse | Format::F16 => {
                 self.float16(name, rows, cols).map(Linear::F16)
             }
             Format::Bf16 => self.float16(name, rows, cols).map(Linear::Bf16),

@@ -125,6 +125,18 @@ impl<'a> Session<'a> {
         Ok(logits)
     }
 
+    /// Appends at most `max_batch` tokens and hands out what the head would read for each, `tokens x hidden`.
+    ///
+    /// # Errors
+    /// As [`Session::prefill`].
+    pub(crate) fn head_inputs(&mut self, tokens: &[u32], hand: impl FnOnce(&[f32])) -> Result<()> {
+        let Session { evaluator, sequence, .. } = self;
+        let tokens = &tokens[..tokens.len().min(evaluator.options.max_batch)];
+        evaluator.check(sequence, tokens)?;
+        evaluator.head_inputs(sequence, tokens, hand);
+        Ok(())
+    }
+
     /// Appends one token and returns the logits after it, `[vocab]`.
     ///
     /// # Errors

@@ -55,16 +55,27 @@ pub(super) struct SparseLayer {
 
 impl SparseLayer {
     fn new(layer: &Layer) -> Result<SparseLayer> {
-        let (Linear::Ternary(up), Linear::Ternary(down)) = (&layer.up, &layer.down) else {
-            let found = format!("{} and {}", layer.up.kind(), layer.down.kind());
-            return Err(Error::Config { field: "ffn_up and ffn_down", expected: "ternary weights".to_owned(), found });
-        };
-        Ok(SparseLayer { up: TernaryRows::new(up)?, down: TernaryColumns::new(down)? })
+        let up = panels(&layer.up, TernaryRows::from_panels)?;
+        let down = panels(&layer.down, TernaryColumns::from_panels)?;
+        Ok(SparseLayer { up, down })
     }
 
     /// Bytes beside those of the panels.
     pub(super) fn bytes(&self) -> usize {
         self.up.packed().len() + self.down.packed().len()
+    }
+}
+
+/// What `make` makes of a matrix's shape, scale and panels at 2 bits.
+fn panels<T>(linear: &Linear, make: impl FnOnce((usize, usize), f32, &[u8]) -> Result<T>) -> Result<T> {
+    let shape = (linear.rows(), linear.cols());
+    match linear {
+        Linear::Ternary(matrix) => make(shape, matrix.scale(), matrix.packed()),
+        Linear::Base3(matrix) => make(shape, matrix.scale(), &matrix.unpacked()),
+        other => {
+            let found = other.kind().to_owned();
+            Err(Error::Config { field: "ffn_up and ffn_down", expected: "ternary weights".to_owned(), found })
+        }
     }
 }
 
@@ -81,7 +92,7 @@ impl Model {
     /// # Errors
     /// Memory that the system refuses, and [`Error::Config`] if the feed-forward is not ternary.
     pub(crate) fn packed_for(mut self, format: Format) -> Result<Model> {
-        if format == Format::TernarySparse {
+        if format.is_sparse() {
             self.sparse = self.layers.iter().map(SparseLayer::new).collect::<Result<_>>()?;
         }
         Ok(self)

@@ -242,7 +242,8 @@ fn a_bounded_head_chooses_the_same_tokens() {
     for (config, format) in [(wide(bitnet()), Format::Ternary), (wide(llama()), Format::F16)] {
         let model = model(config.clone(), format, 6);
         let other = self::model(config, format, 6);
-        let head = BoundedHead::new(model.head()).unwrap();
+        let (pool, kernels) = (Pool::new(2, false).unwrap(), Kernels::new(None).unwrap());
+        let head = BoundedHead::of(&model, &pool, kernels).unwrap();
         for isa in Isa::available() {
             let (pool, kernels) = (Pool::new(2, false).unwrap(), Kernels::new(Some(isa)).unwrap());
             let open = |model| Session::new(model, &pool, kernels, SessionOptions::new(64)).unwrap();
@@ -265,7 +266,7 @@ fn a_bounded_head_chooses_the_same_tokens() {
         }
     }
     let bf16 = self::model(bitnet(), Format::Bf16, 1);
-    assert!(BoundedHead::new(bf16.head()).is_ok(), "embedding and head of a synthetic pair are f16");
+    assert!(BoundedHead::new(bf16.head(), &[]).is_ok(), "embedding and head of a synthetic pair are f16");
 }
 
 #[test]

@@ -193,6 +193,15 @@ impl Base3Matrix {
         digit(self.packed[panel + at], s) as i8 - 1
     }
 
+    /// The panels at 2 bits, as [`TernaryMatrix`] has them.
+    pub(crate) fn unpacked(&self) -> Vec<u8> {
+        let (panel_bytes, wide) = (Base3Matrix::panel_bytes(self.cols), TernaryMatrix::panel_bytes(self.cols));
+        let mut codes = vec![0; self.rows.div_ceil(PANEL) * wide];
+        let panels = codes.par_chunks_exact_mut(wide).zip(self.packed.par_chunks_exact(panel_bytes));
+        panels.for_each(|(codes, bytes)| unpack(bytes, codes));
+        codes
+    }
+
     /// Writes the scaled weights of `row` to `out`.
     ///
     /// # Panics
@@ -234,6 +243,20 @@ fn pack(codes: &[u8], out: &mut [u8]) {
     }
 }
 
+/// What [`pack`] packed.
+fn unpack(bytes: &[u8], codes: &mut [u8]) {
+    let blocks = bytes.as_chunks::<BLOCK_BYTES>().0;
+    for (block, codes) in codes.as_chunks_mut::<{ ternary::BLOCK_BYTES }>().0.iter_mut().enumerate() {
+        *codes = [0; ternary::BLOCK_BYTES];
+        for q in 0..4 {
+            // Blocks of 16 may reach farther than those of 20: weight 0.
+            let (b, s) = ((4 * block + q) / 5, (4 * block + q) % 5);
+            let bytes = blocks.get(b).unwrap_or(&[ZEROS; BLOCK_BYTES]);
+            codes.iter_mut().zip(bytes).for_each(|(codes, &byte)| *codes |= digit(byte, s) << (2 * q));
+        }
+    }
+}
+
 /// Sets the digits beyond `live` rows and `cols` columns to weight 0.
 fn blank_padding(bytes: &mut [u8], live: usize, cols: usize) {
     for block in bytes.chunks_exact_mut(BLOCK_BYTES) {
@@ -250,6 +273,15 @@ fn blank_padding(bytes: &mut [u8], live: usize, cols: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn panels_come_back_at_two_bits() {
+        for (rows, cols) in [(1, 1), (16, 20), (17, 16), (33, 79), (40, 81), (20, 160)] {
+            let two_bits = TernaryMatrix::from_codes(rows, cols, 0.5, weight).unwrap();
+            let five_a_byte = Base3Matrix::from_codes(rows, cols, 0.5, weight).unwrap();
+            assert_eq!(five_a_byte.unpacked(), two_bits.packed(), "{rows} x {cols}");
+        }
+    }
 
     fn weight(row: usize, col: usize) -> i8 {
         ((row * 31 + col * 17 + row * col) % 3) as i8 - 1

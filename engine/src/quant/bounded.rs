@@ -3,7 +3,12 @@
 //! A weight is `scale x c`: the scale is an f16 of the row's group of `GROUP` columns, `c` one of 16 whole numbers in
 //! -63..=63, the same for all of the matrix (Lloyd's algorithm on a sample of it), because the bound is as tight as the
 //! residuals are small. Kept per row and group: the norm of the residual, `w - scale x c`, as f16 rounded up; per row the
-//! norm of its weights or of their copies, whichever is larger, as f32 rounded up. 4.1 bits a weight in all.
+//! largest of the norms of its weights, their copies, the copies of the second level and the sums of both, as f32 rounded
+//! up. 4.1 bits a weight in all; the second level ([`fine`]), read for few rows only, has as many.
+//!
+//! A few columns may be kept as f16 instead: those where activations are largest. Real models have channels that hold half of
+//! the activations' energy, and a bound by norms is as loose as what is left of it. The copy is of the other columns, and
+//! has zeros for those.
 //!
 //! A panel holds, per block of 32 columns, 4 x 64 bytes: byte `4 r + i` of part `j` has row `r`'s code of column
 //! `32 b + 8 j + i` in its low half and that of `32 b + 8 j + 4 + i` in its high half. A code is an index into the book.
@@ -14,6 +19,8 @@ use rayon::prelude::*;
 use super::buffer::Buffer;
 use super::{F16Matrix, Float16, PANEL, checked_len};
 use crate::error::{Error, Result};
+
+pub(crate) mod fine;
 
 /// Columns of a block: those of the int8 activations that share a scale.
 pub(crate) const BLOCK: usize = super::q8::BLOCK;
@@ -43,17 +50,26 @@ pub struct BoundedMatrix {
     scales: Buffer<f16>,
     /// As `scales`: upper bounds of the norms of the residuals.
     residuals: Buffer<f16>,
-    /// Per row: an upper bound of the norms of its weights and of their copies.
+    /// Per row: an upper bound of the norms of its weights and of their copies, of either level and both.
     norms: Buffer<f32>,
     largest_norm: f32,
+    /// The second level, row after row.
+    fine: Buffer<u8>,
+    /// The columns kept as f16.
+    kept: Vec<usize>,
+    /// Their weights, per panel, column and row.
+    kept_weights: Vec<f16>,
 }
 
 impl BoundedMatrix {
-    /// Makes the copy, in parallel.
+    /// Makes the copy, in parallel, with the columns `kept` as they are.
     ///
     /// # Errors
     /// [`Error::Weight`] if a weight is no finite number.
-    pub fn new(matrix: &F16Matrix) -> Result<BoundedMatrix> {
+    ///
+    /// # Panics
+    /// If a column is out of range.
+    pub fn new(matrix: &F16Matrix, kept: &[usize]) -> Result<BoundedMatrix> {
         let (rows, cols) = (matrix.rows(), matrix.cols());
         let (blocks, groups) = (cols.div_ceil(BLOCK), cols.div_ceil(GROUP));
         let book = book(matrix);
@@ -62,35 +78,56 @@ impl BoundedMatrix {
         let per_group = rows.div_ceil(PANEL) * PANEL * groups;
         let (mut scales, mut residuals) = (Buffer::<f16>::zeroed(per_group)?, Buffer::<f16>::zeroed(per_group)?);
         let mut norms = Buffer::<f32>::zeroed(rows.div_ceil(PANEL) * PANEL)?;
+        let stride = fine::row_bytes(cols);
+        let mut second = Buffer::<u8>::zeroed(rows * stride)?;
+        let mut kept_weights = vec![f16::ZERO; rows.div_ceil(PANEL) * PANEL * kept.len()];
+        let mut kept_panels = in_panels(&mut kept_weights, rows.div_ceil(PANEL));
         let panels = codes
             .par_chunks_exact_mut(blocks * BLOCK_BYTES)
             .zip(scales.par_chunks_exact_mut(groups * PANEL))
             .zip(residuals.par_chunks_exact_mut(groups * PANEL))
             .zip(norms.par_chunks_exact_mut(PANEL))
+            .zip(second.par_chunks_mut(stride * PANEL))
+            .zip(&mut kept_panels)
             .enumerate();
-        panels.try_for_each(|(panel, (((codes, scales), residuals), norms))| {
+        panels.try_for_each(|(panel, (((((codes, scales), residuals), norms), second), kept_weights))| {
             let mut row = vec![0.0; cols];
-            for r in 0..PANEL.min(rows - panel * PANEL) {
+            for (r, second) in second.chunks_exact_mut(stride).enumerate() {
                 read_row(matrix, panel * PANEL + r, &mut row)?;
-                let (mut weights, mut copies) = (0.0, 0.0);
+                let weights = row.iter().map(|w| f64::from(*w) * f64::from(*w)).sum::<f64>();
+                for (&col, out) in kept.iter().zip(kept_weights.chunks_exact_mut(PANEL)) {
+                    // Exact: it was an f16.
+                    out[r] = f16::from_f32(std::mem::take(&mut row[col]));
+                }
+                let (mut copies, mut squares) = (0.0, fine::Squares::default());
                 for (g, values) in row.chunks(GROUP).enumerate() {
                     let group = encode(values, &book, &table);
                     scales[g * PANEL + r] = group.scale;
                     residuals[g * PANEL + r] = f16_up(up(group.residual.sqrt()));
-                    weights += values.iter().map(|w| f64::from(*w) * f64::from(*w)).sum::<f64>();
                     copies += group.copy;
-                    for (col, code) in group.codes.iter().enumerate().take(values.len()) {
-                        let (block, col) = (g * GROUP_BLOCKS + col / BLOCK, col % BLOCK);
-                        let at = block * BLOCK_BYTES + col / 8 * 64 + r * 4 + col % 4;
-                        codes[at] |= code << (col % 8 / 4 * 4);
-                    }
+                    let of = fine::encode(second, (g, groups), values, &group.copies(&book)[..values.len()]);
+                    squares.fine += of.fine;
+                    squares.both += of.both;
+                    set_codes(codes, (r, g), &group.codes[..values.len()]);
                 }
-                norms[r] = f32_up(up(weights.max(copies).sqrt()));
+                norms[r] = f32_up(up(weights.max(copies).max(squares.fine).max(squares.both).sqrt()));
             }
             Ok::<(), Error>(())
         })?;
         let largest_norm = norms.iter().copied().fold(0.0, f32::max);
-        Ok(BoundedMatrix { rows, cols, book, codes, scales, residuals, norms, largest_norm })
+        Ok(BoundedMatrix {
+            rows,
+            cols,
+            book,
+            codes,
+            scales,
+            residuals,
+            norms,
+            largest_norm,
+            fine: second,
+            kept: kept.to_vec(),
+            kept_weights,
+        })
     }
 
     /// Rows (outputs).
@@ -103,9 +140,36 @@ impl BoundedMatrix {
         self.cols
     }
 
-    /// Bytes of codes, scales and norms, padding included: what a step reads of them.
+    /// Bytes of the first level and of the norms, padding included: what every step reads.
     pub fn bytes(&self) -> usize {
-        self.codes.len() + size_of_val(&*self.scales) + size_of_val(&*self.residuals) + size_of_val(&*self.norms)
+        let groups = size_of_val(&*self.scales) + size_of_val(&*self.residuals);
+        self.codes.len() + groups + size_of_val(&*self.norms) + size_of_val(&*self.kept_weights)
+    }
+
+    /// The columns kept as f16.
+    pub fn kept(&self) -> &[usize] {
+        &self.kept
+    }
+
+    /// Their weights in `rows` rows from `first`, in whole panels: per column those of 16 rows.
+    pub(crate) fn kept_panels(&self, first: usize, rows: usize) -> &[f16] {
+        let panel = self.kept.len() * PANEL;
+        &self.kept_weights[first / PANEL * panel..][..rows.div_ceil(PANEL) * panel]
+    }
+
+    /// Bytes of the second level.
+    pub fn fine_bytes(&self) -> usize {
+        self.fine.len()
+    }
+
+    /// Bytes of a row of the second level.
+    pub fn fine_row_bytes(&self) -> usize {
+        fine::row_bytes(self.cols)
+    }
+
+    /// The second level, rows of [`BoundedMatrix::fine_row_bytes`].
+    pub(crate) fn fine(&self) -> &[u8] {
+        &self.fine
     }
 
     /// The 16 whole numbers + 63.
@@ -135,7 +199,7 @@ impl BoundedMatrix {
         self.largest_norm
     }
 
-    /// Writes the copy of `row` to `out`, exactly.
+    /// Writes the first level's copy of `row` to `out`, exactly.
     ///
     /// # Panics
     /// If `row` is out of range or `out` is not `cols` long.
@@ -149,6 +213,38 @@ impl BoundedMatrix {
             let c = i32::from(self.book[usize::from(code)]) - LEVELS;
             *out = c as f32 * scales[col / GROUP * PANEL + r].widen();
         }
+    }
+}
+
+#[cfg(test)]
+impl BoundedMatrix {
+    /// Writes the sum of both levels' copies of `row` to `out`, rounded to f32.
+    pub(crate) fn both_to_f32(&self, row: usize, out: &mut [f32]) {
+        self.row_to_f32(row, out);
+        let (row, groups) = (&self.fine[row * self.fine_row_bytes()..], self.cols.div_ceil(GROUP));
+        for (col, out) in out.iter_mut().enumerate() {
+            let (g, (at, shift)) = (col / GROUP, fine::place(col % GROUP));
+            let scale = fine::places(groups).0 + 2 * g;
+            let scale = f16::from_le_bytes([row[scale], row[scale + 1]]);
+            let code = row[g * fine::GROUP_BYTES + at] >> shift & 15;
+            *out = (f64::from(*out) + fine::value(scale, code)) as f32;
+        }
+    }
+}
+
+/// Equal parts, empty ones if there is nothing.
+fn in_panels(values: &mut [f16], panels: usize) -> Vec<&mut [f16]> {
+    match values.len() / panels {
+        0 => (0..panels).map(|_| &mut [][..]).collect(),
+        len => values.chunks_exact_mut(len).collect(),
+    }
+}
+
+/// Writes the codes of group `g` of row `r` to its panel, where there are zeros.
+fn set_codes(panel: &mut [u8], (r, g): (usize, usize), codes: &[u8]) {
+    for (col, code) in codes.iter().enumerate() {
+        let (block, col) = (g * GROUP_BLOCKS + col / BLOCK, col % BLOCK);
+        panel[block * BLOCK_BYTES + col / 8 * 64 + r * 4 + col % 4] |= code << (col % 8 / 4 * 4);
     }
 }
 
@@ -172,6 +268,14 @@ struct Group {
     residual: f64,
     /// Sum of the squares of the copies.
     copy: f64,
+}
+
+impl Group {
+    /// The copies, exactly.
+    fn copies(&self, book: &[u8; 16]) -> [f64; GROUP] {
+        let scale = self.scale.to_f64();
+        self.codes.map(|code| f64::from(i32::from(book[usize::from(code)]) - LEVELS) * scale)
+    }
 }
 
 /// Codes the largest weight as the largest number, then improves the scale by least squares as long as that helps.
@@ -287,7 +391,7 @@ mod tests {
                 Ok(())
             };
             let matrix = F16Matrix::from_rows(rows, cols, fill).unwrap();
-            let copy = BoundedMatrix::new(&matrix).unwrap();
+            let copy = BoundedMatrix::new(&matrix, &[]).unwrap();
             let (mut w, mut c) = (vec![0.0; cols], vec![0.0; cols]);
             for row in 0..rows {
                 matrix.row_to_f32(row, &mut w);
@@ -296,7 +400,8 @@ mod tests {
                 let whole = norm(&mut w.iter().map(|&w| f64::from(w)));
                 let copied = norm(&mut c.iter().map(|&w| f64::from(w)));
                 let kept = f64::from(copy.norms()[row]);
-                assert!(kept >= whole.max(copied) && kept < whole.max(copied) * 1.000_01);
+                // The second level's sums may be a little longer than either.
+                assert!(kept >= whole.max(copied) && kept < whole.max(copied) * 1.01);
                 let (_, _, residuals) = copy.panels(row / PANEL * PANEL, PANEL);
                 for (g, (w, c)) in w.chunks(GROUP).zip(c.chunks(GROUP)).enumerate() {
                     let residual = norm(&mut w.iter().zip(c).map(|(&w, &c)| f64::from(w) - f64::from(c)));
@@ -326,7 +431,7 @@ mod tests {
             Ok(())
         };
         let matrix = F16Matrix::from_rows(20, 5, fill).unwrap();
-        let message = BoundedMatrix::new(&matrix).unwrap_err().to_string();
+        let message = BoundedMatrix::new(&matrix, &[]).unwrap_err().to_string();
         assert!(message.contains("row 18, column 0") && message.contains("inf"), "{message}");
     }
 }

@@ -47,18 +47,22 @@ impl TernaryRows {
     /// # Errors
     /// Memory that the system refuses.
     pub fn new(matrix: &TernaryMatrix) -> Result<TernaryRows> {
-        let (rows, cols) = (matrix.rows(), matrix.cols());
+        TernaryRows::from_panels((matrix.rows(), matrix.cols()), matrix.scale(), matrix.packed())
+    }
+
+    /// The weights of the panels of a [`TernaryMatrix`].
+    pub(crate) fn from_panels((rows, cols): (usize, usize), scale: f32, panels: &[u8]) -> Result<TernaryRows> {
         let stride = cols.div_ceil(CHUNK) * CHUNK_BYTES;
         let mut packed = Buffer::<u8>::zeroed(rows * stride)?;
         let panel_bytes = TernaryMatrix::panel_bytes(cols);
         packed.par_chunks_exact_mut(stride).enumerate().for_each(|(row, out)| {
             out.fill(ZEROS);
-            let panel = &matrix.packed()[row / PANEL * panel_bytes..][..panel_bytes];
+            let panel = &panels[row / PANEL * panel_bytes..][..panel_bytes];
             for (out, block) in out.chunks_exact_mut(4).zip(panel.chunks_exact(BLOCK_BYTES)) {
                 out.copy_from_slice(&block[row % PANEL * 4..][..4]);
             }
         });
-        Ok(TernaryRows { rows, cols, scale: matrix.scale(), packed })
+        Ok(TernaryRows { rows, cols, scale, packed })
     }
 
     /// Rows (outputs).
@@ -112,7 +116,11 @@ impl TernaryColumns {
     /// # Errors
     /// Memory that the system refuses.
     pub fn new(matrix: &TernaryMatrix) -> Result<TernaryColumns> {
-        let (rows, cols) = (matrix.rows(), matrix.cols());
+        TernaryColumns::from_panels((matrix.rows(), matrix.cols()), matrix.scale(), matrix.packed())
+    }
+
+    /// The weights of the panels of a [`TernaryMatrix`].
+    pub(crate) fn from_panels((rows, cols): (usize, usize), scale: f32, panels: &[u8]) -> Result<TernaryColumns> {
         let stride = rows.div_ceil(CHUNK) * CHUNK_BYTES;
         let mut packed = Buffer::<u8>::zeroed(cols * stride)?;
         let panel_bytes = TernaryMatrix::panel_bytes(cols);
@@ -120,7 +128,7 @@ impl TernaryColumns {
         packed.par_chunks_mut(stride * BLOCK).enumerate().for_each(|(b, out)| {
             out.fill(ZEROS);
             for row in 0..rows {
-                let codes = &matrix.packed()[row / PANEL * panel_bytes + b * BLOCK_BYTES + row % PANEL * 4..][..4];
+                let codes = &panels[row / PANEL * panel_bytes + b * BLOCK_BYTES + row % PANEL * 4..][..4];
                 let (at, shift) = place(row);
                 for (c, column) in out.chunks_exact_mut(stride).enumerate() {
                     let code = codes[c % 4] >> (2 * (c / 4)) & 3;
@@ -128,7 +136,7 @@ impl TernaryColumns {
                 }
             }
         });
-        Ok(TernaryColumns { rows, cols, scale: matrix.scale(), packed })
+        Ok(TernaryColumns { rows, cols, scale, packed })
     }
 
     /// Rows (outputs).

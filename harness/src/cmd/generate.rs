@@ -44,9 +44,9 @@ pub struct Args {
     #[command(flatten)]
     pub(super) speaking: Speaking,
     /// How the output head is read: full, or bounded (greedy decoding of a model with an f16 head: a 4-bit copy with a
-    /// proven bound leaves few of its rows to compute; the tokens are the same)
-    #[arg(long, value_enum, default_value_t = Head::Full, conflicts_with = "prompts")]
-    head: Head,
+    /// proven bound leaves few of its rows to compute; the tokens are the same). Default: as the engine does
+    #[arg(long, value_enum, conflicts_with = "prompts")]
+    head: Option<Head>,
     /// One JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -63,11 +63,13 @@ enum Head {
 #[derive(Serialize)]
 struct HeadRecord {
     kind: &'static str,
-    /// Bytes of the whole head, and of its 4-bit copy.
+    /// Bytes of the whole head, and of its copy of 4 bits and 4 more.
     full_bytes: usize,
     copy_bytes: Option<usize>,
-    /// In decoding (the first token is chosen from all of the prompt's logits): tokens, bytes read for them, rows of the
-    /// f16 head computed, and tokens for which all of it was read.
+    /// Of them, what every token reads.
+    first_bytes: Option<usize>,
+    /// In decoding (the first token is chosen from all of the prompt's logits): tokens, bytes read for them, rows
+    /// that the first 4 bits left open, rows of the f16 head computed, and tokens for which all of it was read.
     #[serde(flatten)]
     reads: Option<Reads>,
 }
@@ -76,6 +78,7 @@ struct HeadRecord {
 struct Reads {
     head_steps: u64,
     bytes_read: u64,
+    refined_rows: u64,
     rescored_rows: u64,
     full_steps: u64,
 }
@@ -86,9 +89,11 @@ impl HeadRecord {
             kind: if bounded.is_some() { "bounded" } else { "full" },
             full_bytes: opened.model.head().bytes(),
             copy_bytes: bounded.map(BoundedHead::bytes),
+            first_bytes: bounded.map(BoundedHead::first_bytes),
             reads: reads.map(|reads| Reads {
                 head_steps: reads.steps,
                 bytes_read: reads.bytes,
+                refined_rows: reads.refined_rows,
                 rescored_rows: reads.rescored_rows,
                 full_steps: reads.full_steps,
             }),
@@ -206,7 +211,7 @@ pub fn run(args: &Args) -> Result<u8> {
 
 /// The bounded copy of the head, if it was asked for.
 fn bounded<'m>(args: &Args, opened: &'m Opened) -> Result<Option<BoundedHead<'m>>> {
-    if args.head == Head::Full {
+    if args.talk.head()?.is_full() && args.head.is_none() || args.head == Some(Head::Full) {
         return Ok(None);
     }
     if !Sampler::new(args.speaking.sampling(0))?.is_greedy() {
@@ -219,5 +224,5 @@ fn bounded<'m>(args: &Args, opened: &'m Opened) -> Result<Option<BoundedHead<'m>
             head.kind()
         )));
     }
-    Ok(Some(BoundedHead::new(head)?))
+    Ok(Some(local::bounded(opened)?))
 }

@@ -12,7 +12,7 @@ use std::str::FromStr;
 use std::time::Instant;
 use suites::Catalogue;
 use suites::cell::KvCache;
-use suites::model::WeightFormat;
+use suites::model::{HeadMode, WeightFormat};
 
 /// What a GGUF file may leave open.
 #[derive(clap::Args, Clone, Debug)]
@@ -113,6 +113,14 @@ impl Talk {
     /// An unknown engine, with the nearest name.
     pub fn format(&self) -> Result<WeightFormat> {
         Ok(Catalogue::embedded()?.engine(&self.engine)?.format)
+    }
+
+    /// How the named engine chooses tokens.
+    ///
+    /// # Errors
+    /// As [`Talk::format`].
+    pub fn head(&self) -> Result<HeadMode> {
+        Ok(Catalogue::embedded()?.engine(&self.engine)?.head)
     }
 
     /// Opens model, threads and kernels, and the tokenizer or why there is none: token ids alone need none, so a broken one

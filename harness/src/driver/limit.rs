@@ -12,7 +12,7 @@ use suites::run::Limit;
 pub(super) fn before(cell: &Cell, model: &ModelSpec, engine: &EngineSpec) -> Limit {
     let threads = cell.threads as usize;
     match cell.workload.phase {
-        Phase::Decode => roofline::decode(threads, model.weight_bytes(engine.format)),
+        Phase::Decode => roofline::decode(threads, model.engine_bytes(engine)),
         Phase::Prefill => roofline::prefill(threads, element(engine.format)),
     }
 }
@@ -20,9 +20,9 @@ pub(super) fn before(cell: &Cell, model: &ModelSpec, engine: &EngineSpec) -> Lim
 /// What the linear layers of a format multiply.
 fn element(format: WeightFormat) -> Element {
     match format {
-        WeightFormat::Ternary | WeightFormat::TernarySparse | WeightFormat::Base3 => Element::Int8,
+        format if format.is_ternary() => Element::Int8,
         WeightFormat::Bf16 => Element::Bf16,
-        WeightFormat::F16 | WeightFormat::Reference => Element::F32,
+        _ => Element::F32,
     }
 }
 
@@ -72,6 +72,7 @@ mod tests {
             counters: Vec::new(),
             check: Check { digest: text(), argmax: 0, comparisons: Vec::new() },
             sparsity: None,
+            bounded: None,
             interference: Interference {
                 steal_ns: None,
                 involuntary_switches: None,

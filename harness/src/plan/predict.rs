@@ -46,9 +46,9 @@ fn load_seconds(model: &ModelSpec) -> f64 {
 pub fn cell_ns(model: &ModelSpec, format: WeightFormat, cell: &Cell, min_window: Duration) -> u64 {
     let streamed = model.weight_bytes(format) as f64 / (DECODE_BYTES * f64::from(cell.threads.min(DECODE_THREADS)));
     let macs = match format {
-        WeightFormat::Ternary | WeightFormat::TernarySparse | WeightFormat::Base3 => TERNARY_MACS,
-        WeightFormat::F16 | WeightFormat::Bf16 => F16_MACS,
+        format if format.is_ternary() => TERNARY_MACS,
         WeightFormat::Reference => SCALAR_MACS,
+        _ => F16_MACS,
     };
     let prefill = weights(model) / (macs * f64::from(cell.threads));
     // The reference computes longer than it reads.

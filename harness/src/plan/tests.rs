@@ -1,4 +1,5 @@
 use super::*;
+use suites::model::WeightFormat;
 
 fn host() -> Host {
     Host {
@@ -134,4 +135,23 @@ fn bigger_takes_longer() {
     };
     assert!(ns("7b", "pp512", 1) > 5 * ns("700m", "pp512", 1));
     assert!(ns("7b", "tg128", 1) > ns("7b", "tg128", 2));
+}
+
+/// A bounded copy is of an f16 head, and memory beside it.
+#[test]
+fn bounded_heads_need_f16_and_room() {
+    let catalogue = Catalogue::embedded().unwrap();
+    let engine = |name: &'static str| catalogue.engine(name).unwrap();
+    let (f16, q6) = (catalogue.model("2b4t-z80").unwrap(), catalogue.model("2b4t-q6-z80").unwrap());
+    let host =
+        Host { cpus: 2, available_bytes: None, isas: Vec::new(), files: BTreeMap::new(), ternary: BTreeSet::new() };
+    let reason = |model, name: &'static str| {
+        let cell = Cell { isa: None, ..reference_cell(model, engine(name), KvCache::F16, 2) };
+        not_applicable(&host, &cell, model, engine(name), 0)
+    };
+    assert_eq!((reason(f16, "ternary-bounded"), reason(q6, "ternary")), (None, None));
+    assert!(reason(q6, "ternary-sparse-1.6-bounded").unwrap().contains("q6_k"));
+    let more = f16.engine_bytes(engine("ternary-bounded")) - f16.engine_bytes(engine("ternary"));
+    // Eight bits a weight, and 5 % for scales, norms and whole cache lines.
+    assert!((1.04..1.07).contains(&(more as f64 / (128_256.0 * 2560.0))), "{more}");
 }

@@ -76,7 +76,7 @@ fn name_of(format: Format) -> Option<&'static str> {
     match format {
         // The second packings of the sparse format are made of the panels.
         Format::Ternary | Format::TernarySparse => Some("ternary"),
-        Format::Base3 => Some("ternary-1.6"),
+        Format::Base3 | Format::Base3Sparse => Some("ternary-1.6"),
         Format::F16 => Some("f16"),
         Format::Bf16 => Some("bf16"),
         Format::Reference => None,

@@ -21,7 +21,7 @@ impl<S: Source> Loader<'_, S> {
                 Ok(())
             };
             return match self.format {
-                Format::Base3 => Base3Matrix::from_rows(rows, cols, scale, row).map(Linear::Base3),
+                Format::Base3 | Format::Base3Sparse => Base3Matrix::from_rows(rows, cols, scale, row).map(Linear::Base3),
                 _ => TernaryMatrix::from_rows(rows, cols, scale, row).map(Linear::Ternary),
             };
         };
@@ -30,7 +30,7 @@ impl<S: Source> Loader<'_, S> {
             Ok(())
         };
         let made = match self.format {
-            Format::Base3 => Base3Matrix::from_words(rows, cols, scale, fill).map(Linear::Base3),
+            Format::Base3 | Format::Base3Sparse => Base3Matrix::from_words(rows, cols, scale, fill).map(Linear::Base3),
             _ => TernaryMatrix::from_words(rows, cols, scale, fill).map(Linear::Ternary),
         };
         made.or_else(|error| {

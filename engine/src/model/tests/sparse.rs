@@ -35,8 +35,10 @@ fn every_share_of_zeros_gives_the_dense_bits() {
     for config in sparse_shapes() {
         let shares = [None, Some(0.0), Some(0.5), Some(0.8), Some(0.95)];
         for share in shares.into_iter().take(if config.sub_norms { 5 } else { 1 }) {
-            let [dense, sparse] = [Format::Ternary, Format::TernarySparse].map(|f| gated(config.clone(), f, share));
+            let formats = [Format::Ternary, Format::TernarySparse, Format::Base3Sparse];
+            let [dense, sparse, base3] = formats.map(|f| gated(config.clone(), f, share));
             assert_eq!((dense.linear_kind(), sparse.linear_kind()), ("ternary-2bit", "ternary-2bit-sparse"));
+            assert_eq!(base3.linear_kind(), "ternary-1.6bit-sparse");
             let ids = tokens(24, config.vocab);
             let (truth, none) = run(&dense, Isa::Scalar, 1, &ids);
             assert!(truth.iter().all(|x| x.is_finite()) && none.is_none());
@@ -49,6 +51,10 @@ fn every_share_of_zeros_gives_the_dense_bits() {
                     let zeros = reads.map(|r| (r.layers, r.gates, r.zero_gates, r.zero_activations));
                     assert_eq!(*counted.get_or_insert(zeros), zeros);
                     check_reads(&sparse, share, reads.unwrap());
+                    let (found, reads) = run(&base3, isa, threads, &ids);
+                    assert_eq!(bits(&found), bits(&truth), "{isa} {threads} threads, {share:?} {config:?} at 1.6 bits");
+                    assert_eq!(reads.map(|r| (r.layers, r.gates, r.zero_gates, r.zero_activations)), zeros);
+                    check_reads(&base3, share, reads.unwrap());
                 }
             }
         }
@@ -72,7 +78,9 @@ fn check_reads(model: &Model, share: Option<f64>, reads: SparseReads) {
         // Rows and columns of whole chunks are wider than panels.
         let padding = config.hidden.next_multiple_of(256) as f64 / config.hidden as f64;
         assert_eq!(layers, [reads.layers; 2]);
-        assert!(bytes <= (1.0 - found) * padding, "{reads:?}");
+        // And theirs are 2 bits, where panels may have 1.6.
+        let wider = if model.linear_kind() == "ternary-1.6bit-sparse" { 1.25 } else { 1.0 };
+        assert!(bytes <= (1.0 - found) * padding * wider, "{reads:?}");
     }
 }
 
@@ -131,6 +139,9 @@ fn footprints_tell_held_from_read() {
     let [dense, sparse] = [Format::Ternary, Format::TernarySparse].map(|f| gated(bitnet(), f, None).footprint());
     let Config { hidden, ffn, layers, .. } = bitnet();
     let second = ffn * hidden.div_ceil(256) * 64 + ffn * hidden.div_ceil(256) * 64;
+    assert_eq!(sparse.linear_bytes, dense.linear_bytes + layers * second);
+    assert_eq!(sparse.read_per_token, dense.read_per_token);
+    let [dense, sparse] = [Format::Base3, Format::Base3Sparse].map(|f| gated(bitnet(), f, None).footprint());
     assert_eq!(sparse.linear_bytes, dense.linear_bytes + layers * second);
     assert_eq!(sparse.read_per_token, dense.read_per_token);
 }

@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 
 use super::store;
 use crate::kernels::bounded::{Near, Panels, Probe};
+use crate::kernels::x86::prefetch_ahead;
 use crate::quant::PANEL;
 use crate::quant::bounded::{BLOCK, BLOCK_BYTES, GROUP_BLOCKS, LEVELS};
 
@@ -15,8 +16,14 @@ pub(crate) fn gemv(panels: Panels<'_>, probe: Probe<'_>, out: &mut [Near]) {
     assert!(probe.int8.len() == blocks * BLOCK && groups == blocks.div_ceil(GROUP_BLOCKS));
     assert!(panels.codes.len() >= out.len().div_ceil(PANEL) * blocks * BLOCK_BYTES);
     assert!(panels.scales.len().min(panels.residuals.len()) >= out.len().div_ceil(PANEL) * groups * PANEL);
+    assert!(panels.kept.len() >= out.len().div_ceil(PANEL) * probe.kept.len() * PANEL);
     for (p, out) in out.chunks_mut(PANEL).enumerate() {
         let (mut value, mut residual) = (_mm512_setzero_ps(), _mm512_setzero_ps());
+        for (k, &x) in probe.kept.iter().enumerate() {
+            // SAFETY: the 16 weights of column `k` of panel `p` (asserted above).
+            let w = unsafe { _mm256_loadu_si256(panels.kept.as_ptr().add((p * probe.kept.len() + k) * PANEL).cast()) };
+            value = _mm512_fmadd_ps(_mm512_cvtph_ps(w), _mm512_set1_ps(x), value);
+        }
         for (g, &norm) in probe.norms.iter().enumerate() {
             let mut sums = _mm512_setzero_ps();
             for b in g * GROUP_BLOCKS..((g + 1) * GROUP_BLOCKS).min(blocks) {
@@ -57,6 +64,7 @@ unsafe fn dots(codes: *const u8, activations: *const i8, book: &[u8; 16], start:
     let book = _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(book.as_ptr().cast()) });
     let mut dots = _mm512_set1_epi32(start);
     for j in 0..BLOCK / 8 {
+        prefetch_ahead(codes.wrapping_add(64 * j));
         // SAFETY: 8 of the 32 activations, 64 of the 256 bytes.
         let (a, v) = unsafe {
             let a = activations.add(8 * j).cast::<[i32; 2]>().read_unaligned();
