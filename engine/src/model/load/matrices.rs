@@ -21,7 +21,9 @@ impl<S: Source> Loader<'_, S> {
                 Ok(())
             };
             return match self.format {
-                Format::Base3 | Format::Base3Sparse => Base3Matrix::from_rows(rows, cols, scale, row).map(Linear::Base3),
+                Format::Base3 | Format::Base3Sparse => {
+                    Base3Matrix::from_rows(rows, cols, scale, row).map(Linear::Base3)
+                }
                 _ => TernaryMatrix::from_rows(rows, cols, scale, row).map(Linear::Ternary),
             };
         };
