@@ -4,7 +4,7 @@
 //! -63..=63, the same for all of the matrix (Lloyd's algorithm on a sample of it), because the bound is as tight as the
 //! residuals are small. Kept per row and group: the norm of the residual, `w - scale x c`, as f16 rounded up; per row the
 //! largest of the norms of its weights, their copies, the copies of the second level and the sums of both, as f32 rounded
-//! up. 4.1 bits a weight in all; the second level ([`fine`]), read for few rows only, has as many.
+//! up. 4.1 bits a weight in all; the second level (`fine`), read for few rows only, has as many.
 //!
 //! A few columns may be kept as f16 instead: those where activations are largest. Real models have channels that hold half of
 //! the activations' energy, and a bound by norms is as loose as what is left of it. The copy is of the other columns, and
