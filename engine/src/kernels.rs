@@ -21,12 +21,3 @@ pub(crate) mod tile;
 mod wide;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;
-
-/// Asks for the bytes from `at` on, which may be anything, to be in the second-level cache: as many as decoding asks for
-/// ahead of itself.
-pub(crate) fn ask_for(at: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    (0..x86::AHEAD).step_by(64).for_each(|byte| x86::prefetch_at(at.wrapping_add(byte)));
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
-}

@@ -2,7 +2,7 @@
 
 use crate::input::Input;
 use crate::kernels::isa::Kernels;
-use crate::kernels::{self, base3, float16, plain, q6, q8, ternary};
+use crate::kernels::{base3, float16, plain, q6, q8, ternary};
 use crate::quant::plain::Arithmetic;
 use crate::quant::{Base3Matrix, Bf16Matrix, F16Matrix, PANEL, PlainMatrix, Q6Matrix, Q8Matrix, TernaryMatrix};
 use crate::threads::{Strip, Team};
@@ -105,21 +105,14 @@ impl Linear {
     /// # Panics
     /// If `input` has other columns or was not prepared for this linear, or `out` has another length.
     pub fn forward(&self, team: &Team<'_>, kernels: Kernels, input: &Input, out: &mut [f32]) {
-        Linear::forward_each(team, kernels, input, &mut [(self, out)], None);
+        Linear::forward_each(team, kernels, input, &mut [(self, out)]);
     }
 
-    /// As [`Linear::forward`] for several linears that read the same input, in one fork and join. Of `next`, which is to
-    /// follow, each worker then asks for the first of its share, so that the memory works on while what lies between is done.
+    /// As [`Linear::forward`] for several linears that read the same input, in one fork and join.
     ///
     /// # Panics
     /// As [`Linear::forward`].
-    pub fn forward_each(
-        team: &Team<'_>,
-        kernels: Kernels,
-        input: &Input,
-        outputs: &mut [(&Linear, &mut [f32])],
-        next: Option<&Linear>,
-    ) {
+    pub fn forward_each(team: &Team<'_>, kernels: Kernels, input: &Input, outputs: &mut [(&Linear, &mut [f32])]) {
         let tokens = input.tokens();
         let mut matrices = Vec::with_capacity(outputs.len());
         let mut linears = Vec::with_capacity(outputs.len());
@@ -130,29 +123,7 @@ impl Linear {
             matrices.push((&mut **out, rows));
             linears.push(*linear);
         }
-        team.split_rows_each(&mut matrices, PANEL, |index, out| {
-            let following = linears.get(index + 1).copied().or(next).filter(|_| tokens == 1);
-            let first = following.map(|following| out.columns_of(following.rows(), PANEL).start);
-            linears[index].forward_strip(kernels, input, out);
-            if let (Some(following), Some(first)) = (following, first) {
-                following.ask_for(first);
-            }
-        });
-    }
-
-    /// Asks for the first bytes that the rows from `first` (a multiple of 16, or the end) are made of.
-    fn ask_for(&self, first: usize) {
-        let (panels, panel) = (self.rows().div_ceil(PANEL), first.div_ceil(PANEL));
-        let part = |len: usize| len / panels * panel;
-        kernels::ask_for(match self {
-            Linear::Ternary(matrix) => matrix.packed()[part(matrix.packed().len())..].as_ptr(),
-            Linear::Base3(matrix) => matrix.packed()[part(matrix.packed().len())..].as_ptr(),
-            Linear::F16(matrix) => matrix.packed()[part(matrix.packed().len())..].as_ptr().cast(),
-            Linear::Bf16(matrix) => matrix.packed()[part(matrix.packed().len())..].as_ptr().cast(),
-            Linear::Q8(matrix) => matrix.weights()[part(matrix.weights().len())..].as_ptr().cast(),
-            Linear::Q6(matrix) => matrix.panels(first, 0).0.as_ptr(),
-            Linear::Plain(_) => return,
-        });
+        team.split_rows_each(&mut matrices, PANEL, |index, out| linears[index].forward_strip(kernels, input, out));
     }
 
     /// The outputs of one strip of rows.

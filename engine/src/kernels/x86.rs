@@ -10,7 +10,7 @@ pub(crate) mod avxvnni;
 /// To the second-level cache and this far: the few line buffers of a core's first-level cache then wait for the
 /// second-level cache, not for memory. Of what plain reading reached on a Granite Rapids core, 2-bit AVX-512 decode got 66 %
 /// with 4 KiB ahead to the first level and 85 % with 1 KiB; to the second level 95 % with 2 KiB and all of it with 4 to 16.
-pub(super) const AHEAD: usize = 8192;
+const AHEAD: usize = 8192;
 
 /// Asks for the cache line [`AHEAD`] bytes beyond `at`, which need not exist.
 #[inline(always)]

@@ -162,7 +162,7 @@ impl<'a> Forward<'a> {
         let (tokens, q_width, kv_width, eps) = (self.tokens, config.q_width(), config.kv_width(), config.norm_eps);
         let Buffers { normed, q, k, v, attended, delta, scratch, .. } = &mut *self.buffers;
         let (q, k, v) = (&mut q[..tokens * q_width], &mut k[..tokens * kv_width], &mut v[..tokens * kv_width]);
-        linears(team, kernels, normed, &mut [(&layer.q, q), (&layer.k, k), (&layer.v, v)], Some(&layer.o));
+        linears(team, kernels, normed, &mut [(&layer.q, q), (&layer.k, k), (&layer.v, v)]);
         add_bias(team, kernels, q, layer.q_bias.as_deref());
         add_bias(team, kernels, k, layer.k_bias.as_deref());
         add_bias(team, kernels, v, layer.v_bias.as_deref());
@@ -186,7 +186,7 @@ impl<'a> Forward<'a> {
             team.each_row(attended.f32_mut(tokens), q_width, |_, x| float::rms_norm_in_place(kernels, x, weight, eps));
         }
         let delta = &mut delta[..tokens * config.hidden];
-        linears(team, kernels, attended, &mut [(&layer.o, &mut *delta)], Some(&layer.gate));
+        linears(team, kernels, attended, &mut [(&layer.o, &mut *delta)]);
         add_bias(team, kernels, delta, layer.o_bias.as_deref());
     }
 
@@ -197,17 +197,16 @@ impl<'a> Forward<'a> {
         let (gate, up) = (&mut gate[..tokens * config.ffn], &mut up[..tokens * config.ffn]);
         let alone = self.model.sparse.get(index).filter(|_| tokens == 1);
         match alone {
-            None => linears(team, kernels, normed, &mut [(&layer.gate, gate), (&layer.up, up)], Some(&layer.down)),
+            None => linears(team, kernels, normed, &mut [(&layer.gate, gate), (&layer.up, up)]),
             Some(packed) => {
-                linears(team, kernels, normed, &mut [(&layer.gate, gate)], None);
+                linears(team, kernels, normed, &mut [(&layer.gate, gate)]);
                 sparse.up((team, kernels), (&layer.up, &packed.up), normed, (gate, up));
             }
         }
         gated(team, kernels, config, layer.ffn_sub_norm.as_deref(), (gate, up), inside.f32_mut(tokens));
         let delta = &mut delta[..tokens * config.hidden];
-        let next = self.model.layers.get(index + 1).map_or(self.model.head(), |next| &next.q);
         match alone {
-            None => linears(team, kernels, inside, &mut [(&layer.down, delta)], Some(next)),
+            None => linears(team, kernels, inside, &mut [(&layer.down, delta)]),
             Some(packed) => sparse.down((team, kernels), (&layer.down, &packed.down), inside, delta),
         }
     }
@@ -236,16 +235,10 @@ fn norm_heads(kernels: Kernels, x: &mut [f32], weight: Option<&[f32]>, eps: f32)
     }
 }
 
-/// Several linear layers of one input, in one fork and join, and the one that is to follow.
-fn linears(
-    team: &Team<'_>,
-    kernels: Kernels,
-    input: &mut Input,
-    outputs: &mut [(&Linear, &mut [f32])],
-    next: Option<&Linear>,
-) {
+/// Several linear layers of one input, in one fork and join.
+fn linears(team: &Team<'_>, kernels: Kernels, input: &mut Input, outputs: &mut [(&Linear, &mut [f32])]) {
     for (linear, _) in outputs.iter() {
         input.prepare(team, kernels, linear);
     }
-    Linear::forward_each(team, kernels, input, outputs, next);
+    Linear::forward_each(team, kernels, input, outputs);
 }

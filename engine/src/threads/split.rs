@@ -11,12 +11,6 @@ pub(super) fn part(units: usize, threads: usize, worker: usize) -> Range<usize> 
     border(worker)..border(worker + 1)
 }
 
-/// The columns of `width` that fall to a worker of some, with borders at multiples of `unit`.
-fn columns(width: usize, unit: usize, (worker, threads): (usize, usize)) -> Range<usize> {
-    let units = part(width.div_ceil(unit), threads, worker);
-    (units.start * unit).min(width)..(units.end * unit).min(width)
-}
-
 /// A pointer that jobs may share because each derives a disjoint part from it.
 struct Base<T>(*mut T);
 
@@ -35,8 +29,6 @@ pub struct Strip<'a, T> {
     rows: usize,
     width: usize,
     columns: Range<usize>,
-    /// The worker and how many there are.
-    share: (usize, usize),
     data: PhantomData<&'a mut [T]>,
 }
 
@@ -55,11 +47,6 @@ impl<T> Strip<'_, T> {
     /// The columns of the matrix that this strip covers.
     pub fn columns(&self) -> Range<usize> {
         self.columns.clone()
-    }
-
-    /// The columns that this strip's worker would get of another matrix, of `width` columns.
-    pub fn columns_of(&self, width: usize, unit: usize) -> Range<usize> {
-        columns(width, unit, self.share)
     }
 
     /// This strip's part of row `row`.
@@ -123,11 +110,11 @@ impl Team<'_> {
         let threads = self.threads();
         self.run(&|worker| {
             for (index, (base, rows, width)) in matrices.iter().enumerate() {
+                let units = part(width.div_ceil(unit), threads, worker);
                 // The parts of different workers are disjoint and below `width`: what `Strip::row` relies on.
-                let (width, share) = (*width, (worker, threads));
-                let columns = columns(width, unit, share);
+                let columns = (units.start * unit).min(*width)..(units.end * unit).min(*width);
                 if *rows > 0 && !columns.is_empty() {
-                    f(index, Strip { base: base.get(), rows: *rows, width, columns, share, data: PhantomData });
+                    f(index, Strip { base: base.get(), rows: *rows, width: *width, columns, data: PhantomData });
                 }
             }
         });
