@@ -7,7 +7,7 @@ mod common;
 use std::cell::{OnceCell, RefCell};
 
 use common::{Arithmetic, Bench, Case, Timer, Work, numbers, paths, same_bits, thread_counts};
-use engine::model::{Activation, Architecture, Attention, KvType, RopeStyle};
+use engine::model::{Attention, KvType};
 use engine::{Config, Isa, Kernels, Pool, Team};
 
 /// (name, layers, query heads, key/value heads, head dimension): the 700M of arXiv 2410.16144 and 2B4T.
@@ -16,7 +16,6 @@ const TYPES: [KvType; 3] = [KvType::F16, KvType::Int8, KvType::F32];
 
 fn config(layers: usize, heads: usize, kv_heads: usize, head_dim: usize) -> Config {
     Config {
-        arch: Architecture::BitNet,
         hidden: heads * head_dim,
         ffn: 256,
         layers,
@@ -24,18 +23,8 @@ fn config(layers: usize, heads: usize, kv_heads: usize, head_dim: usize) -> Conf
         kv_heads,
         head_dim,
         vocab: 256,
-        norm_eps: 1e-5,
-        rope_theta: 10_000.0,
-        rope: RopeStyle::Neox,
-        rope_factors: Vec::new(),
-        attention_bias: false,
-        output_bias: false,
-        qk_norm: false,
-        sliding_window: None,
-        activation: Activation::Relu2,
-        sub_norms: true,
         context: 8192,
-        tied: true,
+        ..Config::small()
     }
 }
 

@@ -11,7 +11,7 @@ use std::cell::OnceCell;
 use common::{Arithmetic, Bench, Case, Timer, Work, noise, paths, thread_counts};
 use engine::bounded::BoundedHead;
 use engine::generate::greedy;
-use engine::model::{Activation, Architecture, Layer, RopeStyle};
+use engine::model::Layer;
 use engine::quant::{F16Matrix, TernaryMatrix};
 use engine::{Config, Isa, Kernels, Linear, Model, Pool, Session, SessionOptions};
 use half::f16;
@@ -20,28 +20,7 @@ use half::f16;
 const TOKENS: [u32; 4] = [1, 77, 400, 1000];
 
 fn config(vocab: usize, hidden: usize) -> Config {
-    Config {
-        arch: Architecture::BitNet,
-        hidden,
-        ffn: 256,
-        layers: 1,
-        heads: 1,
-        kv_heads: 1,
-        head_dim: 128,
-        vocab,
-        norm_eps: 1e-5,
-        rope_theta: 10_000.0,
-        rope: RopeStyle::Neox,
-        rope_factors: Vec::new(),
-        attention_bias: false,
-        output_bias: false,
-        qk_norm: false,
-        sliding_window: None,
-        activation: Activation::Relu2,
-        sub_norms: true,
-        context: 16,
-        tied: true,
-    }
+    Config { hidden, ffn: 256, layers: 1, heads: 1, kv_heads: 1, head_dim: 128, vocab, context: 16, ..Config::small() }
 }
 
 /// A model whose blocks add nothing: what meets the head is the token's own row of it, with every other sign changed where

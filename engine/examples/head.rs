@@ -7,7 +7,7 @@ use std::time::Instant;
 use engine::bounded::{BoundedHead, HeadReads};
 use engine::formats::GgufFile;
 use engine::generate::greedy;
-use engine::model::{Activation, Architecture, Config, Format, Model, RopeStyle, Session, SessionOptions, load_gguf};
+use engine::model::{Config, Format, Model, Session, SessionOptions, load_gguf};
 use engine::synthetic::{HeadType, SyntheticSpec, build};
 use engine::threads::Pool;
 use engine::tokenizer::Tokenizer;
@@ -88,26 +88,14 @@ fn run(model: &Model, tokens: &[u32]) -> Result<(), Box<dyn std::error::Error>> 
 
 fn synthetic(hidden: usize, vocab: usize) -> Result<Model, Box<dyn std::error::Error>> {
     let config = Config {
-        arch: Architecture::BitNet,
         hidden,
         ffn: hidden,
-        layers: 2,
         heads: hidden / 64,
         kv_heads: hidden / 64,
         head_dim: 64,
         vocab,
-        norm_eps: 1e-5,
-        rope_theta: 10_000.0,
-        rope: RopeStyle::Neox,
-        rope_factors: Vec::new(),
-        attention_bias: false,
-        output_bias: false,
-        qk_norm: false,
-        sliding_window: None,
-        activation: Activation::Relu2,
-        sub_norms: true,
         context: 256,
-        tied: true,
+        ..Config::small()
     };
     Ok(build(&SyntheticSpec { config, seed: 1, head: HeadType::F16, gate_zeros: None }, Format::Ternary)?)
 }

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use engine::linear::Linear;
-use engine::model::{Activation, Architecture, Config, Format, Model, RopeStyle};
+use engine::model::{Config, Format, Model};
 use engine::synthetic::{HeadType, SyntheticSpec, build};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,7 +20,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (hidden, ffn, layers) = (number(768)?, number(3072)?, number(11)?);
     let (heads, kv_heads, vocab) = (number(12)?, number(12)?, number(32002)?);
     let config = Config {
-        arch: Architecture::BitNet,
         hidden,
         ffn,
         layers,
@@ -28,18 +27,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         kv_heads,
         head_dim: hidden / heads.max(1),
         vocab,
-        norm_eps: 1e-5,
-        rope_theta: 10_000.0,
-        rope: RopeStyle::Neox,
-        rope_factors: Vec::new(),
-        attention_bias: false,
-        output_bias: false,
-        qk_norm: false,
-        sliding_window: None,
-        activation: Activation::Relu2,
-        sub_norms: true,
         context: 8192,
-        tied: true,
+        ..Config::small()
     };
     let start = Instant::now();
     let model = build(&SyntheticSpec { config, seed: 1, head: HeadType::F16, gate_zeros: None }, format)?;

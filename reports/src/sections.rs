@@ -3,7 +3,7 @@
 use crate::analysis::Analysis;
 use crate::cells::Status;
 use crate::load::RunData;
-use crate::text::{bytes, code, escape, markdown_table, short};
+use crate::text::{bytes, code, escape, markdown_table, short, with_interval};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use suites::record::{Check, Outcome, Record};
@@ -26,6 +26,29 @@ pub(crate) const HOW_TO_READ: &str = "\
   failed, however fast.
 - Every figure is in `summary.csv`, every raw sample in `records.jsonl`.
 ";
+
+/// A column of [`apart`]: its title, the metric, and how its figure is said.
+pub(crate) type Column = (&'static str, &'static str, fn(f64) -> String);
+
+/// What stands apart in a section of its own: cells that have the first of `columns`, and their
+/// speed-up under the title `speedup`. Nothing if there are none.
+pub(crate) fn apart(analysis: &Analysis, (title, note): (&str, &str), columns: &[Column], speedup: &str) -> String {
+    let mut rows = Vec::new();
+    let first = columns.first().map_or("", |(_, metric, _)| *metric);
+    for c in analysis.cells.iter().filter(|c| c.metric(first).is_some()) {
+        let mut row = vec![escape(&c.cell.model), escape(&c.cell.engine), c.cell.threads.to_string()];
+        row.extend(columns.iter().map(|(_, metric, say)| c.figure(metric).map_or(String::new(), |f| say(f.value))));
+        row.push(c.figure("speedup").map_or(String::new(), |f| format!("{}×", with_interval(f))));
+        rows.push(row);
+    }
+    if rows.is_empty() {
+        return String::new();
+    }
+    let titles = columns.iter().map(|(title, ..)| *title);
+    let header: Vec<String> =
+        ["model", "engine", "threads"].into_iter().chain(titles).chain([speedup]).map(str::to_owned).collect();
+    format!("## {title}\n\n{note}\n\n{}\n", markdown_table(&header, &rows, 2))
+}
 
 /// Title, warnings, machine, build and the command.
 pub(crate) fn header(data: &RunData, analysis: &Analysis) -> String {

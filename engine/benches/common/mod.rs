@@ -19,6 +19,7 @@ mod probe {
 }
 
 use std::hint::black_box;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use criterion::{Bencher, BenchmarkId, Criterion};
@@ -100,6 +101,8 @@ impl Bench {
     pub fn new() -> Bench {
         let has = |flag: &str| std::env::args().any(|arg| arg == flag);
         let criterion = Criterion::default().sample_size(10).nresamples(10_000).without_plots();
+        // Left to itself it writes beside the sources when it is not cargo that starts the bench.
+        let criterion = criterion.output_directory(&Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("criterion"));
         let criterion = criterion.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(500));
         Bench {
             criterion: criterion.configure_from_args(),

@@ -17,8 +17,8 @@ const AROUND: usize = 2 << 20;
 pub(crate) enum Bytes {
     Mapped {
         map: Mmap,
-        /// When it was last changed, in nanoseconds since 1970; 0 if the system does not say.
-        modified: u128,
+        /// When it was last changed, in nanoseconds since 1970, if the system says.
+        modified: Option<u128>,
     },
     Owned(Vec<u8>),
 }
@@ -41,7 +41,7 @@ impl Bytes {
         // need a file that is left alone, as every engine that maps its weights does.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
         let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        Ok(Bytes::Mapped { map, modified: modified.map_or(0, |time| time.as_nanos()) })
+        Ok(Bytes::Mapped { map, modified: modified.map(|time| time.as_nanos()) })
     }
 
     /// Gives back the memory that mapped pages take; they are read again when they are asked for. Pages near the range go
@@ -55,11 +55,11 @@ impl Bytes {
         }
     }
 
-    /// When the file was last changed: see [`Bytes::Mapped`]; 0 of bytes that are no file's.
-    pub(crate) fn modified(&self) -> u128 {
+    /// When the file was last changed: see [`Bytes::Mapped`]; `None` of bytes that are no file's.
+    pub(crate) fn modified(&self) -> Option<u128> {
         match self {
             Bytes::Mapped { modified, .. } => *modified,
-            Bytes::Owned(_) => 0,
+            Bytes::Owned(_) => None,
         }
     }
 

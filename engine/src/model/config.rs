@@ -241,10 +241,9 @@ fn require(field: &'static str, holds: bool, expected: String, found: impl ToStr
     if holds { Ok(()) } else { Err(Error::Config { field, expected, found: found.to_string() }) }
 }
 
-#[cfg(test)]
 impl Config {
-    /// A small BitNet model's, which tests alter.
-    pub(crate) fn small() -> Config {
+    /// A small BitNet b1.58 model's shape, which tests, benches and examples alter.
+    pub fn small() -> Config {
         Config {
             arch: Architecture::BitNet,
             hidden: 64,

@@ -162,18 +162,19 @@ impl<E: Element + Plain> Cache<E> {
         while !keys.is_empty() {
             let (index, offset) = (first / chunk, first % chunk);
             let rows = (keys.len() / width).min(chunk - offset);
-            let (now, later) = (keys.split_at(rows * width), values.split_at(rows * width));
+            let ((key_rows, more_keys), (value_rows, more_values)) =
+                (keys.split_at(rows * width), values.split_at(rows * width));
             let mut heads = self.heads(layer, index);
             if rows == 1 {
                 // Less work than waking the others.
-                attention::store(kernels, &mut heads, offset, (now.0, later.0), (width, head_dim));
+                attention::store(kernels, &mut heads, offset, (key_rows, value_rows), (width, head_dim));
             } else {
                 team.each_row(&mut heads, 1, |index, head| {
-                    let of_head = (&now.0[index * head_dim..], &later.0[index * head_dim..]);
+                    let of_head = (&key_rows[index * head_dim..], &value_rows[index * head_dim..]);
                     attention::store(kernels, head, offset, of_head, (width, head_dim));
                 });
             }
-            (keys, values, first) = (now.1, later.1, first + rows);
+            (keys, values, first) = (more_keys, more_values, first + rows);
         }
     }
 
@@ -235,14 +236,8 @@ impl KvCache {
         })
     }
 
-    /// Stores the keys and values (`tokens x kv_width` each) of a layer at the positions from `at.1` on.
-    pub(super) fn append(
-        &mut self,
-        team: (&Team<'_>, Kernels),
-        at @ (_layer, _first): (usize, usize),
-        keys: &[f32],
-        values: &[f32],
-    ) {
+    /// Stores the keys and values (`tokens x kv_width` each) of a layer, `at.0`, at the positions from `at.1` on.
+    pub(super) fn append(&mut self, team: (&Team<'_>, Kernels), at: (usize, usize), keys: &[f32], values: &[f32]) {
         match self {
             KvCache::F16(cache) => cache.append(team, at, keys, values),
             KvCache::F32(cache) => cache.append(team, at, keys, values),

@@ -14,7 +14,7 @@ pub mod writer;
 use std::path::PathBuf;
 
 use engine::convert::{Options, Target, synthetic_to_gguf};
-use engine::model::{Activation, Architecture, Config, KvType, Model, RopeStyle, Session, SessionOptions};
+use engine::model::{Activation, Architecture, Config, KvType, Model, Session, SessionOptions};
 use engine::synthetic::{HeadType, SyntheticSpec};
 use engine::{Isa, Kernels, Pool};
 
@@ -59,28 +59,7 @@ impl Stream {
 
 /// A small BitNet model's configuration, which tests alter.
 pub fn small() -> Config {
-    Config {
-        arch: Architecture::BitNet,
-        hidden: 64,
-        ffn: 96,
-        layers: 2,
-        heads: 4,
-        kv_heads: 2,
-        head_dim: 16,
-        vocab: 96,
-        norm_eps: 1e-5,
-        rope_theta: 500_000.0,
-        rope: RopeStyle::Neox,
-        rope_factors: Vec::new(),
-        attention_bias: false,
-        output_bias: false,
-        qk_norm: false,
-        sliding_window: None,
-        activation: Activation::Relu2,
-        sub_norms: true,
-        context: 64,
-        tied: true,
-    }
+    Config { vocab: 96, rope_theta: 500_000.0, ..Config::small() }
 }
 
 /// The same as a LLaMA model's.

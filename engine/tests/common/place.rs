@@ -4,7 +4,7 @@ use engine::convert::{FolderOptions, Options, Report, Target, gguf_to_hf, hf_to_
 use engine::formats::HfFolder;
 use engine::formats::gguf::{GgufFile, I2sLayout, TensorType, Value};
 use engine::formats::kernel_config::KernelConfig;
-use engine::model::{Activation, Architecture, Config, KvType, Model, RopeStyle, Session, SessionOptions};
+use engine::model::{Activation, Architecture, Config, KvType, Model, Session, SessionOptions};
 use engine::synthetic::{HeadType, SyntheticSpec};
 use engine::{Isa, Kernels, Pool};
 use std::path::PathBuf;
@@ -50,23 +50,13 @@ pub fn spec(arch: Architecture) -> SyntheticSpec {
         arch,
         hidden: 256,
         ffn: 512,
-        layers: 2,
-        heads: 4,
-        kv_heads: 2,
         head_dim: 64,
         vocab: 300,
-        norm_eps: 1e-5,
         rope_theta: 500_000.0,
-        rope: RopeStyle::Neox,
-        rope_factors: Vec::new(),
-        attention_bias: false,
-        output_bias: false,
-        qk_norm: false,
-        sliding_window: None,
         activation: if bitnet { Activation::Relu2 } else { Activation::Silu },
         sub_norms: bitnet,
-        context: 64,
         tied: bitnet,
+        ..Config::small()
     };
     SyntheticSpec { config, seed: 5, head: HeadType::F16, gate_zeros: None }
 }

@@ -136,7 +136,7 @@ impl GgufFile {
     }
 
     /// When the file was last changed (see [`Bytes::modified`]), and its bytes before the first tensor's.
-    pub(crate) fn stamp(&self) -> (u128, &[u8]) {
+    pub(crate) fn stamp(&self) -> (Option<u128>, &[u8]) {
         let end = self.tensors.iter().map(|tensor| tensor.bytes().start).min().unwrap_or(self.file_bytes());
         (self.bytes.modified(), &self.bytes.as_slice()[..end])
     }

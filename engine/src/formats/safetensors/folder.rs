@@ -143,7 +143,7 @@ impl HfFolder {
 
     /// Of each safetensors file its path, when it was last changed (see [`Bytes::modified`]), its length, and its bytes
     /// before the first tensor's.
-    pub(crate) fn stamps(&self) -> impl Iterator<Item = (&Path, u128, usize, &[u8])> {
+    pub(crate) fn stamps(&self) -> impl Iterator<Item = (&Path, Option<u128>, usize, &[u8])> {
         self.shards.iter().enumerate().map(|(nth, shard)| {
             let bytes = shard.bytes.as_slice();
             let of_shard = self.tensors.iter().filter(|tensor| tensor.shard() == nth);

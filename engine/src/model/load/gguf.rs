@@ -332,7 +332,8 @@ impl Fingerprint for GgufFile {
         let (modified, header) = self.stamp();
         let ends = self.tensors().iter().map(|tensor| ends(self.data(tensor)));
         let read_as = format!("{:?} {:?}", self.i2s_layout(), self.kernels());
-        let all = [modified as u64, self.file_bytes() as u64, hash(header), hash(read_as.as_bytes())];
+        let all =
+            [modified.map_or(0, |time| time as u64), self.file_bytes() as u64, hash(header), hash(read_as.as_bytes())];
         hash(&all.into_iter().chain(ends).flat_map(u64::to_le_bytes).collect::<Vec<u8>>())
     }
 }

@@ -36,7 +36,7 @@ impl Fingerprint for HfFolder {
         let config = hash(self.config().text().as_bytes());
         let files = self.stamps().flat_map(|(path, modified, bytes, header)| {
             let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-            [hash(name), modified as u64, bytes as u64, hash(header)]
+            [hash(name), modified.map_or(0, |time| time as u64), bytes as u64, hash(header)]
         });
         let ends = self.tensors().iter().map(|tensor| ends(self.data(tensor)));
         hash(&[config].into_iter().chain(files).chain(ends).flat_map(u64::to_le_bytes).collect::<Vec<u8>>())
