@@ -32,7 +32,7 @@ pub(crate) struct Group(pub(crate) [u8; GROUP_BYTES]);
 /// The sums of a tile, each token's of a panel in a cache line of their own.
 #[derive(Clone)]
 #[repr(align(64))]
-struct Sums(Accumulators<i32>);
+pub(super) struct Sums<T>(pub(super) Accumulators<T>);
 
 /// Adds the products of unpacked weights (`[column / 4][panel]`) of one or two panels with the first tokens of a
 /// tile (`[column / 4][token]`) to the sums.
@@ -134,7 +134,7 @@ impl<P: Packing> Gemm<'_, P> {
         rows: Range<usize>,
         tokens: Range<usize>,
         weights: &mut [Group],
-        sums: &mut [Sums],
+        sums: &mut [Sums<i32>],
         out: &mut Strip<'_, f32>,
     ) {
         let (kernels, input, scale, cols) = (self.kernels, self.input, self.scale, self.input.padded_to(BLOCK));
@@ -180,18 +180,19 @@ impl<P: Packing> Gemm<'_, P> {
     }
 }
 
-/// Asks for part `index` of `parts` of some bytes.
-fn prefetch_part(bytes: &[u8], index: usize, parts: usize) {
-    let lines = bytes.len().div_ceil(LINE);
-    let part = lines * index / parts * LINE..(lines * (index + 1) / parts * LINE).min(bytes.len());
+/// Asks for part `index` of `parts` of some packed weights.
+pub(super) fn prefetch_part<T>(packed: &[T], index: usize, parts: usize) {
+    let line = LINE / size_of::<T>();
+    let lines = packed.len().div_ceil(line);
+    let part = lines * index / parts * line..(lines * (index + 1) / parts * line).min(packed.len());
     #[cfg(target_arch = "x86_64")]
-    bytes[part].chunks(LINE).for_each(|line| x86::prefetch_at(line.as_ptr()));
+    packed[part].chunks(line).for_each(|line| x86::prefetch_at(line.as_ptr().cast()));
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = &bytes[part];
+    let _ = &packed[part];
 }
 
 /// Asks for outputs that will be written.
-fn prefetch_outputs(out: &mut [f32]) {
+pub(super) fn prefetch_outputs(out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     out.chunks_mut(LINE / size_of::<f32>()).for_each(|line| x86::prefetch_to_write(line.as_mut_ptr()));
     #[cfg(not(target_arch = "x86_64"))]
