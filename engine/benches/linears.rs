@@ -109,7 +109,11 @@ impl Weights {
     fn work(&self, tokens: usize) -> Work {
         let matrices = self.get();
         let bytes = matrices.iter().map(Linear::bytes).sum();
-        let arithmetic = if matches!(self.kind, "f16" | "bf16") { Arithmetic::F32 } else { Arithmetic::Int8 };
+        let arithmetic = match self.kind {
+            "f16" => Arithmetic::F32,
+            "bf16" => Arithmetic::Bf16,
+            _ => Arithmetic::Int8,
+        };
         let operations = 2 * self.shape.0 * self.shape.1 * tokens * matrices.len();
         Work { bytes, within: bytes, operations, arithmetic }
     }

@@ -1,6 +1,7 @@
 //! The input of linear layers: activations in f32 and, made at most once, in the forms that the kernels read.
 
 use crate::kernels::activations::{BlockScale, TokenScale, quantise_blocks, quantise_token};
+use crate::kernels::bf16;
 use crate::kernels::isa::{Isa, Kernels};
 use crate::kernels::tile::{TILE, transpose};
 use crate::linear::Linear;
@@ -17,10 +18,30 @@ pub struct Input {
     cols: usize,
     tokens: usize,
     values: Vec<f32>,
-    tiled: bool,
-    tiles: Vec<f32>,
+    tiles: Tiles,
+    bf16: Bf16,
     int8: Int8,
     q8: Q8,
+}
+
+/// A form in tiles of tokens, of words.
+#[derive(Debug, Default)]
+struct Tiles {
+    ready: bool,
+    words: Vec<u32>,
+}
+
+/// The activations as bf16 weights read them: rounded, two columns to a word, filled up with a zero.
+#[derive(Debug, Default)]
+pub(crate) struct Bf16 {
+    ready: bool,
+    /// Of a token.
+    pairs: usize,
+    words: Vec<u32>,
+    /// The words, `[pair][token]`.
+    pair_tiles: Tiles,
+    /// f32, `[column][token]`.
+    column_tiles: Tiles,
 }
 
 /// The activations as ternary weights read them: int8 with one scale a token, columns padded with zeros to whole blocks
@@ -78,6 +99,48 @@ impl Int8 {
     }
 }
 
+impl Tiles {
+    /// The tiles.
+    ///
+    /// # Panics
+    /// If they were not prepared, which the scalar path and single tokens do without.
+    fn get(&self) -> &[u32] {
+        assert!(self.ready, "the input was not prepared for 16-bit weights and these kernels");
+        &self.words
+    }
+
+    /// Makes them of `tokens` tokens, unless they are there, each of `len` words; `fill(nth, tile)` writes one.
+    fn make(&mut self, team: &Team<'_>, tokens: usize, len: usize, fill: impl Fn(usize, &mut [u32]) + Sync) {
+        if !self.ready {
+            team.each_row(grow(&mut self.words, tokens.div_ceil(TILE) * len), len, fill);
+            self.ready = true;
+        }
+    }
+}
+
+impl Bf16 {
+    /// The activations of token `t`.
+    pub(crate) fn token(&self, t: usize) -> &[u32] {
+        &self.words[t * self.pairs..][..self.pairs]
+    }
+
+    /// Tiles of pairs, `[pair][token]`.
+    ///
+    /// # Panics
+    /// As the next.
+    pub(crate) fn pair_tiles(&self) -> &[u32] {
+        self.pair_tiles.get()
+    }
+
+    /// Tiles of f32, `[column][token]`, the columns in the order of their products.
+    ///
+    /// # Panics
+    /// If they were not prepared, which the scalar path and single tokens do without.
+    pub(crate) fn column_tiles(&self) -> &[u32] {
+        self.column_tiles.get()
+    }
+}
+
 impl Q8 {
     /// The padded activations of token `t` and the scales of its blocks.
     pub(crate) fn token(&self, t: usize) -> (&[i8], &[BlockScale]) {
@@ -96,8 +159,8 @@ impl Input {
             cols,
             tokens: 0,
             values: vec![0.0; max_tokens * cols],
-            tiled: false,
-            tiles: Vec::new(),
+            tiles: Tiles::default(),
+            bf16: Bf16 { pairs: cols.div_ceil(2), ..Bf16::default() },
             int8,
             q8,
         }
@@ -126,7 +189,10 @@ impl Input {
     pub fn f32_mut(&mut self, tokens: usize) -> &mut [f32] {
         assert!(tokens <= self.max_tokens, "{tokens} tokens where there is room for {}", self.max_tokens);
         self.tokens = tokens;
-        self.tiled = false;
+        self.tiles.ready = false;
+        self.bf16.ready = false;
+        self.bf16.pair_tiles.ready = false;
+        self.bf16.column_tiles.ready = false;
         self.int8.ready = false;
         self.int8.tiled = false;
         self.q8.ready = false;
@@ -141,19 +207,28 @@ impl Input {
         assert_eq!(linear.cols(), self.cols, "columns of a linear layer and of its input");
         match linear {
             Linear::Ternary(_) | Linear::Base3(_) => self.prepare_int8(team, kernels),
-            Linear::F16(_) | Linear::Bf16(_) => self.prepare_tiles(team, kernels),
+            Linear::F16(_) => self.prepare_tiles(team, kernels),
+            Linear::Bf16(matrix) => self.prepare_bf16(team, kernels, bf16::by_pairs(kernels, matrix)),
             Linear::Q8(_) | Linear::Q6(_) => self.prepare_q8(team, kernels),
             Linear::Plain(_) => {}
         }
     }
 
-    /// The f32 activations in tiles of tokens, `[column][token]`.
+    /// The bits of the f32 activations in tiles of tokens, `[column][token]`.
     ///
     /// # Panics
     /// If they were not prepared, which the scalar path and single tokens do without.
-    pub(crate) fn tiles(&self) -> &[f32] {
-        assert!(self.tiled, "the input was not prepared for 16-bit weights and these kernels");
-        &self.tiles
+    pub(crate) fn tiles(&self) -> &[u32] {
+        self.tiles.get()
+    }
+
+    /// The bf16 form.
+    ///
+    /// # Panics
+    /// If it was not prepared.
+    pub(crate) fn bf16(&self) -> &Bf16 {
+        assert!(self.bf16.ready, "the input was not prepared for bf16 weights");
+        &self.bf16
     }
 
     /// The int8 form.
@@ -175,17 +250,40 @@ impl Input {
     }
 
     fn prepare_tiles(&mut self, team: &Team<'_>, kernels: Kernels) {
-        if self.tiled || self.tokens <= 1 || kernels.isa() == Isa::Scalar {
+        if self.tokens <= 1 || kernels.isa() == Isa::Scalar {
             return;
         }
         let (cols, len) = (self.cols, self.cols * TILE);
-        let tiles = grow(&mut self.tiles, self.tokens.div_ceil(TILE) * len);
         let x = &self.values[..self.tokens * cols];
-        team.each_row(tiles, len, |i, tile| {
+        self.tiles.make(team, self.tokens, len, |i, tile| {
             let rows = &x[i * len..];
-            transpose(&rows[..rows.len().min(len)], cols, tile, |x| x);
+            transpose(&rows[..rows.len().min(len)], cols, tile, f32::to_bits);
         });
-        self.tiled = true;
+    }
+
+    /// The bf16 form, in tiles of pairs or, if not `by_pairs`, of columns.
+    fn prepare_bf16(&mut self, team: &Team<'_>, kernels: Kernels, by_pairs: bool) {
+        let (cols, tokens, form) = (self.cols, self.tokens, &mut self.bf16);
+        let pairs = form.pairs;
+        if !form.ready {
+            let x = &self.values;
+            team.each_row(grow(&mut form.words, tokens * pairs), pairs, |t, out| {
+                bf16::round(kernels, &x[t * cols..][..cols], out);
+            });
+            form.ready = true;
+        }
+        if tokens <= 1 || kernels.isa() == Isa::Scalar {
+            return;
+        }
+        let words = &form.words[..tokens * pairs];
+        let of_tile = |i: usize| &words[i * TILE * pairs..words.len().min((i + 1) * TILE * pairs)];
+        if by_pairs {
+            let fill = |i: usize, tile: &mut [u32]| bf16::tile_of_pairs(of_tile(i), pairs, tile);
+            form.pair_tiles.make(team, tokens, pairs * TILE, fill);
+        } else {
+            let fill = |i: usize, tile: &mut [u32]| bf16::tile_of_columns(of_tile(i), pairs, tile);
+            form.column_tiles.make(team, tokens, 2 * pairs * TILE, fill);
+        }
     }
 
     fn prepare_int8(&mut self, team: &Team<'_>, kernels: Kernels) {

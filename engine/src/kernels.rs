@@ -6,6 +6,7 @@ pub(crate) mod activations;
 pub mod alone;
 pub(crate) mod attention;
 pub(crate) mod base3;
+pub(crate) mod bf16;
 pub(crate) mod bounded;
 pub(crate) mod float;
 pub(crate) mod float16;

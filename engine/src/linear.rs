@@ -2,7 +2,7 @@
 
 use crate::input::Input;
 use crate::kernels::isa::Kernels;
-use crate::kernels::{base3, float16, plain, q6, q8, ternary};
+use crate::kernels::{base3, bf16, float16, plain, q6, q8, ternary};
 use crate::quant::plain::Arithmetic;
 use crate::quant::{Base3Matrix, Bf16Matrix, F16Matrix, PANEL, PlainMatrix, Q6Matrix, Q8Matrix, TernaryMatrix};
 use crate::threads::{Strip, Team};
@@ -18,7 +18,7 @@ pub enum Linear {
     Base3(Base3Matrix),
     /// f16 weights, f32 activations, f32 accumulation.
     F16(F16Matrix),
-    /// bf16 weights, f32 activations, f32 accumulation.
+    /// bf16 weights and activations, f32 accumulation: see [`crate::quant::float16`].
     Bf16(Bf16Matrix),
     /// 8-bit weights and activations in blocks of 32, i32 within a block and f32 between blocks.
     Q8(Q8Matrix),
@@ -138,8 +138,10 @@ impl Linear {
             Linear::Base3(matrix) => base3::gemm(kernels, matrix, input.int8(), out),
             Linear::F16(matrix) if tokens == 1 => float16::gemv(kernels, matrix, input.f32(), first, out.row(0)),
             Linear::F16(matrix) => float16::gemm(kernels, matrix, input, out),
-            Linear::Bf16(matrix) if tokens == 1 => float16::gemv(kernels, matrix, input.f32(), first, out.row(0)),
-            Linear::Bf16(matrix) => float16::gemm(kernels, matrix, input, out),
+            Linear::Bf16(matrix) if tokens == 1 => {
+                bf16::gemv(kernels, matrix, input.bf16().token(0), first, out.row(0));
+            }
+            Linear::Bf16(matrix) => bf16::gemm(kernels, matrix, input.bf16(), out),
             Linear::Q8(matrix) if tokens == 1 => q8::gemv(kernels, matrix, input.q8(), 0, first, out.row(0)),
             Linear::Q8(matrix) => q8::gemm(kernels, matrix, input.q8(), out),
             Linear::Q6(matrix) if tokens == 1 => q6::gemv(kernels, matrix, input.q8(), 0, first, out.row(0)),

@@ -234,7 +234,8 @@ impl Shape {
         let packed = |n: u64, k: u64| match format {
             WeightFormat::Ternary | WeightFormat::TernarySparse => n.next_multiple_of(16) * k.next_multiple_of(16) / 4,
             WeightFormat::Base3 | WeightFormat::Base3Sparse => n.next_multiple_of(16) * k.next_multiple_of(20) / 5,
-            WeightFormat::F16 | WeightFormat::Bf16 => n.next_multiple_of(16) * k * 2,
+            WeightFormat::F16 => n.next_multiple_of(16) * k * 2,
+            WeightFormat::Bf16 => n.next_multiple_of(16) * k.next_multiple_of(2) * 2,
             WeightFormat::Reference => n * k * 4,
         };
         let (vocab, hidden, ffn) = (u64::from(self.vocab), u64::from(self.hidden), u64::from(self.ffn));

@@ -46,11 +46,7 @@ impl Limits {
         arithmetic: Arithmetic,
         reached: f64,
     ) -> Option<(u64, &'static str)> {
-        let name = instruction(isa, arithmetic)?;
-        let element = match arithmetic {
-            Arithmetic::Int8 => peak::Element::Int8,
-            Arithmetic::F32 => peak::Element::F32,
-        };
+        let (element, name) = instruction(isa, arithmetic)?;
         let measure = || {
             let found = peak::of(threads, element, name, peak::QUICK).expect("a path's instruction");
             Some(found.operations_per_second)
@@ -80,13 +76,23 @@ fn best<K: Eq + Hash>(
 }
 
 /// The multiply-add of a path, by the probe's name.
-fn instruction(isa: Isa, arithmetic: Arithmetic) -> Option<&'static str> {
+fn instruction(isa: Isa, arithmetic: Arithmetic) -> Option<(peak::Element, &'static str)> {
+    use peak::Element::{Bf16, F32, Int8};
     match (isa, arithmetic) {
         (Isa::Scalar, _) => None,
-        (Isa::Avx512, Arithmetic::Int8) => Some("vpdpbusd zmm"),
-        (Isa::AvxVnni, Arithmetic::Int8) => Some("vpdpbusd ymm"),
-        (Isa::Avx2, Arithmetic::Int8) => Some("vpmaddubsw + vpaddw ymm"),
-        (Isa::Avx512, Arithmetic::F32) => Some("vfmadd231ps zmm"),
-        (Isa::Avx2 | Isa::AvxVnni, Arithmetic::F32) => Some("vfmadd231ps ymm"),
+        (Isa::Avx512, Arithmetic::Int8) => Some((Int8, "vpdpbusd zmm")),
+        (Isa::AvxVnni, Arithmetic::Int8) => Some((Int8, "vpdpbusd ymm")),
+        (Isa::Avx2, Arithmetic::Int8) => Some((Int8, "vpmaddubsw + vpaddw ymm")),
+        (Isa::Avx512, Arithmetic::Bf16) if has_bf16() => Some((Bf16, "vdpbf16ps zmm")),
+        (Isa::Avx512, Arithmetic::F32 | Arithmetic::Bf16) => Some((F32, "vfmadd231ps zmm")),
+        (Isa::Avx2 | Isa::AvxVnni, Arithmetic::F32 | Arithmetic::Bf16) => Some((F32, "vfmadd231ps ymm")),
     }
+}
+
+/// Whether the CPU multiplies bf16.
+fn has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
 }

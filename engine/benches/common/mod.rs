@@ -39,6 +39,8 @@ pub enum Arithmetic {
     Int8,
     /// f32.
     F32,
+    /// bf16 x bf16, summed in f32; by f32's instruction on a path that has no other.
+    Bf16,
 }
 
 /// What one pass of a case does at least, whatever the kernel.

@@ -1,9 +1,12 @@
-//! f16 or bf16 weights times f32 activations, by ISA.
+//! f16 weights times f32 activations, by ISA.
 
 pub(crate) mod prefill;
 
-use half::{bf16, f16};
+use std::ops::Range;
 
+use half::f16;
+
+use self::prefill::{Gemm, Line, Packing};
 #[cfg(target_arch = "x86_64")]
 use super::isa::Isa;
 use super::isa::Kernels;
@@ -13,44 +16,15 @@ use super::tile::{self, Accumulators, TILE, TILES_BYTES};
 #[cfg(target_arch = "x86_64")]
 use super::x86::{avx2, avx512};
 use crate::input::Input;
-use crate::quant::{Float16, Float16Matrix, PANEL};
+use crate::quant::{F16Matrix, PANEL};
 use crate::threads::Strip;
 
 /// Columns of a pass of prefill: a pair of panels is then 128 KiB and shares L2 with several tiles. The sums go through
 /// the output between passes; the order of their terms stays that of the columns.
 const PASS: usize = 2048;
 
-/// A 16-bit float that every path has kernels for.
-pub(crate) trait Element: Float16 + Widen {
-    /// A column of a panel, widened exactly.
-    fn load<L: Lanes>(lanes: L, from: &[Self; PANEL]) -> L::V;
-}
-
-#[cfg(target_arch = "x86_64")]
-pub(crate) trait Widen: avx2::float16::Widen + avx512::float16::Widen {}
-#[cfg(target_arch = "x86_64")]
-impl<E: avx2::float16::Widen + avx512::float16::Widen> Widen for E {}
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) trait Widen {}
-#[cfg(not(target_arch = "x86_64"))]
-impl<E> Widen for E {}
-
-impl Element for f16 {
-    #[inline(always)]
-    fn load<L: Lanes>(lanes: L, from: &[f16; PANEL]) -> L::V {
-        lanes.load_f16(from)
-    }
-}
-
-impl Element for bf16 {
-    #[inline(always)]
-    fn load<L: Lanes>(lanes: L, from: &[bf16; PANEL]) -> L::V {
-        lanes.load(&from.map(|w| f32::from_bits(u32::from(w.to_bits()) << 16)))
-    }
-}
-
 /// `y = W x` of one token for the rows from `first` (a multiple of [`PANEL`]).
-pub(crate) fn gemv<E: Element>(kernels: Kernels, matrix: &Float16Matrix<E>, x: &[f32], first: usize, out: &mut [f32]) {
+pub(crate) fn gemv(kernels: Kernels, matrix: &F16Matrix, x: &[f32], first: usize, out: &mut [f32]) {
     let panels = panels(matrix, first, out.len());
     match kernels.base() {
         // SAFETY: `kernels` proves the features.
@@ -64,7 +38,7 @@ pub(crate) fn gemv<E: Element>(kernels: Kernels, matrix: &Float16Matrix<E>, x: &
 }
 
 /// `y = W x` of all tokens for the rows of `out`, whose first is a multiple of [`PANEL`].
-pub(crate) fn gemm<E: Element>(kernels: Kernels, matrix: &Float16Matrix<E>, input: &Input, mut out: Strip<'_, f32>) {
+pub(crate) fn gemm(kernels: Kernels, matrix: &F16Matrix, input: &Input, mut out: Strip<'_, f32>) {
     let (cols, first, rows) = (matrix.cols(), out.columns().start, out.columns().len());
     let Some(micro) = micro(kernels) else {
         for (t, x) in input.f32().chunks_exact(cols).enumerate() {
@@ -74,7 +48,7 @@ pub(crate) fn gemm<E: Element>(kernels: Kernels, matrix: &Float16Matrix<E>, inpu
     };
     let panels = panels(matrix, first, rows);
     if let (true, Some(kernel)) = (out.rows() > TILE, prefill_kernel(kernels)) {
-        return prefill::Gemm { kernels, kernel, panels, cols, tiles: input.tiles() }.run(out);
+        return Gemm { kernels, kernel, packing: Halves { panels, cols }, lines: cols, tiles: input.tiles() }.run(out);
     }
     for start in (0..cols).step_by(PASS) {
         let pass = PASS.min(cols - start);
@@ -84,7 +58,7 @@ pub(crate) fn gemm<E: Element>(kernels: Kernels, matrix: &Float16Matrix<E>, inpu
             if start > 0 {
                 tile::load(&mut out, cell, &mut sums);
             }
-            let pair: [&[E]; 2] = std::array::from_fn(|p| {
+            let pair: [&[f16]; 2] = std::array::from_fn(|p| {
                 if p < cell.panels { &panels[((cell.panel + p) * cols + start) * PANEL..][..pass * PANEL] } else { &[] }
             });
             let pair = &pair[..cell.panels];
@@ -96,11 +70,34 @@ pub(crate) fn gemm<E: Element>(kernels: Kernels, matrix: &Float16Matrix<E>, inpu
     }
 }
 
+/// Lines that are columns of f16, widened.
+struct Halves<'a> {
+    panels: &'a [f16],
+    cols: usize,
+}
+
+impl Packing for Halves<'_> {
+    type Value = f16;
+
+    fn packed(&self, panel: usize, lines: Range<usize>) -> &[f16] {
+        &self.panels[(panel * self.cols + lines.start) * PANEL..][..lines.len() * PANEL]
+    }
+
+    #[inline(always)]
+    fn unpack<'b, L: Lanes>(lanes: L, packed: &[f16], lines: impl Iterator<Item = &'b mut Line>) {
+        for (column, line) in packed.as_chunks().0.iter().zip(lines) {
+            let mut wide = [0.0; PANEL];
+            lanes.store(lanes.load_f16(column), &mut wide);
+            line.0 = wide.map(f32::to_bits);
+        }
+    }
+}
+
 /// Adds the products of one or two panels and the first tokens of a tile to the sums.
-type Micro<E> = unsafe fn(panels: &[&[E]], tile: &[f32], tokens: usize, sums: &mut Accumulators<f32>);
+type Micro = unsafe fn(panels: &[&[f16]], tile: &[u32], tokens: usize, sums: &mut Accumulators<f32>);
 
 /// The prefill kernel of a path; the scalar one goes token by token and has none.
-fn micro<E: Element>(kernels: Kernels) -> Option<Micro<E>> {
+fn micro(kernels: Kernels) -> Option<Micro> {
     match kernels.base() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => Some(avx512::float16::micro),
@@ -122,6 +119,6 @@ fn prefill_kernel(kernels: Kernels) -> Option<prefill::Kernel> {
 }
 
 /// The panels of `rows` rows from `first`.
-fn panels<E: Element>(matrix: &Float16Matrix<E>, first: usize, rows: usize) -> &[E] {
+fn panels(matrix: &F16Matrix, first: usize, rows: usize) -> &[f16] {
     &matrix.packed()[first * matrix.cols()..][..rows.div_ceil(PANEL) * PANEL * matrix.cols()]
 }

@@ -2,7 +2,11 @@
 
 use std::fmt;
 use std::str::FromStr;
+#[cfg(target_arch = "x86_64")]
+use std::sync::OnceLock;
 
+#[cfg(target_arch = "x86_64")]
+use super::x86::avx512;
 use crate::error::{Error, Result};
 
 /// A code path of the kernels.
@@ -14,7 +18,8 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-VNNI (and all of [`Isa::Avx2`], whose kernels it takes for all but ternary weights).
     AvxVnni,
-    /// x86-64 with AVX-512 F, BW, VL, DQ and VNNI (and all of [`Isa::Avx2`]).
+    /// x86-64 with AVX-512 F, BW, VL, DQ and VNNI (and all of [`Isa::Avx2`]); with AVX-512 BF16, if the CPU has it and sums
+    /// as it should, also for bf16 weights.
     Avx512,
 }
 
@@ -88,6 +93,8 @@ impl FromStr for Isa {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernels {
     isa: Isa,
+    /// See [`Kernels::multiplies_bf16`].
+    bf16: bool,
 }
 
 impl Kernels {
@@ -98,7 +105,7 @@ impl Kernels {
     pub fn new(isa: Option<Isa>) -> Result<Kernels> {
         let isa = isa.unwrap_or_else(Isa::best);
         if isa.detected() {
-            return Ok(Kernels { isa });
+            return Ok(Kernels { isa, bf16: isa == Isa::Avx512 && multiplies_bf16() });
         }
         let names: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();
         Err(Error::IsaUnavailable { wanted: isa.name(), available: names.join(", ") })
@@ -109,10 +116,34 @@ impl Kernels {
         self.isa
     }
 
+    /// Whether `vdpbf16ps` is there (only on [`Isa::Avx512`]), and sums as bf16 layers are defined.
+    pub(crate) fn multiplies_bf16(self) -> bool {
+        self.bf16
+    }
+
+    /// The same path for a CPU without that instruction.
+    #[cfg(test)]
+    pub(crate) fn without_bf16(self) -> Kernels {
+        Kernels { bf16: false, ..self }
+    }
+
     /// The path of kernels that AVX-VNNI adds nothing to.
     pub(crate) fn base(self) -> Isa {
         if self.isa == Isa::AvxVnni { Isa::Avx2 } else { self.isa }
     }
+}
+
+/// What AVX-512 has beyond its path's name: found out once.
+#[cfg(target_arch = "x86_64")]
+fn multiplies_bf16() -> bool {
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    // SAFETY: asked for only where AVX-512 and FMA are there, and run only if AVX-512 BF16 is.
+    *FOUND.get_or_init(|| is_x86_feature_detected!("avx512bf16") && unsafe { avx512::bf16::as_defined() })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn multiplies_bf16() -> bool {
+    false
 }
 
 #[cfg(test)]

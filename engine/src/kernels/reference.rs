@@ -1,8 +1,9 @@
 //! The scalar kernels: what every result is. Plain loops over the packed layouts of [`crate::quant`].
 
-use half::f16;
+use half::{bf16, f16};
 
 use super::activations::{BlockScale, TokenScale};
+use super::bf16::widened;
 use super::bounded::{FineRows, Near, Ordered, Panels, Probe};
 use super::q6;
 use super::sparse::{Columns, Rows};
@@ -137,8 +138,8 @@ pub(crate) fn sparse_columns(columns: Columns<'_>, sums: &mut [i32]) {
     }
 }
 
-/// f16 or bf16 `y = W x` for panels `panels` and one token: per row one chain of fused multiply-adds in column order.
-pub(crate) fn float16<E: Float16>(panels: &[E], x: &[f32], out: &mut [f32]) {
+/// f16 `y = W x` for panels `panels` and one token: per row one chain of fused multiply-adds in column order.
+pub(crate) fn float16(panels: &[f16], x: &[f32], out: &mut [f32]) {
     for (panel, out) in panels.chunks_exact(PANEL * x.len()).zip(out.chunks_mut(PANEL)) {
         let mut sums = [0.0f32; PANEL];
         for (column, &x) in panel.chunks_exact(PANEL).zip(x) {
@@ -148,6 +149,21 @@ pub(crate) fn float16<E: Float16>(panels: &[E], x: &[f32], out: &mut [f32]) {
             }
             for (sum, w) in sums.iter_mut().zip(wide) {
                 *sum = w.mul_add(x, *sum);
+            }
+        }
+        out.copy_from_slice(&sums[..out.len()]);
+    }
+}
+
+/// bf16 `y = W x` for panels `panels` and one token, two activations to a word: per row one chain of fused multiply-adds,
+/// of each pair of columns the odd one first.
+pub(crate) fn bf16(panels: &[bf16], pairs: &[u32], out: &mut [f32]) {
+    for (panel, out) in panels.chunks_exact(2 * PANEL * pairs.len()).zip(out.chunks_mut(PANEL)) {
+        let mut sums = [0.0f32; PANEL];
+        for (weights, &pair) in panel.chunks_exact(2 * PANEL).zip(pairs) {
+            let [odd, even] = widened(pair).map(f32::from_bits);
+            for (sum, w) in sums.iter_mut().zip(weights.as_chunks::<2>().0) {
+                *sum = w[0].widen().mul_add(even, w[1].widen().mul_add(odd, *sum));
             }
         }
         out.copy_from_slice(&sums[..out.len()]);

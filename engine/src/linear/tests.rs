@@ -106,7 +106,11 @@ fn activations(tokens: usize, cols: usize, seed: u64) -> Vec<f32> {
 }
 
 fn forward(linear: &Linear, isa: Isa, threads: usize, x: &[f32]) -> Vec<f32> {
-    let (kernels, pool) = (Kernels::new(Some(isa)).unwrap(), Pool::new(threads, false).unwrap());
+    forward_by(linear, Kernels::new(Some(isa)).unwrap(), threads, x)
+}
+
+fn forward_by(linear: &Linear, kernels: Kernels, threads: usize, x: &[f32]) -> Vec<f32> {
+    let pool = Pool::new(threads, false).unwrap();
     let tokens = x.len() / linear.cols();
     let mut input = Input::new(tokens, linear.cols());
     input.f32_mut(tokens).copy_from_slice(x);
@@ -144,18 +148,100 @@ fn scalar_ternary_is_the_definition() {
 }
 
 #[test]
-fn scalar_float16_is_one_chain_a_row() {
+fn scalar_f16_is_one_chain_a_row() {
     for (rows, cols, tokens) in SHAPES {
-        for linear in float16s_of(rows, cols, 2) {
-            let x = activations(tokens, cols, 2);
-            let y = forward(&linear, Isa::Scalar, 1, &x);
+        let [linear, _] = float16s_of(rows, cols, 2);
+        let x = activations(tokens, cols, 2);
+        let y = forward(&linear, Isa::Scalar, 1, &x);
+        let mut row = vec![0.0; cols];
+        for r in 0..rows {
+            linear.row_to_f32(r, &mut row);
+            for t in 0..tokens {
+                let want = (0..cols).fold(0.0f32, |sum, c| row[c].mul_add(x[t * cols + c], sum));
+                assert_eq!(y[t * rows + r].to_bits(), want.to_bits(), "{rows} x {cols}, token {t}, row {r}");
+            }
+        }
+    }
+}
+
+/// A row times a token as bf16 layers are defined.
+fn bf16_chain(row: &[f32], x: &[f32]) -> f32 {
+    let round = |x: f32| {
+        let rounded = bf16::from_f32(x).to_f32();
+        if rounded.abs() < 2f32.powi(-50) { 0.0 } else { rounded }
+    };
+    row.chunks(2).zip(x.chunks(2)).fold(0.0f32, |sum, (w, x)| {
+        let sum = if let ([_, w], [_, x]) = (w, x) { w.mul_add(round(*x), sum) } else { sum };
+        w[0].mul_add(round(x[0]), sum)
+    })
+}
+
+fn same(a: f32, b: f32) -> bool {
+    a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()
+}
+
+/// Every path with its kernels, and with those of a CPU that lacks `vdpbf16ps`.
+fn all_kernels() -> impl Iterator<Item = Kernels> {
+    let kernels = Isa::available().into_iter().map(|isa| Kernels::new(Some(isa)).unwrap());
+    kernels.flat_map(|kernels| [kernels, kernels.without_bf16()])
+}
+
+#[test]
+fn bf16_is_its_definition_on_every_path() {
+    for (rows, cols, tokens) in SHAPES.into_iter().chain([(50, 1001, 30), (33, 2600, 14)]) {
+        let [_, linear] = float16s_of(rows, cols, 2);
+        let x = activations(tokens, cols, 2);
+        let mut want = vec![0.0; tokens * rows];
+        let mut row = vec![0.0; cols];
+        for r in 0..rows {
+            linear.row_to_f32(r, &mut row);
+            (0..tokens).for_each(|t| want[t * rows + r] = bf16_chain(&row, &x[t * cols..][..cols]));
+        }
+        for kernels in all_kernels() {
+            for threads in 1..=2 {
+                let at = format!("{rows} x {cols} x {tokens}, {kernels:?}, {threads} threads");
+                assert_eq!(bits(&forward_by(&linear, kernels, threads, &x)), bits(&want), "{at}");
+                let single: Vec<f32> = x.chunks(cols).flat_map(|x| forward_by(&linear, kernels, threads, x)).collect();
+                assert_eq!(bits(&single), bits(&want), "{at}, token by token");
+            }
+        }
+    }
+}
+
+/// Weights and activations that are huge, tiny (below 2^-50, denormals too), zero of either sign, and activations that are no
+/// numbers, each beside ordinary ones: alike on every path, and no denormal lost to `vdpbf16ps`.
+#[test]
+fn odd_values_of_bf16_are_the_same_everywhere() {
+    let (least, below) = (2f32.powi(-50), 2f32.powi(-50) * 0.99);
+    let odd = [f32::MAX, 1e38, -3e30, least, -below, 1e-20, 1e-38, f32::MIN_POSITIVE, 1e-40, -0.0, 0.0];
+    let (rows, cols) = (35, 45);
+    let ordinary = |i: usize| real(77, i);
+    for (nth, &weight) in odd.iter().enumerate() {
+        // Not rounded to infinity, which loading would refuse.
+        let weight = weight.clamp(-3e38, 3e38);
+        let fill = |r: usize, out: &mut [bf16]| {
+            out.iter_mut().enumerate().for_each(|(c, w)| {
+                *w = bf16::from_f32(if (r + c) % 5 == 0 { weight } else { ordinary(r * cols + c) });
+            });
+            Ok(())
+        };
+        let linear = Linear::Bf16(Bf16Matrix::from_rows(rows, cols, fill).unwrap());
+        for x in odd.into_iter().chain([f32::NAN, -f32::NAN, f32::INFINITY, f32::from_bits(0x7f80_0001)]) {
+            let tokens = 14;
+            let place = |t: usize, c: usize| (t + c) % (3 + nth) == 0;
+            let x: Vec<f32> =
+                (0..tokens * cols).map(|i| if place(i / cols, i % cols) { x } else { ordinary(i) * 1e-3 }).collect();
             let mut row = vec![0.0; cols];
+            let mut want = vec![0.0; tokens * rows];
             for r in 0..rows {
                 linear.row_to_f32(r, &mut row);
-                for t in 0..tokens {
-                    let want = (0..cols).fold(0.0f32, |sum, c| row[c].mul_add(x[t * cols + c], sum));
-                    let at = format!("{} {rows} x {cols}, token {t}, row {r}", linear.kind());
-                    assert_eq!(y[t * rows + r].to_bits(), want.to_bits(), "{at}");
+                (0..tokens).for_each(|t| want[t * rows + r] = bf16_chain(&row, &x[t * cols..][..cols]));
+            }
+            for kernels in all_kernels() {
+                for count in [1, tokens] {
+                    let found = forward_by(&linear, kernels, 2, &x[..count * cols]);
+                    let differs = found.iter().zip(&want).position(|(a, b)| !same(*a, *b));
+                    assert_eq!(differs, None, "weight {weight:e}, {x:?}, {count} tokens, {kernels:?}");
                 }
             }
         }
@@ -193,7 +279,7 @@ fn plain_of(linear: &Linear, arithmetic: Arithmetic) -> Linear {
 }
 
 #[test]
-fn the_reference_is_the_ternary_and_the_16_bit_kernels_bit_for_bit() {
+fn the_reference_is_the_ternary_and_the_f16_kernels_bit_for_bit() {
     for (rows, cols, tokens) in SHAPES {
         let mut x = activations(tokens, cols, 5);
         // A token of zeros, and one so small that the scale is clamped.
@@ -202,7 +288,8 @@ fn the_reference_is_the_ternary_and_the_16_bit_kernels_bit_for_bit() {
             x[cols..2 * cols].iter_mut().for_each(|x| *x *= 1e-7);
         }
         let pairs = [(ternary_of(rows, cols, 5), Arithmetic::Ternary { scale: 0.037 })];
-        let pairs = pairs.into_iter().chain(float16s_of(rows, cols, 5).map(|linear| (linear, Arithmetic::F32)));
+        let [half, _] = float16s_of(rows, cols, 5);
+        let pairs = pairs.into_iter().chain([(half, Arithmetic::F32)]);
         for (linear, arithmetic) in pairs {
             let want = bits(&forward(&plain_of(&linear, arithmetic), Isa::Scalar, 1, &x));
             for isa in Isa::available() {

@@ -43,7 +43,7 @@ pub enum Format {
     Base3Sparse,
     /// f16 weights, f32 activations.
     F16,
-    /// bf16 weights, f32 activations.
+    /// bf16 weights and activations.
     Bf16,
     /// The function as the model defines it, in plain loops over f32 weights: of ternary weights with int8 activations,
     /// of others without. What the other formats are held against; slow, and of four bytes a weight.

@@ -1,4 +1,12 @@
-//! Weights of 16-bit floats in panels: per column, the 16 values of the panel's rows side by side.
+//! Weights of 16-bit floats in panels of 16 rows: f16 per column the 16 values side by side, bf16 per pair of columns 16
+//! pairs of values, the even column's first; an odd number of columns is filled up with a column of zeros.
+//!
+//! A bf16 layer is, in this order: activations rounded to bf16 (nearest, ties to even; 0 below 2^-50), and per row one chain
+//! of f32 fused multiply-adds over the pairs of columns, the odd column before the even one. This is what `vdpbf16ps`
+//! computes, but that it takes denormals for zeros: it is used where no weight lies below 2^-50, so that all products are
+//! multiples of 2^-114, and no sum can be denormal.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
@@ -16,6 +24,8 @@ pub trait Float16: Plain {
     const ZERO: Self;
     /// The exponent's bits: all set in what is no finite number.
     const EXPONENT: u16;
+    /// Columns whose values of a row lie side by side.
+    const COLUMNS: usize;
 
     /// The value of these bits.
     fn of_bits(bits: u16) -> Self;
@@ -36,12 +46,16 @@ pub trait Float16: Plain {
     fn finite(self) -> bool {
         self.widen().is_finite()
     }
+
+    /// Whether this is not 0, but so small that `vdpbf16ps` might not sum its products exactly.
+    fn tiny(self) -> bool;
 }
 
 impl Float16 for f16 {
     const NAME: &'static str = "f16";
     const ZERO: f16 = f16::ZERO;
     const EXPONENT: u16 = 0x7c00;
+    const COLUMNS: usize = 1;
 
     fn of_bits(bits: u16) -> f16 {
         f16::from_bits(bits)
@@ -53,6 +67,10 @@ impl Float16 for f16 {
 
     fn narrow_all(values: &[f32], out: &mut [f16]) {
         out.convert_from_f32_slice(values);
+    }
+
+    fn tiny(self) -> bool {
+        false
     }
 
     #[inline]
@@ -70,6 +88,7 @@ impl Float16 for bf16 {
     const NAME: &'static str = "bf16";
     const ZERO: bf16 = bf16::ZERO;
     const EXPONENT: u16 = 0x7f80;
+    const COLUMNS: usize = 2;
 
     fn of_bits(bits: u16) -> bf16 {
         bf16::from_bits(bits)
@@ -84,9 +103,29 @@ impl Float16 for bf16 {
     }
 
     #[inline]
+    fn tiny(self) -> bool {
+        let magnitude = self.to_bits() & 0x7fff;
+        magnitude != 0 && magnitude < LEAST_BF16
+    }
+
+    #[inline]
     fn widen(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
     }
+}
+
+/// The magnitude of a bf16 below which a product with another could be a denormal f32, or lead to one: 2^-50, as bits.
+const LEAST_BF16: u16 = (127 - 50) << 7;
+
+/// Rounds to the nearest bf16, ties to even, and to 0 below 2^-50: how a bf16 layer takes its activations. What is no number
+/// stays none.
+#[inline(always)]
+pub(crate) fn bf16_activation(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let rounded = (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16;
+    // Of a NaN the upper half might be infinity, or rounding overflow.
+    let bits = if bits & 0x7fff_ffff > 0x7f80_0000 { 0x7fc0 } else { rounded };
+    if bits & 0x7fff < LEAST_BF16 { 0 } else { bits }
 }
 
 /// A matrix of 16-bit weights in panels.
@@ -94,6 +133,8 @@ impl Float16 for bf16 {
 pub struct Float16Matrix<E: Float16> {
     rows: usize,
     cols: usize,
+    /// See [`Float16Matrix::holds_tiny`].
+    tiny: bool,
     packed: Buffer<E>,
 }
 
@@ -104,8 +145,14 @@ pub type F16Matrix = Float16Matrix<f16>;
 pub type Bf16Matrix = Float16Matrix<bf16>;
 
 impl<E: Float16> Float16Matrix<E> {
-    /// Makes a matrix panel by panel, in parallel: `fill(panel, values)` writes the `16 x cols` values of one panel,
-    /// `values[16 col + r]` for row `r` of the panel. Rows beyond the matrix are set to 0 afterwards.
+    /// Values of a panel.
+    pub fn panel_len(cols: usize) -> usize {
+        cols.next_multiple_of(E::COLUMNS) * PANEL
+    }
+
+    /// Makes a matrix panel by panel, in parallel: `fill(panel, values)` writes the [`Float16Matrix::panel_len`] values of
+    /// one panel, for its row `r` that of f16 to `values[16 col + r]`, of bf16 to `values[32 (col / 2) + 2 r + col % 2]`.
+    /// Rows and a column beyond the matrix are set to 0 afterwards.
     ///
     /// # Errors
     /// Bad dimensions.
@@ -125,17 +172,27 @@ impl<E: Float16> Float16Matrix<E> {
         cols: usize,
         fill: impl Fn(usize, &mut [E]) -> Result<()> + Sync,
     ) -> Result<Self> {
-        let len = checked_len(rows, cols, cols * PANEL)?;
-        let mut packed = Buffer::<E>::zeroed(len)?;
-        packed.par_chunks_exact_mut(cols * PANEL).enumerate().try_for_each(|(panel, values)| {
+        // Before the length of a panel is known to be a number.
+        checked_len(rows, cols, 2 * PANEL)?;
+        let panel_len = Self::panel_len(cols);
+        let mut packed = Buffer::<E>::zeroed(checked_len(rows, cols, panel_len)?)?;
+        let tiny = AtomicBool::new(false);
+        packed.par_chunks_exact_mut(panel_len).enumerate().try_for_each(|(panel, values)| {
             fill(panel, values)?;
             let live = (rows - panel * PANEL).min(PANEL);
             if live < PANEL {
-                values.chunks_exact_mut(PANEL).for_each(|column| column[live..].fill(E::ZERO));
+                values.chunks_exact_mut(PANEL * E::COLUMNS).for_each(|group| group[live * E::COLUMNS..].fill(E::ZERO));
+            }
+            if !cols.is_multiple_of(E::COLUMNS) {
+                let last = &mut values[panel_len - PANEL * E::COLUMNS..];
+                last.chunks_exact_mut(E::COLUMNS).for_each(|values| values[cols % E::COLUMNS..].fill(E::ZERO));
+            }
+            if values.iter().fold(false, |any, value| any | value.tiny()) {
+                tiny.store(true, Ordering::Relaxed);
             }
             Ok::<(), Error>(())
         })?;
-        Ok(Float16Matrix { rows, cols, packed })
+        Ok(Float16Matrix { rows, cols, tiny: tiny.into_inner(), packed })
     }
 
     /// Packs rows: `fill(row, values)` writes the `cols` values of a row, in parallel; peak memory stays near the
@@ -161,7 +218,7 @@ impl<E: Float16> Float16Matrix<E> {
     /// any values, if one is not finite.
     ///
     /// # Panics
-    /// If `bytes` are not up to 16 rows of `cols` values, or `values` is not of 16.
+    /// If `bytes` are not up to 16 rows of `cols` values, or `values` is not a panel.
     #[must_use]
     pub(crate) fn panel_of_bytes(bytes: &[u8], cols: usize, values: &mut [E]) -> bool {
         let (bits, _) = bytes.as_chunks::<2>();
@@ -182,11 +239,15 @@ impl<E: Float16> Float16Matrix<E> {
     /// If `words` and `values` are not of 16 rows of so many columns.
     pub(crate) fn panel_of_words(words: &[u32], codes: [E; 4], cols: usize, values: &mut [E]) {
         let per_row = words.len() / PANEL;
-        for (block, out) in values[..PANEL * cols].chunks_mut(words::COLS * PANEL).enumerate() {
+        for (block, out) in values[..Self::panel_len(cols)].chunks_mut(words::COLS * PANEL).enumerate() {
             let rows: [u32; PANEL] = std::array::from_fn(|r| words[r * per_row + block]);
-            for (col, out) in out.chunks_exact_mut(PANEL).enumerate() {
-                let shift = col % 4 * 8 + col / 4 * 2;
-                out.iter_mut().zip(rows).for_each(|(out, word)| *out = codes[(word >> shift & 3) as usize]);
+            for (group, out) in out.chunks_exact_mut(PANEL * E::COLUMNS).enumerate() {
+                for (out, word) in out.chunks_exact_mut(E::COLUMNS).zip(rows) {
+                    for (j, out) in out.iter_mut().enumerate() {
+                        let col = group * E::COLUMNS + j;
+                        *out = codes[(word >> (col % 4 * 8 + col / 4 * 2) & 3) as usize];
+                    }
+                }
             }
         }
     }
@@ -205,10 +266,11 @@ impl<E: Float16> Float16Matrix<E> {
         let panel_bytes = TernaryMatrix::panel_bytes(matrix.cols());
         Float16Matrix::from_panels(matrix.rows(), matrix.cols(), |panel, out| {
             let codes = &matrix.packed()[panel * panel_bytes..][..panel_bytes];
-            for (col, column) in out.chunks_exact_mut(PANEL).enumerate() {
-                let (block, shift, j) = (&codes[col / 16 * 64..][..64], col % 16 / 4 * 2, col % 4);
-                for (r, value) in column.iter_mut().enumerate() {
-                    *value = values[usize::from(block[r * 4 + j] >> shift & 3)];
+            for (group, out) in out.chunks_exact_mut(PANEL * E::COLUMNS).enumerate() {
+                for (at, value) in out.iter_mut().enumerate() {
+                    let (r, col) = (at / E::COLUMNS, group * E::COLUMNS + at % E::COLUMNS);
+                    let byte = codes[col / 16 * 64 + r * 4 + col % 4];
+                    *value = values[usize::from(byte >> (col % 16 / 4 * 2) & 3)];
                 }
             }
         })
@@ -229,6 +291,11 @@ impl<E: Float16> Float16Matrix<E> {
         &self.packed
     }
 
+    /// Whether a weight of a bf16 matrix is not 0 and below 2^-50.
+    pub(crate) fn holds_tiny(&self) -> bool {
+        self.tiny
+    }
+
     /// Writes the weights of `row` to `out`.
     ///
     /// # Panics
@@ -236,9 +303,11 @@ impl<E: Float16> Float16Matrix<E> {
     pub fn row_to_f32(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         assert_eq!(out.len(), self.cols, "columns");
-        let panel = &self.packed[row / PANEL * PANEL * self.cols..][..PANEL * self.cols];
-        for (out, column) in out.iter_mut().zip(panel.chunks_exact(PANEL)) {
-            *out = column[row % PANEL].widen();
+        let panel = &self.packed[row / PANEL * Self::panel_len(self.cols)..][..Self::panel_len(self.cols)];
+        let groups = panel.chunks_exact(PANEL * E::COLUMNS);
+        for (out, group) in out.chunks_mut(E::COLUMNS).zip(groups) {
+            let values = &group[row % PANEL * E::COLUMNS..];
+            out.iter_mut().zip(values).for_each(|(out, value)| *out = value.widen());
         }
     }
 }
@@ -249,11 +318,14 @@ const STEP: usize = 32;
 /// Writes the first `live` rows of a panel; `read(row, first column, out)` reads the values of a row from a column on.
 fn interleave<E: Float16>(cols: usize, live: usize, values: &mut [E], mut read: impl FnMut(usize, usize, &mut [E])) {
     let mut rows = [[E::ZERO; STEP]; PANEL];
-    for (step, out) in values[..PANEL * cols].chunks_mut(STEP * PANEL).enumerate() {
-        let width = out.len() / PANEL;
+    let values = &mut values[..Float16Matrix::<E>::panel_len(cols)];
+    for (step, out) in values.chunks_mut(STEP * PANEL).enumerate() {
+        let width = STEP.min(cols - step * STEP);
         rows[..live].iter_mut().enumerate().for_each(|(r, row)| read(r, step * STEP, &mut row[..width]));
-        for (col, column) in out.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
-            *column = std::array::from_fn(|r| rows[r][col]);
+        for (group, out) in out.chunks_exact_mut(PANEL * E::COLUMNS).enumerate() {
+            for (out, row) in out.chunks_exact_mut(E::COLUMNS).zip(&rows) {
+                out.copy_from_slice(&row[group * E::COLUMNS..][..E::COLUMNS]);
+            }
         }
     }
 }
@@ -306,8 +378,11 @@ mod tests {
                 matrix.row_to_f32(row, &mut out);
                 assert!((0..cols).all(|col| out[col] == value(row, col).widen()));
             }
-            let last = &matrix.packed()[rows / PANEL * PANEL * cols..];
-            assert!(last.chunks_exact(PANEL).all(|c| c[rows % PANEL..].iter().all(|v| v.widen() == 0.0)) || rows == 16);
+            let last = &matrix.packed()[rows / PANEL * Float16Matrix::<E>::panel_len(cols)..];
+            let mut groups = last.chunks_exact(PANEL * E::COLUMNS);
+            let zero = |values: &[E]| values.iter().all(|v| v.widen() == 0.0);
+            assert!(groups.all(|group| zero(&group[rows % PANEL * E::COLUMNS..])) || rows == 16);
+            assert_eq!(matrix.packed().len(), rows.div_ceil(PANEL) * PANEL * cols.next_multiple_of(E::COLUMNS));
             let dirty = Float16Matrix::<E>::from_panels(rows, cols, |_, out| out.fill(E::narrow(1.0))).unwrap();
             assert_eq!(dirty.packed().iter().filter(one).count(), rows * cols);
         }

@@ -16,7 +16,7 @@ pub enum Arithmetic {
     },
     /// f32 products, summed in f64.
     F64,
-    /// One chain of f32 fused multiply-adds in column order: what the 16-bit formats define, so that a ternary model's
+    /// One chain of f32 fused multiply-adds in column order: what f16 defines, so that a ternary model's
     /// head is the same in the ternary engine and in the reference.
     F32,
 }

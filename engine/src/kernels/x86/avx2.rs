@@ -2,6 +2,7 @@
 
 pub(crate) mod activations;
 pub(crate) mod base3;
+pub(crate) mod bf16;
 pub(crate) mod bounded;
 pub(crate) mod float16;
 pub(crate) mod q6;

@@ -28,7 +28,7 @@ use crate::formats::bytes::Bytes;
 use crate::formats::error::shown;
 use crate::linear::Linear;
 use crate::model::{Format, Model};
-use crate::quant::{Base3Matrix, Float16, Float16Matrix, MAX_COLS, PANEL, TernaryMatrix};
+use crate::quant::{Base3Matrix, Bf16Matrix, F16Matrix, Float16, Float16Matrix, MAX_COLS, PANEL, TernaryMatrix};
 
 const MAGIC: [u8; 8] = *b"TRITMARK";
 /// To be raised whenever the layout of panels changes, or which panels are made of a weight.
@@ -78,7 +78,8 @@ fn name_of(format: Format) -> Option<&'static str> {
         Format::Ternary | Format::TernarySparse => Some("ternary"),
         Format::Base3 | Format::Base3Sparse => Some("ternary-1.6"),
         Format::F16 => Some("f16"),
-        Format::Bf16 => Some("bf16"),
+        // Panels once had single columns, not pairs: a cache of that layout is another file.
+        Format::Bf16 => Some("bf16-pairs"),
         Format::Reference => None,
     }
 }
@@ -177,7 +178,8 @@ fn panel_bytes(kind: &str, cols: usize) -> Option<usize> {
     match kind {
         "ternary-2bit" => Some(TernaryMatrix::panel_bytes(cols)),
         "ternary-1.6bit" => Some(Base3Matrix::panel_bytes(cols)),
-        "f16" | "bf16" => Some(2 * PANEL * cols),
+        "f16" => Some(2 * F16Matrix::panel_len(cols)),
+        "bf16" => Some(2 * Bf16Matrix::panel_len(cols)),
         _ => None,
     }
 }

@@ -1,12 +1,12 @@
-//! f16 and bf16 weights: widened and multiplied by fused multiply-adds, per row one chain in column order.
+//! f16 weights: widened and multiplied by fused multiply-adds, per row one chain in column order.
 
 use std::arch::x86_64::*;
 
-use half::{bf16, f16};
+use half::f16;
 
-use crate::kernels::float16::prefill::Column;
+use crate::kernels::float16::prefill::Line;
 use crate::kernels::tile::{Accumulators, TILE};
-use crate::quant::{Float16, PANEL};
+use crate::quant::PANEL;
 
 /// Panels read side by side in decoding: hides the latency of the chains. Nothing is prefetched: on a Zen 3 the hardware
 /// does it better, and asking 8 to 64 columns ahead cost 1 to 26 % of the speed out of DRAM.
@@ -16,21 +16,21 @@ const STEP: usize = 6;
 
 /// `y = W x` for whole panels; `out` may end inside the last.
 #[target_feature(enable = "avx2,f16c,fma")]
-pub(crate) fn gemv<E: Widen>(panels: &[E], x: &[f32], out: &mut [f32]) {
+pub(crate) fn gemv(panels: &[f16], x: &[f32], out: &mut [f32]) {
     let panel_len = x.len() * PANEL;
     for (group, out) in panels.chunks(GROUP * panel_len).zip(out.chunks_mut(GROUP * PANEL)) {
         if out.len() > (GROUP - 1) * PANEL {
-            dots::<E, GROUP>(group, x, out);
+            dots::<GROUP>(group, x, out);
         } else {
             for (panel, out) in group.chunks_exact(panel_len).zip(out.chunks_mut(PANEL)) {
-                dots::<E, 1>(panel, x, out);
+                dots::<1>(panel, x, out);
             }
         }
     }
 }
 
 #[target_feature(enable = "avx2,f16c,fma")]
-fn dots<E: Widen, const G: usize>(panels: &[E], x: &[f32], out: &mut [f32]) {
+fn dots<const G: usize>(panels: &[f16], x: &[f32], out: &mut [f32]) {
     let panel_len = x.len() * PANEL;
     assert!(panels.len() >= G * panel_len);
     let mut acc = [[_mm256_setzero_ps(); 2]; G];
@@ -39,7 +39,7 @@ fn dots<E: Widen, const G: usize>(panels: &[E], x: &[f32], out: &mut [f32]) {
         for (g, acc) in acc.iter_mut().enumerate() {
             let at = panels.as_ptr().wrapping_add(g * panel_len + col * PANEL);
             // SAFETY: column `col` of panel `g`, 16 values, is within `panels`.
-            let w = unsafe { E::widen_16(at) };
+            let w = unsafe { widen_16(at) };
             acc[0] = _mm256_fmadd_ps(w[0], x, acc[0]);
             acc[1] = _mm256_fmadd_ps(w[1], x, acc[1]);
         }
@@ -53,7 +53,7 @@ fn dots<E: Widen, const G: usize>(panels: &[E], x: &[f32], out: &mut [f32]) {
 
 /// Adds the products of one or two panels and the first `tokens` tokens of a tile (`[column][token]`) to `sums`.
 #[target_feature(enable = "avx2,f16c,fma")]
-pub(crate) fn micro<E: Widen>(panels: &[&[E]], tile: &[f32], tokens: usize, sums: &mut Accumulators<f32>) {
+pub(crate) fn micro(panels: &[&[f16]], tile: &[u32], tokens: usize, sums: &mut Accumulators<f32>) {
     for (p, panel) in panels.iter().enumerate() {
         for first in (0..tokens).step_by(STEP) {
             tile_sums(panel, tile, first, p * PANEL, sums);
@@ -63,7 +63,7 @@ pub(crate) fn micro<E: Widen>(panels: &[&[E]], tile: &[f32], tokens: usize, sums
 
 /// One panel and [`STEP`] tokens from `first`, into the rows from `row` of their sums.
 #[target_feature(enable = "avx2,f16c,fma")]
-fn tile_sums<E: Widen>(panel: &[E], tile: &[f32], first: usize, row: usize, sums: &mut Accumulators<f32>) {
+fn tile_sums(panel: &[f16], tile: &[u32], first: usize, row: usize, sums: &mut Accumulators<f32>) {
     let cols = tile.len() / TILE;
     assert!(first + STEP <= TILE && panel.len() == cols * PANEL);
     let mut acc = [[_mm256_setzero_ps(); 2]; STEP];
@@ -74,10 +74,10 @@ fn tile_sums<E: Widen>(panel: &[E], tile: &[f32], first: usize, row: usize, sums
     }
     for col in 0..cols {
         // SAFETY: column `col`, 16 values, is within `panel`.
-        let w = unsafe { E::widen_16(panel.as_ptr().add(col * PANEL)) };
+        let w = unsafe { widen_16(panel.as_ptr().add(col * PANEL)) };
         for (t, acc) in acc.iter_mut().enumerate() {
             // SAFETY: `first + t < TILE`, so this is below `cols * TILE`, the length of `tile` at least.
-            let x = _mm256_set1_ps(unsafe { *tile.get_unchecked(col * TILE + first + t) });
+            let x = _mm256_set1_ps(f32::from_bits(unsafe { *tile.get_unchecked(col * TILE + first + t) }));
             acc[0] = _mm256_fmadd_ps(w[0], x, acc[0]);
             acc[1] = _mm256_fmadd_ps(w[1], x, acc[1]);
         }
@@ -91,7 +91,7 @@ fn tile_sums<E: Widen>(panel: &[E], tile: &[f32], first: usize, row: usize, sums
 
 /// As [`micro`] for weights widened beforehand (`[column][panel]`).
 #[target_feature(enable = "avx2,fma")]
-pub(crate) fn wide(weights: &[Column], panels: usize, tile: &[f32], tokens: usize, sums: &mut Accumulators<f32>) {
+pub(crate) fn wide(weights: &[Line], panels: usize, tile: &[u32], tokens: usize, sums: &mut Accumulators<f32>) {
     assert!((1..=2).contains(&panels) && tokens <= TILE);
     for panel in 0..panels {
         for first in (0..tokens).step_by(STEP) {
@@ -104,9 +104,9 @@ pub(crate) fn wide(weights: &[Column], panels: usize, tile: &[f32], tokens: usiz
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn wide_sums(
-    weights: &[Column],
+    weights: &[Line],
     (panel, panels): (usize, usize),
-    tile: &[f32],
+    tile: &[u32],
     first: usize,
     sums: &mut Accumulators<f32>,
 ) {
@@ -118,11 +118,11 @@ fn wide_sums(
         *acc = unsafe { [_mm256_loadu_ps(sums), _mm256_loadu_ps(sums.add(8))] };
     }
     for (columns, activations) in weights.chunks_exact(panels).zip(tile.as_chunks::<TILE>().0) {
-        let at = columns[panel].0.as_ptr();
+        let at = columns[panel].0.as_ptr().cast::<f32>();
         // SAFETY: the two halves of 16 values, aligned.
         let w = unsafe { [_mm256_load_ps(at), _mm256_load_ps(at.add(8))] };
         for (t, acc) in acc.iter_mut().enumerate() {
-            let x = _mm256_set1_ps(activations[first + t]);
+            let x = _mm256_set1_ps(f32::from_bits(activations[first + t]));
             acc[0] = _mm256_fmadd_ps(w[0], x, acc[0]);
             acc[1] = _mm256_fmadd_ps(w[1], x, acc[1]);
         }
@@ -134,37 +134,20 @@ fn wide_sums(
     }
 }
 
-/// Reads weights as f32.
-pub(crate) trait Widen: Float16 {
-    /// The 16 values at `at`.
-    ///
-    /// # Safety
-    /// The CPU must have AVX2 and F16C, and 16 values must be readable at `at`.
-    unsafe fn widen_16(at: *const Self) -> [__m256; 2];
-}
-
-impl Widen for f16 {
-    #[inline]
-    #[target_feature(enable = "avx2,f16c")]
-    unsafe fn widen_16(at: *const f16) -> [__m256; 2] {
-        // SAFETY: the caller's promise.
-        unsafe { [_mm256_cvtph_ps(_mm_loadu_si128(at.cast())), _mm256_cvtph_ps(_mm_loadu_si128(at.add(8).cast()))] }
-    }
-}
-
-impl Widen for bf16 {
-    #[inline]
-    #[target_feature(enable = "avx2,f16c")]
-    unsafe fn widen_16(at: *const bf16) -> [__m256; 2] {
-        // SAFETY: the caller's promise.
-        let halves = unsafe { [_mm_loadu_si128(at.cast()), _mm_loadu_si128(at.add(8).cast())] };
-        halves.map(|half| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(half))))
-    }
+/// The 16 values at `at` as f32.
+///
+/// # Safety
+/// 16 values must be readable at `at`.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+unsafe fn widen_16(at: *const f16) -> [__m256; 2] {
+    // SAFETY: the caller's promise.
+    unsafe { [_mm256_cvtph_ps(_mm_loadu_si128(at.cast())), _mm256_cvtph_ps(_mm_loadu_si128(at.add(8).cast()))] }
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn store(out: &mut [f32; PANEL], values: [__m256; 2]) {
+pub(super) fn store(out: &mut [f32; PANEL], values: [__m256; 2]) {
     // SAFETY: the two halves of 16 values.
     unsafe {
         _mm256_storeu_ps(out.as_mut_ptr(), values[0]);

@@ -1,13 +1,13 @@
-//! f16 and bf16 weights: widened and multiplied by fused multiply-adds, per row one chain in column order.
+//! f16 weights: widened and multiplied by fused multiply-adds, per row one chain in column order.
 
 use std::arch::x86_64::*;
 
-use half::{bf16, f16};
+use half::f16;
 
 use super::store;
-use crate::kernels::float16::prefill::Column;
+use crate::kernels::float16::prefill::Line;
 use crate::kernels::tile::{Accumulators, TILE};
-use crate::quant::{Float16, PANEL};
+use crate::quant::PANEL;
 
 /// Panels read side by side in decoding: hides the latency of the chains and keeps as many streams in flight.
 const GROUP: usize = 4;
@@ -16,21 +16,21 @@ const AHEAD: usize = 64;
 
 /// `y = W x` for whole panels; `out` may end inside the last.
 #[target_feature(enable = "avx512f,f16c,fma")]
-pub(crate) fn gemv<E: Widen>(panels: &[E], x: &[f32], out: &mut [f32]) {
+pub(crate) fn gemv(panels: &[f16], x: &[f32], out: &mut [f32]) {
     let panel_len = x.len() * PANEL;
     for (group, out) in panels.chunks(GROUP * panel_len).zip(out.chunks_mut(GROUP * PANEL)) {
         if out.len() > (GROUP - 1) * PANEL {
-            dots::<E, GROUP>(group, x, out);
+            dots::<GROUP>(group, x, out);
         } else {
             for (panel, out) in group.chunks_exact(panel_len).zip(out.chunks_mut(PANEL)) {
-                dots::<E, 1>(panel, x, out);
+                dots::<1>(panel, x, out);
             }
         }
     }
 }
 
 #[target_feature(enable = "avx512f,f16c,fma")]
-fn dots<E: Widen, const G: usize>(panels: &[E], x: &[f32], out: &mut [f32]) {
+fn dots<const G: usize>(panels: &[f16], x: &[f32], out: &mut [f32]) {
     let panel_len = x.len() * PANEL;
     assert!(panels.len() >= G * panel_len);
     let mut acc = [_mm512_setzero_ps(); G];
@@ -43,7 +43,7 @@ fn dots<E: Widen, const G: usize>(panels: &[E], x: &[f32], out: &mut [f32]) {
                 _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD * PANEL).cast());
             }
             // SAFETY: column `col` of panel `g`, 16 values, is within `panels`.
-            let w = unsafe { E::widen_16(at) };
+            let w = unsafe { widen_16(at) };
             *acc = _mm512_fmadd_ps(w, x, *acc);
         }
     };
@@ -62,20 +62,20 @@ fn dots<E: Widen, const G: usize>(panels: &[E], x: &[f32], out: &mut [f32]) {
 
 /// Adds the products of one or two panels and the first `tokens` tokens of a tile (`[column][token]`) to `sums`.
 #[target_feature(enable = "avx512f,f16c,fma")]
-pub(crate) fn micro<E: Widen>(panels: &[&[E]], tile: &[f32], tokens: usize, sums: &mut Accumulators<f32>) {
+pub(crate) fn micro(panels: &[&[f16]], tile: &[u32], tokens: usize, sums: &mut Accumulators<f32>) {
     match (panels, tokens) {
-        ([a, b], 0..=4) => tile_sums::<E, 2, 4>([a, b], tile, sums),
-        ([a, b], 5..=8) => tile_sums::<E, 2, 8>([a, b], tile, sums),
-        ([a, b], _) => tile_sums::<E, 2, TILE>([a, b], tile, sums),
-        ([a], 0..=4) => tile_sums::<E, 1, 4>([a], tile, sums),
-        ([a], 5..=8) => tile_sums::<E, 1, 8>([a], tile, sums),
-        ([a], _) => tile_sums::<E, 1, TILE>([a], tile, sums),
+        ([a, b], 0..=4) => tile_sums::<2, 4>([a, b], tile, sums),
+        ([a, b], 5..=8) => tile_sums::<2, 8>([a, b], tile, sums),
+        ([a, b], _) => tile_sums::<2, TILE>([a, b], tile, sums),
+        ([a], 0..=4) => tile_sums::<1, 4>([a], tile, sums),
+        ([a], 5..=8) => tile_sums::<1, 8>([a], tile, sums),
+        ([a], _) => tile_sums::<1, TILE>([a], tile, sums),
         _ => panic!("a tile takes one or two panels"),
     }
 }
 
 #[target_feature(enable = "avx512f,f16c,fma")]
-fn tile_sums<E: Widen, const P: usize, const T: usize>(panels: [&[E]; P], tile: &[f32], sums: &mut Accumulators<f32>) {
+fn tile_sums<const P: usize, const T: usize>(panels: [&[f16]; P], tile: &[u32], sums: &mut Accumulators<f32>) {
     let cols = tile.len() / TILE;
     assert!(T <= TILE && P <= 2 && panels.iter().all(|panel| panel.len() == cols * PANEL));
     let mut acc = [[_mm512_setzero_ps(); P]; T];
@@ -87,10 +87,10 @@ fn tile_sums<E: Widen, const P: usize, const T: usize>(panels: [&[E]; P], tile: 
     }
     for col in 0..cols {
         // SAFETY: column `col` of each panel, 16 values, is within it.
-        let w = panels.map(|panel| unsafe { E::widen_16(panel.as_ptr().add(col * PANEL)) });
+        let w = panels.map(|panel| unsafe { widen_16(panel.as_ptr().add(col * PANEL)) });
         for (t, acc) in acc.iter_mut().enumerate() {
             // SAFETY: below `cols * TILE`, the length of `tile` at least.
-            let x = _mm512_set1_ps(unsafe { *tile.get_unchecked(col * TILE + t) });
+            let x = _mm512_set1_ps(f32::from_bits(unsafe { *tile.get_unchecked(col * TILE + t) }));
             for p in 0..P {
                 acc[p] = _mm512_fmadd_ps(w[p], x, acc[p]);
             }
@@ -106,7 +106,7 @@ fn tile_sums<E: Widen, const P: usize, const T: usize>(panels: [&[E]; P], tile: 
 
 /// As [`micro`] for weights widened beforehand (`[column][panel]`): nothing but multiply-adds needs a vector port.
 #[target_feature(enable = "avx512f,fma")]
-pub(crate) fn wide(weights: &[Column], panels: usize, tile: &[f32], tokens: usize, sums: &mut Accumulators<f32>) {
+pub(crate) fn wide(weights: &[Line], panels: usize, tile: &[u32], tokens: usize, sums: &mut Accumulators<f32>) {
     match (panels, tokens) {
         (2, 0..=4) => wide_sums::<2, 4>(weights, tile, sums),
         (2, 5..=8) => wide_sums::<2, 8>(weights, tile, sums),
@@ -119,7 +119,7 @@ pub(crate) fn wide(weights: &[Column], panels: usize, tile: &[f32], tokens: usiz
 }
 
 #[target_feature(enable = "avx512f,fma")]
-fn wide_sums<const P: usize, const T: usize>(weights: &[Column], tile: &[f32], sums: &mut Accumulators<f32>) {
+fn wide_sums<const P: usize, const T: usize>(weights: &[Line], tile: &[u32], sums: &mut Accumulators<f32>) {
     let (weights, tile) = (weights.as_chunks::<P>().0, tile.as_chunks::<TILE>().0);
     let mut acc = [[_mm512_setzero_ps(); P]; T];
     for (acc, sums) in acc.iter_mut().zip(sums.iter()) {
@@ -130,9 +130,9 @@ fn wide_sums<const P: usize, const T: usize>(weights: &[Column], tile: &[f32], s
     }
     for (weights, activations) in weights.iter().zip(tile) {
         // SAFETY: 16 values, aligned.
-        let w: [__m512; P] = std::array::from_fn(|p| unsafe { _mm512_load_ps(weights[p].0.as_ptr()) });
+        let w: [__m512; P] = std::array::from_fn(|p| unsafe { _mm512_load_ps(weights[p].0.as_ptr().cast()) });
         for (acc, &x) in acc.iter_mut().zip(activations) {
-            let x = _mm512_set1_ps(x);
+            let x = _mm512_set1_ps(f32::from_bits(x));
             for p in 0..P {
                 acc[p] = _mm512_fmadd_ps(w[p], x, acc[p]);
             }
@@ -146,30 +146,13 @@ fn wide_sums<const P: usize, const T: usize>(weights: &[Column], tile: &[f32], s
     }
 }
 
-/// Reads weights as f32.
-pub(crate) trait Widen: Float16 {
-    /// The 16 values at `at`.
-    ///
-    /// # Safety
-    /// The CPU must have AVX-512F, and 16 values must be readable at `at`.
-    unsafe fn widen_16(at: *const Self) -> __m512;
-}
-
-impl Widen for f16 {
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn widen_16(at: *const f16) -> __m512 {
-        // SAFETY: the caller's promise.
-        _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(at.cast()) })
-    }
-}
-
-impl Widen for bf16 {
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn widen_16(at: *const bf16) -> __m512 {
-        // SAFETY: the caller's promise.
-        let half = unsafe { _mm256_loadu_si256(at.cast()) };
-        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half)))
-    }
+/// The 16 values at `at` as f32.
+///
+/// # Safety
+/// 16 values must be readable at `at`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn widen_16(at: *const f16) -> __m512 {
+    // SAFETY: the caller's promise.
+    _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(at.cast()) })
 }
