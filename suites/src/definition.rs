@@ -270,7 +270,7 @@ impl Context<'_> {
         });
         let isa = match &wire.isa {
             Some(isa) => self
-                .names("isa", std::slice::from_ref(isa), || ["scalar", "avx2", "avxvnni", "avx512"].into_iter())?
+                .names("isa", std::slice::from_ref(isa), || ["scalar", "avx2", "avxvnni", "avx512", "amx"].into_iter())?
                 .pop(),
             None => None,
         };

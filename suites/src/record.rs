@@ -123,7 +123,7 @@ pub struct Share {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ran {
-    /// Instruction-set path: `scalar`, `avx2`, `avxvnni` or `avx512`.
+    /// Instruction-set path: `scalar`, `avx2`, `avxvnni`, `avx512` or `amx`.
     pub isa: String,
     /// Packing of the linear layers.
     pub linear: String,

@@ -83,10 +83,11 @@ fn best<K: Eq + Hash>(
 fn instruction(isa: Isa, arithmetic: Arithmetic) -> Option<&'static str> {
     match (isa, arithmetic) {
         (Isa::Scalar, _) => None,
+        (Isa::Amx, Arithmetic::Int8) => Some("tdpbssd tmm"),
         (Isa::Avx512, Arithmetic::Int8) => Some("vpdpbusd zmm"),
         (Isa::AvxVnni, Arithmetic::Int8) => Some("vpdpbusd ymm"),
         (Isa::Avx2, Arithmetic::Int8) => Some("vpmaddubsw + vpaddw ymm"),
-        (Isa::Avx512, Arithmetic::F32) => Some("vfmadd231ps zmm"),
+        (Isa::Avx512 | Isa::Amx, Arithmetic::F32) => Some("vfmadd231ps zmm"),
         (Isa::Avx2 | Isa::AvxVnni, Arithmetic::F32) => Some("vfmadd231ps ymm"),
     }
 }

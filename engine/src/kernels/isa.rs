@@ -16,11 +16,14 @@ pub enum Isa {
     AvxVnni,
     /// x86-64 with AVX-512 F, BW, VL, DQ and VNNI (and all of [`Isa::Avx2`]).
     Avx512,
+    /// x86-64 with AMX-INT8, its tiles granted by the system (and all of [`Isa::Avx512`], whose kernels it takes for all
+    /// but the prefill of ternary weights).
+    Amx,
 }
 
 impl Isa {
     /// All code paths, slowest first.
-    pub const ALL: [Isa; 4] = [Isa::Scalar, Isa::Avx2, Isa::AvxVnni, Isa::Avx512];
+    pub const ALL: [Isa; 5] = [Isa::Scalar, Isa::Avx2, Isa::AvxVnni, Isa::Avx512, Isa::Amx];
 
     /// The name used in requests and records.
     pub fn name(self) -> &'static str {
@@ -29,6 +32,7 @@ impl Isa {
             Isa::Avx2 => "avx2",
             Isa::AvxVnni => "avxvnni",
             Isa::Avx512 => "avx512",
+            Isa::Amx => "amx",
         }
     }
 
@@ -58,6 +62,7 @@ impl Isa {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vnni")
             }
+            Isa::Amx => Isa::Avx512.detected() && super::x86::amx::available(),
         }
     }
 
@@ -109,9 +114,14 @@ impl Kernels {
         self.isa
     }
 
-    /// The path of kernels that AVX-VNNI adds nothing to.
+    /// The path of kernels that AMX adds nothing to.
+    pub(crate) fn vectors(self) -> Isa {
+        if self.isa == Isa::Amx { Isa::Avx512 } else { self.isa }
+    }
+
+    /// The path of kernels that neither AMX nor AVX-VNNI adds anything to.
     pub(crate) fn base(self) -> Isa {
-        if self.isa == Isa::AvxVnni { Isa::Avx2 } else { self.isa }
+        if self.isa == Isa::AvxVnni { Isa::Avx2 } else { self.vectors() }
     }
 }
 

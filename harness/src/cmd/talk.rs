@@ -81,7 +81,7 @@ pub struct Talk {
     /// Engine: `ternary`, `ternary-1.6` (five weights a byte), `ternary-sparse` (reads less where ReLU² gates are 0), `f16`, `bf16` or `reference` (scalar f32, activations quantised as the model defines it)
     #[arg(long, default_value = "f16")]
     pub engine: String,
-    /// Force an instruction-set path: scalar, avx2, avxvnni or avx512 (default: the best there is; scalar for the reference)
+    /// Force an instruction-set path: scalar, avx2, avxvnni, avx512 or amx (default: the best there is; scalar for the reference)
     #[arg(long)]
     pub isa: Option<String>,
     /// Worker threads (default: every CPU)

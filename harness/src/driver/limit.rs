@@ -13,7 +13,7 @@ pub(super) fn before(cell: &Cell, model: &ModelSpec, engine: &EngineSpec) -> Lim
     let threads = cell.threads as usize;
     match cell.workload.phase {
         Phase::Decode => roofline::decode(threads, model.engine_bytes(engine)),
-        Phase::Prefill => roofline::prefill(threads, element(engine.format)),
+        Phase::Prefill => roofline::prefill(threads, element(engine.format), cell.isa.as_deref()),
     }
 }
 
