@@ -8,8 +8,8 @@ use engine::convert::{Options, Target, synthetic_to_gguf};
 use engine::formats::GgufFile;
 use engine::formats::gguf::{I2sLayout, TensorType};
 use engine::model::{
-    Config, HeadWeights, KvType, Loading, Model, Session, SessionOptions, cache_path, load_gguf, load_gguf_cached,
-    load_gguf_from, predict_gguf_bytes,
+    Architecture, Config, HeadWeights, KvType, Loading, Model, RopeStyle, Session, SessionOptions, cache_path,
+    load_gguf, load_gguf_cached, load_gguf_from, predict_gguf_bytes,
 };
 use engine::synthetic::{HeadType, SyntheticSpec, build};
 use engine::{Format, Isa, Kernels, Linear, Pool};
@@ -20,9 +20,10 @@ const KINDS: [(TensorType, HeadType, &str); 2] =
 const TERNARY: [Format; 4] = [Format::Ternary, Format::Base3, Format::TernarySparse, Format::Base3Sparse];
 const WIDENED: Loading = Loading { format: Format::Ternary, head: HeadWeights::F16 };
 
-/// Two super-blocks a row, and a last panel of 3 rows.
+/// Two super-blocks a row, and a last panel of 3 rows; RoPE as the architecture's files have it.
 fn shape(config: Config) -> Config {
-    Config { hidden: 512, heads: 8, kv_heads: 4, head_dim: 64, vocab: 99, layers: 1, ..config }
+    let rope = if config.arch == Architecture::Llama { RopeStyle::Interleaved } else { RopeStyle::Neox };
+    Config { rope, hidden: 512, heads: 8, kv_heads: 4, head_dim: 64, vocab: 99, layers: 1, ..config }
 }
 
 fn spec(config: Config, head: HeadType) -> SyntheticSpec {
@@ -93,6 +94,7 @@ fn heads_are_kept_as_the_file_has_them() {
             assert_eq!((model.embedding().kind(), model.head().kind()), (name, name), "{format:?}");
             assert!(rows(model.embedding()) == stored(&file, "token_embd.weight"), "{format:?}");
             assert!(rows(model.head()) == stored(&file, output), "{format:?}");
+            assert!(rows(want.head()) == rows(model.head()), "{name} {format:?}");
             // The synthetic model of such a head, made without a file, and by the same rule.
             for isa in Isa::available() {
                 assert!(all_logits(&model, isa) == all_logits(&want, Isa::Scalar), "{name} {format:?} {isa}");
@@ -120,12 +122,12 @@ fn heads_are_widened_where_that_is_asked_for() {
         }
         let footprint = wide.footprint();
         assert_eq!(predict_gguf_bytes(&file, WIDENED), (footprint.total() - footprint.norm_bytes) as u64);
-        // What int8 activations before the head lose, and no more: 0.0045 and 0.0047 at most here.
+        // What int8 activations before the head lose, and rows of a tied embedding that f16 rounds: 0.0112 at most here.
         let (near, far) = (logits(&kept), logits(&wide));
         let square = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>().sqrt();
         let distance = square(&mut near.iter().zip(&far).map(|(a, b)| a - b)) / square(&mut far.iter().copied());
         println!("{name}: {distance}");
-        assert!(distance > 0.0 && distance < 0.01, "{name}: {distance}");
+        assert!(distance > 0.0 && distance < 0.02, "{name}: {distance}");
         // The other formats know no such choice.
         for (format, kind) in [(Format::F16, "f16"), (Format::Bf16, "bf16"), (Format::Reference, "f32")] {
             for head in [HeadWeights::File, HeadWeights::F16] {
