@@ -177,8 +177,9 @@ impl<'a> Driver<'a> {
             match self.answer(model, pair, cell.cell.kv, store)? {
                 Ok(answer) => {
                     let against = format!("pair {}", pair.name);
-                    // All ternary formats have the very same bits.
-                    let exact = engine.format.is_ternary() && pair.format == WeightFormat::Ternary;
+                    // All ternary formats have the very same bits, but of a file's head that a bounded copy wants widened.
+                    let one_head = engine.head == pair.head || matches!(model, ModelSpec::Synthetic(_));
+                    let exact = engine.format.is_ternary() && pair.format == WeightFormat::Ternary && one_head;
                     let bound_ppb = if exact { 0 } else { PAIR_BOUND_PPB };
                     references.push(Reference { against, answer, bound_ppb });
                 }

@@ -81,8 +81,8 @@ fn run(request: &Request) -> Result<Event, Failed> {
     let start = Instant::now();
     let cell = &request.cell;
     let path = request.model_path.as_deref();
-    let opened =
-        local::open(&request.model, path, request.format, cell.isa.as_deref(), cell.threads).map_err(at("load"))?;
+    let weights = (request.format, request.head);
+    let opened = local::open(&request.model, path, weights, cell.isa.as_deref(), cell.threads).map_err(at("load"))?;
     let wanted = request.head == HeadMode::Bounded && request.mode == Mode::Measure;
     let bounded = wanted.then(|| local::bounded(&opened)).transpose().map_err(at("load"))?;
     let load_ns = nanos(start);
