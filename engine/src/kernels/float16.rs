@@ -1,10 +1,13 @@
 //! f16 or bf16 weights times f32 activations, by ISA.
 
+pub(crate) mod prefill;
+
 use half::{bf16, f16};
 
 #[cfg(target_arch = "x86_64")]
 use super::isa::Isa;
 use super::isa::Kernels;
+use super::lanes::Lanes;
 use super::reference;
 use super::tile::{self, Accumulators, TILE, TILES_BYTES};
 #[cfg(target_arch = "x86_64")]
@@ -18,14 +21,33 @@ use crate::threads::Strip;
 const PASS: usize = 2048;
 
 /// A 16-bit float that every path has kernels for.
-#[cfg(target_arch = "x86_64")]
-pub(crate) trait Element: Float16 + avx2::float16::Widen + avx512::float16::Widen {}
-/// As above.
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) trait Element: Float16 {}
+pub(crate) trait Element: Float16 + Widen {
+    /// A column of a panel, widened exactly.
+    fn load<L: Lanes>(lanes: L, from: &[Self; PANEL]) -> L::V;
+}
 
-impl Element for f16 {}
-impl Element for bf16 {}
+#[cfg(target_arch = "x86_64")]
+pub(crate) trait Widen: avx2::float16::Widen + avx512::float16::Widen {}
+#[cfg(target_arch = "x86_64")]
+impl<E: avx2::float16::Widen + avx512::float16::Widen> Widen for E {}
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) trait Widen {}
+#[cfg(not(target_arch = "x86_64"))]
+impl<E> Widen for E {}
+
+impl Element for f16 {
+    #[inline(always)]
+    fn load<L: Lanes>(lanes: L, from: &[f16; PANEL]) -> L::V {
+        lanes.load_f16(from)
+    }
+}
+
+impl Element for bf16 {
+    #[inline(always)]
+    fn load<L: Lanes>(lanes: L, from: &[bf16; PANEL]) -> L::V {
+        lanes.load(&from.map(|w| f32::from_bits(u32::from(w.to_bits()) << 16)))
+    }
+}
 
 /// `y = W x` of one token for the rows from `first` (a multiple of [`PANEL`]).
 pub(crate) fn gemv<E: Element>(kernels: Kernels, matrix: &Float16Matrix<E>, x: &[f32], first: usize, out: &mut [f32]) {
@@ -51,6 +73,9 @@ pub(crate) fn gemm<E: Element>(kernels: Kernels, matrix: &Float16Matrix<E>, inpu
         return;
     };
     let panels = panels(matrix, first, rows);
+    if let (true, Some(kernel)) = (out.rows() > TILE, prefill_kernel(kernels)) {
+        return prefill::Gemm { kernels, kernel, panels, cols, tiles: input.tiles() }.run(out);
+    }
     for start in (0..cols).step_by(PASS) {
         let pass = PASS.min(cols - start);
         let together = TILES_BYTES / (pass * TILE * size_of::<f32>());
@@ -81,6 +106,17 @@ fn micro<E: Element>(kernels: Kernels) -> Option<Micro<E>> {
         Isa::Avx512 => Some(avx512::float16::micro),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => Some(avx2::float16::micro),
+        _ => None,
+    }
+}
+
+/// The kernel of a path for more tokens than a tile's.
+fn prefill_kernel(kernels: Kernels) -> Option<prefill::Kernel> {
+    match kernels.base() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => Some(avx512::float16::wide),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => Some(avx2::float16::wide),
         _ => None,
     }
 }

@@ -66,15 +66,25 @@ pub(crate) fn each_cell(tokens: usize, rows: usize, together: usize, mut f: impl
 }
 
 /// Reads the sums of a cell back from the outputs that [`store`] wrote.
+#[inline(always)]
 pub(crate) fn load(out: &mut Strip<'_, f32>, cell: Cell, sums: &mut Accumulators<f32>) {
     for (t, sums) in sums[..cell.tokens].iter_mut().enumerate() {
-        sums[..cell.rows].copy_from_slice(&out.row(cell.token + t)[cell.row..][..cell.rows]);
+        let out = &out.row(cell.token + t)[cell.row..][..cell.rows];
+        match <&[f32; 2 * PANEL]>::try_from(out) {
+            Ok(out) => *sums = *out,
+            Err(_) => sums[..cell.rows].copy_from_slice(out),
+        }
     }
 }
 
 /// Writes the sums of a cell to the outputs.
+#[inline(always)]
 pub(crate) fn store(out: &mut Strip<'_, f32>, cell: Cell, sums: &Accumulators<f32>) {
     for (t, sums) in sums[..cell.tokens].iter().enumerate() {
-        out.row(cell.token + t)[cell.row..][..cell.rows].copy_from_slice(&sums[..cell.rows]);
+        let out = &mut out.row(cell.token + t)[cell.row..][..cell.rows];
+        match <&mut [f32; 2 * PANEL]>::try_from(&mut *out) {
+            Ok(out) => *out = *sums,
+            Err(_) => out.copy_from_slice(&sums[..cell.rows]),
+        }
     }
 }

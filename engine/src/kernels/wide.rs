@@ -32,7 +32,7 @@ pub(crate) struct Group(pub(crate) [u8; GROUP_BYTES]);
 /// The sums of `T` tokens, each token's of a panel in a cache line of their own.
 #[derive(Clone)]
 #[repr(align(64))]
-struct Sums<const T: usize>([[i32; 2 * PANEL]; T]);
+pub(super) struct Sums<S, const T: usize>(pub(super) [[S; 2 * PANEL]; T]);
 
 /// Adds the products of unpacked weights (`[column / 4][panel]`) of one or two panels with the first tokens of a
 /// tile (`[column / 4][token]`) to the sums.
@@ -89,7 +89,7 @@ impl Multiply<TILE> for Vectors {
         input: &Int8,
         tokens: Range<usize>,
         columns: Range<usize>,
-        Sums(sums): &mut Sums<TILE>,
+        Sums(sums): &mut Sums<i32, TILE>,
     ) {
         let panels = weights.len() / (columns.len() / 4);
         let tile = &input.tile(tokens.start / TILE, BLOCK)[columns.start / 4 * TILE..columns.end / 4 * TILE];
@@ -114,7 +114,7 @@ impl Multiply<{ amx::TOKENS }> for amx::Tiles {
         input: &Int8,
         tokens: Range<usize>,
         columns: Range<usize>,
-        Sums(sums): &mut Sums<{ amx::TOKENS }>,
+        Sums(sums): &mut Sums<i32, { amx::TOKENS }>,
     ) {
         let (activations, stride) = input.rows_from(tokens.start, columns.start);
         self.wide(weights, activations, stride, sums);
@@ -236,7 +236,7 @@ impl<P: Packing, K> Gemm<'_, P, K> {
         rows: Range<usize>,
         tokens: Range<usize>,
         weights: &mut [Group],
-        sums: &mut [Sums<T>],
+        sums: &mut [Sums<i32, T>],
         out: &mut Strip<'_, f32>,
     ) where
         K: Multiply<T>,
@@ -301,22 +301,23 @@ impl<P: Packing, K> Gemm<'_, P, K> {
 }
 
 /// Part `index` of `parts` of a range.
-fn part(all: Range<usize>, index: usize, parts: usize) -> Range<usize> {
+pub(super) fn part(all: Range<usize>, index: usize, parts: usize) -> Range<usize> {
     all.start + all.len() * index / parts..all.start + all.len() * (index + 1) / parts
 }
 
-/// Asks for part `index` of `parts` of some bytes.
-fn prefetch_part(bytes: &[u8], index: usize, parts: usize) {
-    let lines = part(0..bytes.len().div_ceil(LINE), index, parts);
-    let part = lines.start * LINE..(lines.end * LINE).min(bytes.len());
+/// Asks for part `index` of `parts` of some packed weights.
+pub(super) fn prefetch_part<T>(packed: &[T], index: usize, parts: usize) {
+    let line = LINE / size_of::<T>();
+    let lines = part(0..packed.len().div_ceil(line), index, parts);
+    let part = lines.start * line..(lines.end * line).min(packed.len());
     #[cfg(target_arch = "x86_64")]
-    bytes[part].chunks(LINE).for_each(|line| x86::prefetch_at(line.as_ptr()));
+    packed[part].chunks(line).for_each(|line| x86::prefetch_at(line.as_ptr().cast()));
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = &bytes[part];
+    let _ = &packed[part];
 }
 
 /// Asks for outputs that will be written.
-fn prefetch_outputs(out: &mut [f32]) {
+pub(super) fn prefetch_outputs(out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     out.chunks_mut(LINE / size_of::<f32>()).for_each(|line| x86::prefetch_to_write(line.as_mut_ptr()));
     #[cfg(not(target_arch = "x86_64"))]

@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use half::{bf16, f16};
 
+use crate::kernels::float16::prefill::Column;
 use crate::kernels::tile::{Accumulators, TILE};
 use crate::quant::{Float16, PANEL};
 
@@ -83,6 +84,51 @@ fn tile_sums<E: Widen>(panel: &[E], tile: &[f32], first: usize, row: usize, sums
     }
     for (acc, sums) in acc.into_iter().zip(&mut sums[first..]) {
         if let Ok(sums) = (&mut sums[row..][..PANEL]).try_into() {
+            store(sums, acc);
+        }
+    }
+}
+
+/// As [`micro`] for weights widened beforehand (`[column][panel]`).
+#[target_feature(enable = "avx2,fma")]
+pub(crate) fn wide(weights: &[Column], panels: usize, tile: &[f32], tokens: usize, sums: &mut Accumulators<f32>) {
+    assert!((1..=2).contains(&panels) && tokens <= TILE);
+    for panel in 0..panels {
+        for first in (0..tokens).step_by(STEP) {
+            wide_sums(weights, (panel, panels), tile, first, sums);
+        }
+    }
+}
+
+/// One panel and [`STEP`] tokens from `first`.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn wide_sums(
+    weights: &[Column],
+    (panel, panels): (usize, usize),
+    tile: &[f32],
+    first: usize,
+    sums: &mut Accumulators<f32>,
+) {
+    assert!(first + STEP <= TILE);
+    let mut acc = [[_mm256_setzero_ps(); 2]; STEP];
+    for (acc, sums) in acc.iter_mut().zip(&sums[first..]) {
+        let sums = sums[panel * PANEL..][..PANEL].as_ptr();
+        // SAFETY: the two halves of 16 sums.
+        *acc = unsafe { [_mm256_loadu_ps(sums), _mm256_loadu_ps(sums.add(8))] };
+    }
+    for (columns, activations) in weights.chunks_exact(panels).zip(tile.as_chunks::<TILE>().0) {
+        let at = columns[panel].0.as_ptr();
+        // SAFETY: the two halves of 16 values, aligned.
+        let w = unsafe { [_mm256_load_ps(at), _mm256_load_ps(at.add(8))] };
+        for (t, acc) in acc.iter_mut().enumerate() {
+            let x = _mm256_set1_ps(activations[first + t]);
+            acc[0] = _mm256_fmadd_ps(w[0], x, acc[0]);
+            acc[1] = _mm256_fmadd_ps(w[1], x, acc[1]);
+        }
+    }
+    for (acc, sums) in acc.into_iter().zip(&mut sums[first..]) {
+        if let Ok(sums) = (&mut sums[panel * PANEL..][..PANEL]).try_into() {
             store(sums, acc);
         }
     }

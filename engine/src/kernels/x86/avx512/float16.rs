@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 use half::{bf16, f16};
 
 use super::store;
+use crate::kernels::float16::prefill::Column;
 use crate::kernels::tile::{Accumulators, TILE};
 use crate::quant::{Float16, PANEL};
 
@@ -98,6 +99,48 @@ fn tile_sums<E: Widen, const P: usize, const T: usize>(panels: [&[E]; P], tile: 
     for (acc, sums) in acc.iter().zip(sums) {
         for p in 0..P {
             // SAFETY: 16 of the 32 sums of a token.
+            unsafe { _mm512_storeu_ps(sums[p * PANEL..][..PANEL].as_mut_ptr(), acc[p]) };
+        }
+    }
+}
+
+/// As [`micro`] for weights widened beforehand (`[column][panel]`): nothing but multiply-adds needs a vector port.
+#[target_feature(enable = "avx512f,fma")]
+pub(crate) fn wide(weights: &[Column], panels: usize, tile: &[f32], tokens: usize, sums: &mut Accumulators<f32>) {
+    match (panels, tokens) {
+        (2, 0..=4) => wide_sums::<2, 4>(weights, tile, sums),
+        (2, 5..=8) => wide_sums::<2, 8>(weights, tile, sums),
+        (2, _) => wide_sums::<2, TILE>(weights, tile, sums),
+        (1, 0..=4) => wide_sums::<1, 4>(weights, tile, sums),
+        (1, 5..=8) => wide_sums::<1, 8>(weights, tile, sums),
+        (1, _) => wide_sums::<1, TILE>(weights, tile, sums),
+        _ => panic!("a tile takes one or two panels"),
+    }
+}
+
+#[target_feature(enable = "avx512f,fma")]
+fn wide_sums<const P: usize, const T: usize>(weights: &[Column], tile: &[f32], sums: &mut Accumulators<f32>) {
+    let (weights, tile) = (weights.as_chunks::<P>().0, tile.as_chunks::<TILE>().0);
+    let mut acc = [[_mm512_setzero_ps(); P]; T];
+    for (acc, sums) in acc.iter_mut().zip(sums.iter()) {
+        for p in 0..P {
+            // SAFETY: 16 of the 32 sums of a token.
+            acc[p] = unsafe { _mm512_loadu_ps(sums[p * PANEL..][..PANEL].as_ptr()) };
+        }
+    }
+    for (weights, activations) in weights.iter().zip(tile) {
+        // SAFETY: 16 values, aligned.
+        let w: [__m512; P] = std::array::from_fn(|p| unsafe { _mm512_load_ps(weights[p].0.as_ptr()) });
+        for (acc, &x) in acc.iter_mut().zip(activations) {
+            let x = _mm512_set1_ps(x);
+            for p in 0..P {
+                acc[p] = _mm512_fmadd_ps(w[p], x, acc[p]);
+            }
+        }
+    }
+    for (acc, sums) in acc.iter().zip(sums) {
+        for p in 0..P {
+            // SAFETY: as above.
             unsafe { _mm512_storeu_ps(sums[p * PANEL..][..PANEL].as_mut_ptr(), acc[p]) };
         }
     }
