@@ -144,7 +144,8 @@ fn outside_engines_have_any_name_but_the_projects() {
     let cells: Vec<String> = suite.cells(2, |_| true).into_iter().map(|(c, _)| c.id()).collect();
     assert_eq!(cells.len(), 8);
     assert!(cells.contains(&"theirs-1.0/125m/t2/tg8".to_owned()));
-    for (names, part) in [("\"f16\"", "own engines, found `f16`"), ("\"a/b\"", "letters, digits"), ("\"\"", "letters")]
+    for (names, part) in
+        [("\"f16\"", "own engines has, found `f16`"), ("\"a/b\"", "letters, digits"), ("\"\"", "letters")]
     {
         let message = Suite::parse(&with(names), "my.toml", &catalogue()).unwrap_err().to_string();
         assert!(message.contains("my.toml:11") && message.contains(part), "{message}");

@@ -156,3 +156,17 @@ fn failure(stage: &str, message: String, tail: &Tail) -> Failure {
     let message = message.lines().collect::<Vec<_>>().join("; ");
     Failure { stage: stage.to_owned(), message, stderr_tail: tail.text(), check: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_bounded_text() {
+        assert_eq!(bounded(&b"[1]\n"[..]).unwrap(), "[1]\n");
+        let mut endless = std::io::repeat(b'x').take(MAX_LINE * 2);
+        assert!(bounded(&mut endless).unwrap_err().contains("more than 16777216 bytes"));
+        assert_eq!(endless.limit(), 0, "drained, or the writer would block");
+        assert!(bounded(&b"\xff"[..]).unwrap_err().contains("UTF-8"));
+    }
+}

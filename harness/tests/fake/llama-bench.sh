@@ -22,7 +22,6 @@ code) echo 'error: failed to load model' >&2; exit 3 ;;
 garbage) echo 'Loading... done'; exit 0 ;;
 silent) exit 0 ;;
 half) printf '[ { "build_commit": "abc'; exit 0 ;;
-huge) yes x | tr -d '\n' ;;
 threads) threads=7 ;;
 other-test) generated=1 ;;
 esac
