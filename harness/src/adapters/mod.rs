@@ -120,12 +120,7 @@ fn open(mut spec: OutsideEngine, folder: &Path, bad: impl Fn(&str, &str, String)
     }
     for (model, path) in &mut spec.models {
         *path = whole(path);
-        if let Err(error) =
-            File::open(&*path).and_then(|file| file.metadata()).and_then(|about| match about.is_file() {
-                true => Ok(()),
-                false => Err(std::io::Error::other("no file")),
-            })
-        {
+        if let Err(error) = readable(path) {
             bail!(bad(&format!("models.\"{model}\""), "a GGUF file", why(path, error)));
         }
     }
@@ -137,6 +132,13 @@ fn open(mut spec: OutsideEngine, folder: &Path, bad: impl Fn(&str, &str, String)
         }
     };
     Ok(Engine { spec, depth })
+}
+
+fn readable(path: &Path) -> std::io::Result<()> {
+    match File::open(path)?.metadata()?.is_file() {
+        true => Ok(()),
+        false => Err(std::io::Error::other("no file")),
+    }
 }
 
 /// What a program says of its options.
