@@ -68,7 +68,7 @@ trait Multiply<const T: usize> {
         input: &Int8,
         tokens: Range<usize>,
         columns: Range<usize>,
-        sums: &mut Sums<T>,
+        sums: &mut Sums<i32, T>,
     );
 }
 
