@@ -39,7 +39,7 @@ impl Bench {
             std::fs::copy(fake.join(script), bench.path(script)).unwrap();
         }
         std::fs::create_dir(bench.path("models")).unwrap();
-        bench.write("models/tiny.gguf", "GGUF");
+        bench.write("models/tiny.gguf", &"GGUF".repeat(500));
         bench.write("llama-bench.sh.kind", kind);
         bench.write("own.toml", SUITE);
         bench.write("outside.toml", OUTSIDE);
@@ -116,6 +116,7 @@ fn a_run_beside_an_outside_engine() {
         assert_eq!(outside.tokens_per_second(), Some(200.0));
         assert_eq!((outside.program.commit.as_deref(), outside.program.build), (Some("abc1234"), Some(42)));
         assert_eq!((outside.model.file.as_str(), outside.model.bytes), ("tiny.gguf", 1000));
+        assert_eq!((outside.model.file_bytes, outside.model.read_per_token_bytes()), (Some(2000), 1000));
         let peak = outside.memory.peak_rss_bytes.unwrap();
         assert!((100_000..50_000_000).contains(&peak), "a shell's peak, not {peak}");
         assert!(outside.process_ns > 100_000_000 && outside.unchecked.contains("not checked"));
@@ -260,7 +261,7 @@ fn a_run_is_gone_on_with_only_by_the_same_files() {
     bench.write("models/tiny.gguf", "GGUF of another model");
     let output = bench.suite(&["--resume", "run", "--outside", "outside.toml"]);
     assert!(output.status.code() == Some(65) && stderr(&output).contains("have changed"), "{}", stderr(&output));
-    bench.write("models/tiny.gguf", "GGUF");
+    bench.write("models/tiny.gguf", &"GGUF".repeat(500));
     let output = bench.suite(&["--resume", "run", "--outside", "outside.toml", "--budget", "10m"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(bench.theirs().iter().filter(|r| r.outside().is_some()).count(), 2);

@@ -4,7 +4,7 @@ use crate::analysis::{Analysis, variant};
 use crate::cells::{CellSummary, Collector, Kind, Status};
 use crate::load::RunData;
 use crate::stats::Bootstrap;
-use crate::text::{bytes, code, escape, markdown_table, short, with_interval};
+use crate::text::{bytes, code, escape, markdown_table, with_interval};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use suites::cell::Phase;
@@ -65,8 +65,8 @@ fn memory(c: &mut Collector<'_, Outside>) {
     c.add("weights_bytes", "bytes", Kind::Measured, "", |o| Some(o.model.bytes as f64));
     c.add("linear_bytes", "bytes", Kind::Measured, UNTOLD, |_| None);
     c.add("kv_bytes", "bytes", Kind::Measured, UNTOLD, |_| None);
-    c.add("read_per_token_bytes", "bytes", Kind::Modelled, "", |o| Some(o.model.bytes as f64));
-    note(c, "all tensors of the model file, the embedding too");
+    c.add("read_per_token_bytes", "bytes", Kind::Modelled, "", |o| Some(o.model.read_per_token_bytes() as f64));
+    note(c, "all tensors of the model file, each once, the embedding too");
 }
 
 /// Decode: the share of bandwidth if all of the file is read for a token. Prefill: none.
@@ -132,17 +132,7 @@ pub(crate) fn section(data: &RunData, analysis: &Analysis) -> String {
     }
     let rows = programs(data);
     if !rows.is_empty() {
-        let header = [
-            "outside engine",
-            "program",
-            "built from",
-            "model",
-            "file",
-            "read as",
-            "tensors",
-            "bits a weight",
-            "arguments",
-        ];
+        let header = ["outside engine", "program", "built from", "model", "file", "read as", "file size", "arguments"];
         let _ = writeln!(out, "{}", markdown_table(&header.map(str::to_owned), &rows, 6));
     }
     out
@@ -195,8 +185,7 @@ fn programs(data: &RunData) -> Vec<Vec<String>> {
             escape(model),
             escape(&file.file),
             escape(&file.description),
-            bytes(file.bytes as f64),
-            if file.weights > 0 { short(file.bytes as f64 * 8.0 / file.weights as f64) } else { "N/A".to_owned() },
+            file.file_bytes.map_or("N/A".to_owned(), |size| bytes(size as f64)),
             if args.is_empty() { String::new() } else { code(&args) },
         ]
     };

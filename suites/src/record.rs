@@ -164,10 +164,12 @@ pub struct OutsideModel {
     pub file: String,
     /// Such as `bitnet 2B IQ2_BN`.
     pub description: String,
-    /// Bytes of all its tensors.
+    /// Bytes of all tensors in memory, as the program counts them; an output head that is the embedding may count twice.
     pub bytes: u64,
     /// Weights in them.
     pub weights: u64,
+    /// Size of the file.
+    pub file_bytes: Option<u64>,
 }
 
 /// How near a speed came to what the machine allows.
@@ -413,6 +415,14 @@ impl Measurement {
     /// `None` without a window that has tokens and a duration.
     pub fn tokens_per_second(&self) -> Option<f64> {
         tokens_per_second(&self.samples)
+    }
+}
+
+impl OutsideModel {
+    /// Bytes that a token reads if it reads all tensors of the file, each once: no more than the program counts, nor than the
+    /// file has.
+    pub fn read_per_token_bytes(&self) -> u64 {
+        self.file_bytes.map_or(self.bytes, |file| file.min(self.bytes))
     }
 }
 

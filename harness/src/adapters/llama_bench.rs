@@ -160,6 +160,7 @@ impl Asked<'_> {
                 description: test.model_type.clone(),
                 bytes: test.model_size,
                 weights: test.model_n_params,
+                file_bytes: std::fs::metadata(self.model).ok().map(|file| file.len()),
             },
             samples: test.samples_ns.iter().map(window).collect(),
         })
@@ -297,6 +298,7 @@ mod tests {
         assert_eq!((told.program.commit.as_deref(), told.program.build), (Some("8337e4cd"), Some(4567)));
         assert_eq!(told.program.arguments[..4], ["-m", "a.gguf", "-t", "2"], "no path");
         assert_eq!((told.model.file.as_str(), told.model.bytes), ("a.gguf", 790_000_000));
+        assert_eq!(told.model.file_bytes, None, "no such file here");
         assert_eq!(told.program.told["cpu_info"], "A CPU");
         assert!(!told.program.told.values().any(|v| v.contains("/m/")), "{:?}", told.program.told);
         let unknown = JSON.replace("8337e4cd", "unknown").replace("4567", "0");

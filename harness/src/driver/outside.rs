@@ -118,7 +118,7 @@ fn judged(mut outside: Outside, cell: &PlannedCell, limit: Option<Limit>, kv_byt
     let speed = outside.tokens_per_second();
     // Without a depth of its own, the window begins with an empty cache.
     let depth = cell.cell.workload.depth.unwrap_or(0);
-    let per_token = outside.model.bytes + limit::cache_read(cell.cell.workload, depth, kv_bytes);
+    let per_token = outside.model.read_per_token_bytes() + limit::cache_read(cell.cell.workload, depth, kv_bytes);
     outside.limit = speed.and_then(|speed| limit::of(limit, per_token, speed));
     outside
 }
