@@ -11,7 +11,7 @@ pub enum Error {
     #[error(transparent)]
     Tokenizer(#[from] crate::tokenizer::TokenizerError),
     /// An ISA name that the engine does not know.
-    #[error("unknown ISA {name:?}: expected scalar, avx2, avxvnni or avx512")]
+    #[error("unknown ISA {name:?}: expected scalar, avx2, avxvnni, avx512 or amx")]
     UnknownIsa {
         /// The name as given.
         name: String,

@@ -4,9 +4,13 @@ use crate::kernels::activations::{BlockScale, TokenScale, quantise_blocks, quant
 use crate::kernels::bf16;
 use crate::kernels::isa::{Isa, Kernels};
 use crate::kernels::tile::{TILE, transpose};
+use crate::kernels::wide::{self, ROOM};
 use crate::linear::Linear;
 use crate::quant::{base3, q8};
 use crate::threads::Team;
+
+/// Tiles each worker must get for [`Input::fill`] to go tile by tile: fewer would leave workers idle.
+const TILES_PER_WORKER: usize = 4;
 
 /// Activations of some tokens, `tokens x cols` row-major, for one or more [`Linear`]s.
 ///
@@ -18,6 +22,8 @@ pub struct Input {
     cols: usize,
     tokens: usize,
     values: Vec<f32>,
+    /// Whether `values` are those of these tokens.
+    kept: bool,
     tiles: Tiles,
     bf16: Bf16,
     int8: Int8,
@@ -70,7 +76,7 @@ pub(crate) struct Q8 {
 
 impl Int8 {
     /// Activations of a token with all padding.
-    fn padded(&self) -> usize {
+    pub(crate) fn padded(&self) -> usize {
         self.cols.next_multiple_of(base3::PERIOD)
     }
 
@@ -82,6 +88,19 @@ impl Int8 {
     /// The activations of token `t`, padded to a multiple of `block` columns (one that divides [`base3::PERIOD`]).
     pub(crate) fn token(&self, t: usize, block: usize) -> &[i8] {
         &self.values[t * self.padded()..][..self.cols.next_multiple_of(block)]
+    }
+
+    /// The activations from a token and column on, and how far apart tokens are. What lies beyond the last token, and
+    /// beyond the last column of a token, are any numbers.
+    pub(crate) fn rows_from(&self, token: usize, column: usize) -> (&[i8], usize) {
+        (&self.values[token * self.padded() + column..], self.padded())
+    }
+
+    /// Makes room for the values of so many tokens, and behind them for what kernels that read rows may read.
+    fn make_room(&mut self, kernels: Kernels, tokens: usize) {
+        let padded = self.padded();
+        let more = if wide::reads_rows(kernels, tokens) { tokens.next_multiple_of(ROOM) * padded + ROOM } else { 0 };
+        grow(&mut self.values, more.max(tokens * padded));
     }
 
     /// Words of a tile.
@@ -141,6 +160,55 @@ impl Bf16 {
     }
 }
 
+/// What becomes of one tile of tokens.
+struct Part<'a, T> {
+    data: &'a mut [T],
+    values: &'a mut [i8],
+    scales: &'a mut [TokenScale],
+    tile: &'a mut [i32],
+}
+
+impl Int8 {
+    /// As [`Input::fill`].
+    fn fill<T: Send>(
+        &mut self,
+        (team, kernels): (&Team<'_>, Kernels),
+        (data, width): (&mut [T], usize),
+        f: impl Fn(usize, &mut [T], &mut [f32]) + Sync,
+    ) {
+        let (cols, padded, len, tokens) = (self.cols, self.padded(), self.tile_len(), data.len() / width);
+        let tiled = wide::reads_tiles(kernels, tokens);
+        self.make_room(kernels, tokens);
+        let data = data.chunks_mut(TILE * width);
+        let values = self.values[..tokens * padded].chunks_mut(TILE * padded);
+        let scales = grow(&mut self.scales, tokens).chunks_mut(TILE);
+        let tiles = grow(&mut self.tiles, if tiled { tokens.div_ceil(TILE) * len } else { 0 });
+        let tiles = tiles.chunks_mut(len).chain(std::iter::repeat_with(Default::default));
+        let parts = data.zip(values).zip(scales).zip(tiles);
+        let mut parts: Vec<_> =
+            parts.map(|(((data, values), scales), tile)| Part { data, values, scales, tile }).collect();
+        team.each_row(&mut parts, 1, |index, part| {
+            let Part { data, values, scales, tile } = &mut part[0];
+            let mut row = vec![0.0; cols];
+            let tokens = data.chunks_exact_mut(width).zip(values.chunks_exact_mut(padded)).zip(scales.iter_mut());
+            for (t, ((data, values), scale)) in tokens.enumerate() {
+                f(index * TILE + t, data, &mut row);
+                *scale = quantise_token(kernels, &row, values);
+            }
+            if tiled {
+                tile_words(values, padded, tile);
+            }
+        });
+        (self.ready, self.tiled) = (true, tiled);
+    }
+}
+
+/// Writes at most [`TILE`] rows of `padded` activations as a tile.
+fn tile_words(values: &[i8], padded: usize, tile: &mut [i32]) {
+    let words = values.as_chunks::<4>().0;
+    transpose(words, padded / 4, tile, |a| i32::from_ne_bytes(a.map(|a| a as u8)));
+}
+
 impl Q8 {
     /// The padded activations of token `t` and the scales of its blocks.
     pub(crate) fn token(&self, t: usize) -> (&[i8], &[BlockScale]) {
@@ -159,6 +227,7 @@ impl Input {
             cols,
             tokens: 0,
             values: vec![0.0; max_tokens * cols],
+            kept: true,
             tiles: Tiles::default(),
             bf16: Bf16 { pairs: cols.div_ceil(2), ..Bf16::default() },
             int8,
@@ -177,7 +246,11 @@ impl Input {
     }
 
     /// The activations, `tokens x cols`.
+    ///
+    /// # Panics
+    /// If [`Input::fill`] made int8 of them alone.
     pub fn f32(&self) -> &[f32] {
+        assert!(self.kept, "the input was made for ternary weights alone");
         &self.values[..self.tokens * self.cols]
     }
 
@@ -189,6 +262,7 @@ impl Input {
     pub fn f32_mut(&mut self, tokens: usize) -> &mut [f32] {
         assert!(tokens <= self.max_tokens, "{tokens} tokens where there is room for {}", self.max_tokens);
         self.tokens = tokens;
+        self.kept = true;
         self.tiles.ready = false;
         self.bf16.ready = false;
         self.bf16.pair_tiles.ready = false;
@@ -212,6 +286,33 @@ impl Input {
             Linear::Q8(_) | Linear::Q6(_) => self.prepare_q8(team, kernels),
             Linear::Plain(_) => {}
         }
+    }
+
+    /// Writes the activations of as many tokens as `data` (`tokens x width`) has rows, `f(token, row of data, activations)`,
+    /// and makes the forms that `linears` read. Where they read int8 alone, all this is done tile by tile, so that what the
+    /// next step reads is still in a near cache, and the f32 activations are not kept.
+    ///
+    /// # Panics
+    /// If there is no room for so many tokens, or a linear has another number of columns.
+    pub(crate) fn fill<T: Send>(
+        &mut self,
+        (team, kernels): (&Team<'_>, Kernels),
+        linears: &[&Linear],
+        (data, width): (&mut [T], usize),
+        f: impl Fn(usize, &mut [T], &mut [f32]) + Sync,
+    ) {
+        let (tokens, cols) = (data.len() / width, self.cols);
+        let ternary = linears.iter().all(|linear| matches!(linear, Linear::Ternary(_) | Linear::Base3(_)));
+        let enough = tokens.div_ceil(TILE) >= TILES_PER_WORKER * team.threads();
+        if ternary && enough && kernels.isa() != Isa::Scalar {
+            assert!(linears.iter().all(|linear| linear.cols() == cols), "columns of a linear layer and of its input");
+            self.f32_mut(tokens);
+            self.kept = false;
+            return self.int8.fill((team, kernels), (data, width), f);
+        }
+        let out = self.f32_mut(tokens);
+        team.each_row_pair((data, width), (out, cols), f);
+        linears.iter().for_each(|linear| self.prepare(team, kernels, linear));
     }
 
     /// The bits of the f32 activations in tiles of tokens, `[column][token]`.
@@ -289,23 +390,23 @@ impl Input {
     fn prepare_int8(&mut self, team: &Team<'_>, kernels: Kernels) {
         let (cols, padded, tokens) = (self.cols, self.int8.padded(), self.tokens);
         if !self.int8.ready {
-            let out = grow(&mut self.int8.values, tokens * padded);
+            self.int8.make_room(kernels, tokens);
+            let out = &mut self.int8.values[..tokens * padded];
             let (x, scales) = (&self.values, grow(&mut self.int8.scales, tokens));
             team.each_row_pair((out, padded), (scales, 1), |t, out, scale| {
                 scale[0] = quantise_token(kernels, &x[t * cols..][..cols], out);
             });
             self.int8.ready = true;
         }
-        if self.int8.tiled || tokens <= 1 || kernels.isa() == Isa::Scalar {
+        if self.int8.tiled || !wide::reads_tiles(kernels, tokens) {
             return;
         }
         let len = self.int8.tile_len();
         let tiles = grow(&mut self.int8.tiles, tokens.div_ceil(TILE) * len);
         let values = &self.int8.values[..tokens * padded];
-        let (words, _) = values.as_chunks::<4>();
         team.each_row(tiles, len, |i, tile| {
-            let rows = &words[i * len..];
-            transpose(&rows[..rows.len().min(len)], padded / 4, tile, |a| i32::from_ne_bytes(a.map(|a| a as u8)));
+            let rows = &values[i * TILE * padded..];
+            tile_words(&rows[..rows.len().min(TILE * padded)], padded, tile);
         });
         self.int8.tiled = true;
     }

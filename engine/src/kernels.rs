@@ -19,6 +19,6 @@ pub(crate) mod reference;
 pub(crate) mod sparse;
 pub(crate) mod ternary;
 pub(crate) mod tile;
-mod wide;
+pub(crate) mod wide;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;

@@ -22,8 +22,8 @@ pub use config::{Activation, Architecture, Config, Format, Llama3Scaling, RopeSt
 pub use kv::KvType;
 pub(crate) use load::read_config;
 pub use load::{
-    CachedModel, cache_path, check_gguf, check_hf, is_ternary_gguf, load_gguf, load_gguf_cached, load_gguf_from,
-    load_hf, load_hf_cached, predict_gguf_bytes, predict_hf_bytes,
+    CachedModel, HeadWeights, Loading, cache_path, check_gguf, check_hf, is_ternary_gguf, load_gguf, load_gguf_cached,
+    load_gguf_from, load_hf, load_hf_cached, predict_gguf_bytes, predict_hf_bytes,
 };
 pub use session::{Session, SessionOptions};
 pub use sparse::SparseReads;

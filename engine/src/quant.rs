@@ -48,3 +48,16 @@ fn checked_len(rows: usize, cols: usize, panel_units: usize) -> Result<usize> {
         found: rows,
     })
 }
+
+/// Writes little-endian scales to `out`.
+///
+/// # Errors
+/// [`Error::Scale`] if one is no finite number.
+fn read_scales(bytes: &[u8], out: &mut [half::f16]) -> Result<()> {
+    let (values, _) = bytes.as_chunks::<2>();
+    out.iter_mut().zip(values).for_each(|(out, &value)| *out = half::f16::from_le_bytes(value));
+    match out.iter().find(|scale| !scale.is_finite()) {
+        Some(scale) => Err(Error::Scale { format: "block", expected: "a finite number", found: scale.to_f32() }),
+        None => Ok(()),
+    }
+}

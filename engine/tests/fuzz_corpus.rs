@@ -98,8 +98,14 @@ fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
         seeds.push(("chat_template", name.to_owned(), source.as_bytes().to_vec()));
     }
     seeds.push(("gguf", "types".to_owned(), every_type().bytes()));
-    for (name, format) in [("ternary", engine::Format::Ternary), ("base3", engine::Format::Base3)] {
-        seeds.push(("model_cache", name.to_owned(), cache(format)));
+    let (ternary, base3) = (engine::Format::Ternary, engine::Format::Base3);
+    for (name, model, format) in [
+        ("ternary", "i2s", ternary),
+        ("base3", "i2s", base3),
+        ("q6_k", "tq1", ternary),
+        ("q8_0", "llama-ternary", base3),
+    ] {
+        seeds.push(("model_cache", name.to_owned(), cache(model, format)));
     }
     for (name, bytes) in folders() {
         seeds.push(("safetensors", name.to_owned(), bytes));
@@ -182,9 +188,10 @@ fn nested() -> Vec<u8> {
     [&9u32.to_le_bytes()[..], &2u64.to_le_bytes(), &inner, &inner].concat()
 }
 
-/// A cache of the model that `targets::model_cache` has.
-fn cache(format: engine::Format) -> Vec<u8> {
-    let file = engine::formats::GgufFile::from_bytes("seed.gguf", models()[0].1.bytes()).unwrap();
+/// A cache of a model that `targets::model_cache` has.
+fn cache(model: &str, format: engine::Format) -> Vec<u8> {
+    let (_, writer) = models().into_iter().find(|(name, _)| *name == model).unwrap();
+    let file = engine::formats::GgufFile::from_bytes("seed.gguf", writer.bytes()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cache");
     let cached = engine::model::load_gguf_cached(&file, format, &path).unwrap();

@@ -137,13 +137,13 @@ fn every_packing_gives_back_trits_and_scale() {
 
 #[test]
 fn values_that_do_not_fit_are_refused() {
-    for kind in [TensorType::F16, TensorType::Q8_0, TensorType::BF16] {
-        let mut values = [0.0; 32];
+    for kind in [TensorType::F16, TensorType::Q8_0, TensorType::BF16, TensorType::Q6K] {
+        let mut values = [0.0; 256];
         values[3] = if kind == TensorType::F16 { 65520.0 } else { f32::MAX };
         let message = floats(kind, &values, &mut Vec::new()).unwrap_err();
         assert!(message.contains(kind.name()), "{message}");
     }
-    assert!(floats(TensorType::Q6K, &[0.0; 256], &mut Vec::new()).unwrap_err().contains("Q6_K"));
+    assert!(floats(TensorType::Q4K, &[0.0; 256], &mut Vec::new()).unwrap_err().contains("Q4_K"));
     let x86 = Packing::I2s(I2sLayout::Blocks128);
     assert!(Packer::new(x86, 3, 100, 1.0).unwrap_err().contains("128"));
     assert!(Packer::new(Packing::Tq2_0, 4, 128, 1.0).unwrap_err().contains("256"));

@@ -1,7 +1,9 @@
 //! Runs a plan: one worker process a step, its answer held against the references, a record whatever comes of it.
 
+pub mod child;
 pub mod interrupt;
 mod limit;
+mod outside;
 pub mod pipes;
 pub mod process;
 
@@ -19,7 +21,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use suites::cell::KvCache;
 use suites::model::{EngineSpec, ModelSpec, WeightFormat};
-use suites::record::{Check, Failure, Measurement, NotApplicable, Outcome, Record, SCHEMA};
+use suites::record::{Check, Failure, Measurement, NotApplicable, Outcome, Record, SCHEMA, Sample};
 use suites::run::{Plan, PlannedCell, Step};
 use suites::{Catalogue, Cell, Suite};
 
@@ -50,6 +52,8 @@ pub struct Driver<'a> {
     pub budget: Option<Duration>,
     /// Reference answers, by what they depend on.
     answers: BTreeMap<Key, Result<Answer, Failure>>,
+    /// Windows that a process of an outside cell takes, as earlier blocks told.
+    windows: BTreeMap<Cell, u32>,
     /// Time spent on reference answers, which the cells' predictions leave out.
     answering: Duration,
 }
@@ -82,6 +86,7 @@ impl<'a> Driver<'a> {
             keep_requests: false,
             budget: None,
             answers: BTreeMap::new(),
+            windows: BTreeMap::new(),
             answering: Duration::ZERO,
         }
     }
@@ -117,6 +122,7 @@ impl<'a> Driver<'a> {
             let (begun, started, answering) = (Instant::now(), now(), self.answering);
             let outcome = match self.budget.filter(|&budget| self.exceeds(budget, start, cell, progress.scale())) {
                 Some(budget) => Ok(over_budget(budget)),
+                None if cell.outside => self.outside_step(cell),
                 None => self.step(cell, store),
             };
             let outcome = match outcome {
@@ -127,7 +133,7 @@ impl<'a> Driver<'a> {
                 outcome => outcome?,
             };
             match &outcome {
-                Outcome::Ok(_) => summary.ok += 1,
+                Outcome::Ok(_) | Outcome::Outside(_) => summary.ok += 1,
                 Outcome::Failed(_) => summary.failed += 1,
                 Outcome::Na(_) => summary.na += 1,
             }
@@ -155,6 +161,7 @@ impl<'a> Driver<'a> {
 
     /// Whether `cell`, with the references it still lacks, would end after the budget.
     fn exceeds(&self, budget: Duration, start: Instant, cell: &PlannedCell, scale: f64) -> bool {
+        // An outside cell has no engine of the catalogue, and no references.
         let references = plan::resolve(self.suite, self.catalogue, &cell.cell).map_or(0, |(model, engine)| {
             let missing = |engine: &EngineSpec| !self.answers.contains_key(&key(model, engine, cell.cell.kv));
             let count = std::iter::once(engine).chain(self.pair(model, engine, cell.cell.kv)).filter(|e| missing(e));
@@ -177,8 +184,9 @@ impl<'a> Driver<'a> {
             match self.answer(model, pair, cell.cell.kv, store)? {
                 Ok(answer) => {
                     let against = format!("pair {}", pair.name);
-                    // All ternary formats have the very same bits.
-                    let exact = engine.format.is_ternary() && pair.format == WeightFormat::Ternary;
+                    // All ternary formats have the very same bits, but of a file's head that a bounded copy wants widened.
+                    let one_head = engine.head == pair.head || matches!(model, ModelSpec::Synthetic(_));
+                    let exact = engine.format.is_ternary() && pair.format == WeightFormat::Ternary && one_head;
                     let bound_ppb = if exact { 0 } else { PAIR_BOUND_PPB };
                     references.push(Reference { against, answer, bound_ppb });
                 }
@@ -323,15 +331,19 @@ fn over_budget(budget: Duration) -> Outcome {
 /// One line about a step, for who watches.
 fn told(cell: &PlannedCell, step: Step, outcome: &Outcome) -> String {
     let what = match outcome {
-        Outcome::Ok(m) => {
-            let tokens: f64 = m.samples.iter().map(|s| f64::from(s.tokens)).sum();
-            let seconds: f64 = m.samples.iter().map(|s| s.duration_ns as f64 / 1e9).sum();
-            format!("{:.1} tokens/s", tokens / seconds)
-        }
+        Outcome::Ok(m) => speed(&m.samples),
+        Outcome::Outside(o) => format!("{}, {}", speed(&o.samples), o.unchecked),
         Outcome::Failed(f) => format!("FAILED at {}: {}", f.stage, f.message),
         Outcome::Na(na) => format!("N/A: {}", na.reason),
     };
     format!("{} block {}: {what}", cell.cell.id(), step.block)
+}
+
+/// Tokens per second over all windows, for who watches.
+fn speed(samples: &[Sample]) -> String {
+    let tokens: f64 = samples.iter().map(|s| f64::from(s.tokens)).sum();
+    let seconds: f64 = samples.iter().map(|s| s.duration_ns as f64 / 1e9).sum();
+    format!("{:.1} tokens/s", tokens / seconds)
 }
 
 /// Now, RFC 3339, UTC.

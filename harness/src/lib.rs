@@ -1,5 +1,6 @@
 //! How it is measured: plans the cells of a suite, runs each in a worker process of its own, keeps the records.
 
+pub mod adapters;
 pub mod answer;
 pub mod cmd;
 pub mod data;
@@ -7,6 +8,7 @@ pub mod driver;
 pub mod error;
 pub mod local;
 pub mod machine;
+pub mod parent;
 pub mod plan;
 pub mod probe;
 pub mod progress;

@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result, bail};
 use engine::bounded::{BoundedHead, HeadReads};
 use engine::formats::{GgufFile, HfFolder};
 use engine::model::{
-    self, Architecture, Batch, CachedModel, Config, Format, KvType, Model, RopeStyle, Session, SessionOptions,
-    SparseReads,
+    self, Architecture, Batch, CachedModel, Config, Format, HeadWeights, KvType, Loading, Model, RopeStyle, Session,
+    SessionOptions, SparseReads,
 };
 use engine::synthetic::{self, HeadType, SyntheticSpec};
 use engine::threads::Pool;
@@ -16,7 +16,7 @@ use engine::{Isa, Kernels};
 use std::path::Path;
 use std::time::Instant;
 use suites::cell::KvCache;
-use suites::model::{Activation, Family, ModelSpec, Shape, WeightFormat};
+use suites::model::{Activation, Family, HeadMode, ModelSpec, Shape, WeightFormat};
 use suites::record::{Bounded, Sparsity};
 
 /// How far apart the logits of the two engines of a pair may be (relative root mean square, parts per 10⁹): they hold
@@ -72,6 +72,12 @@ pub fn format(format: WeightFormat) -> Format {
         WeightFormat::Bf16 => Format::Bf16,
         WeightFormat::Reference => Format::Reference,
     }
+}
+
+/// What an engine that reads the head so makes of a file's weights: a bounded copy is of an f16 head.
+fn loading(weights: WeightFormat, head: HeadMode) -> Loading {
+    let head = if head == HeadMode::Bounded { HeadWeights::F16 } else { HeadWeights::File };
+    Loading { format: format(weights), head }
 }
 
 /// The engine's cache type for a cell's.
@@ -175,14 +181,14 @@ pub fn head_reads(session: &Session<'_>, head: &BoundedHead<'_>, before: HeadRea
     })
 }
 
-/// Makes or loads a model and starts `threads` pinned threads.
+/// Makes or loads a model, its head for how it is read, and starts `threads` pinned threads.
 ///
 /// # Errors
 /// Whatever the file or the engine refuses, naming file and key.
 pub fn open(
     spec: &ModelSpec,
     path: Option<&Path>,
-    weights: WeightFormat,
+    (weights, head): (WeightFormat, HeadMode),
     isa: Option<&str>,
     threads: u32,
 ) -> Result<Opened> {
@@ -194,7 +200,7 @@ pub fn open(
             room(&format!("model `{}`", shape.name), spec.weight_bytes(weights))?;
             synthetic::build(&self::spec(shape), format(weights))?
         }
-        (ModelSpec::File(_), Some(path)) => Source::open(path)?.load(weights)?,
+        (ModelSpec::File(_), Some(path)) => Source::open(path)?.load(loading(weights, head))?,
         (ModelSpec::File(file), None) => bail!("model `{}`: no file given; {}", file.name, file.fetch),
     };
     Ok(Opened { model, pool, kernels, load_ns: start.elapsed().as_nanos() as u64, from_cache: None })
@@ -235,12 +241,11 @@ impl Source {
     ///
     /// # Errors
     /// Whatever is wrong with it, naming it.
-    pub fn load(&self, weights: WeightFormat) -> Result<Model> {
-        let format = format(weights);
-        self.room(format)?;
+    pub fn load(&self, loading: Loading) -> Result<Model> {
+        self.room(loading)?;
         let model = match self {
-            Source::Gguf(file) => model::load_gguf(file, format),
-            Source::Folder(folder) => model::load_hf(folder, format),
+            Source::Gguf(file) => model::load_gguf(file, loading),
+            Source::Folder(folder) => model::load_hf(folder, loading),
         };
         model.with_context(|| format!("loading {}", self.path().display()))
     }
@@ -249,15 +254,14 @@ impl Source {
     ///
     /// # Errors
     /// As [`Source::load`], and a format that has no cache.
-    pub fn load_cached(&self, weights: WeightFormat) -> Result<CachedModel> {
-        let format = format(weights);
-        let Some(path) = model::cache_path(self.path(), format) else {
+    pub fn load_cached(&self, loading: Loading) -> Result<CachedModel> {
+        let Some(path) = model::cache_path(self.path(), loading) else {
             bail!(Error::Usage("--cache: expected an engine of packed weights, found the reference".to_owned()));
         };
-        self.room(format)?;
+        self.room(loading)?;
         let cached = match self {
-            Source::Gguf(file) => model::load_gguf_cached(file, format, &path),
-            Source::Folder(folder) => model::load_hf_cached(folder, format, &path),
+            Source::Gguf(file) => model::load_gguf_cached(file, loading, &path),
+            Source::Folder(folder) => model::load_hf_cached(folder, loading, &path),
         };
         let cached = cached.with_context(|| format!("loading {}", self.path().display()))?;
         cached.notes.iter().for_each(|note| eprintln!("cache: {note}"));
@@ -271,10 +275,10 @@ impl Source {
         }
     }
 
-    fn room(&self, format: Format) -> Result<()> {
+    fn room(&self, loading: Loading) -> Result<()> {
         let bytes = match self {
-            Source::Gguf(file) => model::predict_gguf_bytes(file, format),
-            Source::Folder(folder) => model::predict_hf_bytes(folder, format),
+            Source::Gguf(file) => model::predict_gguf_bytes(file, loading),
+            Source::Folder(folder) => model::predict_hf_bytes(folder, loading),
         };
         room(&self.path().display().to_string(), bytes)
     }

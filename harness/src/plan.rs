@@ -1,7 +1,9 @@
 //! What will run, in which order, and what will not and why.
 
+mod outside;
 pub mod predict;
 
+use crate::adapters::Outside;
 use crate::error::Error;
 use anyhow::{Result, bail};
 use rand::SeedableRng as _;
@@ -46,6 +48,8 @@ pub struct Host {
     pub files: BTreeMap<String, Result<PathBuf, String>>,
     /// Names of the file models found whose linear layers are ternary.
     pub ternary: BTreeSet<String>,
+    /// Outside engines found.
+    pub outside: Outside,
 }
 
 impl Host {
@@ -62,6 +66,22 @@ impl Host {
     pub fn mapped_bytes(&self, model: &ModelSpec) -> u64 {
         let path = self.path(model).ok().flatten();
         path.and_then(|path| std::fs::metadata(path).ok()).map_or(0, |file| file.len())
+    }
+
+    /// Why no engine can run `cell`, if none can: too many threads, an instruction set that is not there.
+    fn cannot(&self, cell: &Cell) -> Option<String> {
+        if cell.threads > self.cpus {
+            return Some(format!("{} threads, {} CPUs", cell.threads, self.cpus));
+        }
+        let isa = cell.isa.as_ref().filter(|isa| !self.isas.contains(isa))?;
+        Some(format!("no {isa} on this CPU (it has {})", self.isas.join(", ")))
+    }
+
+    /// Why a process that needs `bytes` can't be started, if it can't.
+    fn too_big(&self, bytes: u64) -> Option<String> {
+        let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+        let available = self.available_bytes.filter(|_| !self.fits(bytes))?;
+        Some(format!("needs {:.1} GB, {:.1} GB available", gigabytes(bytes), gigabytes(available)))
     }
 
     /// Whether a worker that needs `bytes` may be started.
@@ -101,7 +121,9 @@ pub fn make(suite: &Suite, catalogue: &Catalogue, filter: &Filter, host: &Host) 
 
 fn check_names(suite: &Suite, catalogue: &Catalogue, filter: &Filter) -> Result<()> {
     for name in filter.engines.iter().flatten() {
-        catalogue.engine(name)?;
+        if !suite.is_outside(name) {
+            catalogue.engine(name)?;
+        }
     }
     for name in filter.models.iter().flatten() {
         if suite.model(name).is_none() {
@@ -111,19 +133,32 @@ fn check_names(suite: &Suite, catalogue: &Catalogue, filter: &Filter) -> Result<
     Ok(())
 }
 
-/// Model and engine of a cell. A checked suite names no others; a plan read from a file may.
+/// Model and engine of a cell of the project's own engines. A checked suite names no others; a plan read from a file may.
 ///
 /// # Errors
 /// An unknown name.
 pub fn resolve<'a>(suite: &'a Suite, catalogue: &'a Catalogue, cell: &Cell) -> Result<(&'a ModelSpec, &'a EngineSpec)> {
+    Ok((model(suite, cell)?, catalogue.engine(&cell.engine)?))
+}
+
+/// Model of a cell of any engine.
+///
+/// # Errors
+/// An unknown name.
+pub fn model<'a>(suite: &'a Suite, cell: &Cell) -> Result<&'a ModelSpec> {
     let unknown = || suites::Error::unknown("model", &cell.model, suite.models.iter().map(ModelSpec::name));
-    Ok((suite.model(&cell.model).ok_or_else(unknown)?, catalogue.engine(&cell.engine)?))
+    Ok(suite.model(&cell.model).ok_or_else(unknown)?)
 }
 
 fn planned(suite: &Suite, catalogue: &Catalogue, host: &Host, cell: Cell, blocks: u32) -> Result<PlannedCell> {
+    if suite.is_outside(&cell.engine) {
+        let model = model(suite, &cell)?;
+        return Ok(outside::planned(suite, host, model, cell, blocks));
+    }
     let (model, engine) = resolve(suite, catalogue, &cell)?;
     let predicted_bytes = model.predict_bytes(&cell, engine) + host.mapped_bytes(model);
     Ok(PlannedCell {
+        outside: false,
         blocks,
         predicted_bytes,
         predicted_ns: predict::cell_ns(model, engine.format, &cell, suite.min_window),
@@ -151,20 +186,15 @@ fn not_applicable(host: &Host, cell: &Cell, model: &ModelSpec, engine: &EngineSp
     {
         return Some("no ternary weights in this file".to_owned());
     }
-    if cell.threads > host.cpus {
-        return Some(format!("{} threads, {} CPUs", cell.threads, host.cpus));
-    }
-    if let Some(isa) = cell.isa.as_ref().filter(|isa| !host.isas.contains(isa)) {
-        return Some(format!("no {isa} on this CPU (it has {})", host.isas.join(", ")));
+    if let Some(reason) = host.cannot(cell) {
+        return Some(reason);
     }
     // A worker always opens room for its check of a batch.
     let context = cell.workload.context().max(crate::answer::BATCH_TOKENS as u32);
     if let Some(most) = model.context().filter(|&most| context > most) {
         return Some(format!("a context of {context} tokens, the model allows {most}"));
     }
-    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
-    let available = host.available_bytes.filter(|_| !host.fits(bytes))?;
-    Some(format!("needs {:.1} GB, {:.1} GB available", gigabytes(bytes), gigabytes(available)))
+    host.too_big(bytes)
 }
 
 /// Seeded random blocks: block `b` holds every cell that has more than `b` blocks once, shuffled anew. A budget that runs

@@ -36,7 +36,7 @@ fn at(stage: &'static str) -> impl Fn(anyhow::Error) -> Failed {
 /// Only if stdin or stdout fail.
 pub fn main(parent: Option<i32>) -> Result<u8> {
     if let Some(parent) = parent {
-        end_with(parent)?;
+        crate::parent::end_with(parent)?;
     }
     emit(&Event::Started { pid: std::process::id(), profile: machine::build().profile })?;
     let mut text = String::new();
@@ -49,22 +49,6 @@ pub fn main(parent: Option<i32>) -> Result<u8> {
             Ok(1)
         }
     }
-}
-
-/// Has the system kill this process when the driver is gone, however it went (SIGKILL, out of memory): a worker that
-/// outlived it would spoil the next run's figures.
-#[cfg(target_os = "linux")]
-fn end_with(parent: i32) -> Result<()> {
-    use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
-    set_parent_process_death_signal(Some(Signal::KILL)).context("asking to end with the driver")?;
-    // It may have gone before the system was asked.
-    anyhow::ensure!(getppid().map(Pid::as_raw_pid) == Some(parent), "the driver {parent} is gone");
-    Ok(())
-}
-
-#[cfg(not(target_os = "linux"))]
-fn end_with(_parent: i32) -> Result<()> {
-    Ok(())
 }
 
 fn emit(event: &Event) -> Result<()> {
@@ -81,8 +65,8 @@ fn run(request: &Request) -> Result<Event, Failed> {
     let start = Instant::now();
     let cell = &request.cell;
     let path = request.model_path.as_deref();
-    let opened =
-        local::open(&request.model, path, request.format, cell.isa.as_deref(), cell.threads).map_err(at("load"))?;
+    let weights = (request.format, request.head);
+    let opened = local::open(&request.model, path, weights, cell.isa.as_deref(), cell.threads).map_err(at("load"))?;
     let wanted = request.head == HeadMode::Bounded && request.mode == Mode::Measure;
     let bounded = wanted.then(|| local::bounded(&opened)).transpose().map_err(at("load"))?;
     let load_ns = nanos(start);

@@ -352,3 +352,48 @@ fn a_cache_is_written_used_and_made_anew() {
     let none = ["logits", "--model", "125m", "--tokens", "1", "--cache"];
     refused(&run(&none), 64, &["--cache", "no file"]);
 }
+
+/// A ternary file with a Q6_K head: kept, widened, or widened and bounded.
+#[test]
+fn a_files_head_is_kept_or_widened_as_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("q6.gguf");
+    let path = path.to_str().unwrap();
+    let shape = ["--set", "hidden=256", "--set", "heads=4", "--set", "kv_heads=4", "--set", "vocab=2000"];
+    let synth = ["model", "synth", "--model", "tiny-260k", "--to", "i2_s", "--embedding", "q6_k", "--out", path];
+    let made = run(&[&synth[..], &shape].concat());
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let usual = ["--model", path, "--tokens", "1,2,3", "--threads", "1"];
+    let generate = ["generate", "--max-tokens", "20", "--json", "--engine"];
+    let by = |engine: &str, more: &[&str]| json(&[&generate[..], &[engine], &usual, more].concat());
+    let of = |more: &[&str]| by("ternary", more);
+    let (kept, wide, bounded) = (of(&[]), of(&["--head", "f16"]), of(&["--head", "bounded"]));
+    assert_eq!(of(&["--head", "file"])["tokens"], kept["tokens"]);
+    let head = |answer: &Value| (answer["head"]["weights"].clone(), answer["head"]["full_bytes"].as_u64().unwrap());
+    assert_eq!(head(&kept), ("q6_k".into(), 2000 * 210));
+    assert_eq!((head(&wide), head(&bounded)), (("f16".into(), 2000 * 512), ("f16".into(), 2000 * 512)));
+    assert_eq!((bounded["head"]["kind"].as_str(), &bounded["tokens"]), (Some("bounded"), &wide["tokens"]));
+    // The engine that is bounded by itself; and as the file has it where that is asked for.
+    assert_eq!(by("ternary-bounded", &[])["head"]["kind"], "bounded");
+    assert_eq!(head(&by("ternary-bounded", &["--head", "file"])), head(&kept));
+    let logits = |engine: &str, more: &[&str]| run(&[&["logits", "--engine", engine], &usual[..], more].concat());
+    let numbers = |engine: &str, more: &[&str]| lines(&logits(engine, more)).remove(0)["logits"].clone();
+    assert_ne!(numbers("ternary", &[]), numbers("ternary", &["--head", "f16"]));
+    assert_eq!(numbers("ternary", &["--head", "f16"]), numbers("ternary-bounded", &[]));
+    refused(&logits("ternary", &["--head", "bounded"]), 64, &["--head bounded", "generate"]);
+    refused(&logits("bf16", &["--head", "f16"]), 64, &["--head f16", "found bf16"]);
+    refused(&logits("ternary", &["--head", "full"]), 64, &["full", "file"]);
+    let synthetic = ["logits", "--model", "2b4t-q6", "--engine", "ternary", "--tokens", "1", "--head", "f16"];
+    refused(&run(&synthetic), 64, &["--head f16", "2b4t-q6", "q6_k"]);
+    // Caches of the two lie side by side.
+    for (more, file) in [(&[][..], "ternary"), (&["--head", "f16"], "ternary-head-f16")] {
+        for from_cache in [false, true] {
+            let answer = of(&[more, &["--cache"]].concat());
+            assert_eq!(
+                (&answer["from_cache"], head(&answer)),
+                (&from_cache.into(), if more.is_empty() { head(&kept) } else { head(&wide) })
+            );
+        }
+        assert!(Path::new(&format!("{path}.tritmark-{file}")).exists());
+    }
+}

@@ -1,6 +1,6 @@
 //! All cells of a run, in a fixed order, with the comparisons between them.
 
-use crate::cells::{CellSummary, Status, summarise};
+use crate::cells::{CellSummary, summarise};
 use crate::compare;
 use crate::load::RunData;
 use crate::stats::Bootstrap;
@@ -68,6 +68,7 @@ impl Analysis {
         });
         let pairs = pairs(catalogue.as_ref());
         compare::add_speedups(&mut cells, &pairs, &mut bootstrap);
+        compare::add_ratios_to_outside(&mut cells, &mut bootstrap);
         Analysis { cells, models, engines, pairs }
     }
 
@@ -82,7 +83,7 @@ impl Analysis {
     /// The workload of `phase` that most models were measured with, at the default depth if there is one.
     pub fn main_workload(&self, phase: Phase) -> Option<Workload> {
         let mut counts: BTreeMap<Workload, usize> = BTreeMap::new();
-        for c in self.cells.iter().filter(|c| c.cell.workload.phase == phase && c.status == Status::Ok) {
+        for c in self.cells.iter().filter(|c| c.cell.workload.phase == phase && c.status.measured()) {
             *counts.entry(c.cell.workload).or_insert(0) += 1;
         }
         let best = |(w, count): &(Workload, usize)| (w.depth.is_none(), *count, w.tokens);
@@ -91,7 +92,13 @@ impl Analysis {
 
     /// Cells measured under a workload.
     pub fn measured(&self, workload: Workload) -> impl Iterator<Item = &CellSummary> {
-        self.cells.iter().filter(move |c| c.cell.workload == workload && c.status == Status::Ok)
+        self.cells.iter().filter(move |c| c.cell.workload == workload && c.status.measured())
+    }
+
+    /// An engine's name as shown: outside ones are marked.
+    pub fn shown(&self, engine: &str) -> String {
+        let outside = self.cells.iter().any(|c| c.outside && c.cell.engine == engine);
+        if outside { format!("{engine} (outside)") } else { engine.to_owned() }
     }
 
     /// A model's size.

@@ -1,6 +1,8 @@
 //! From the processes of one cell to its metrics.
 
+use crate::outside;
 use crate::stats::{Bootstrap, Estimate, median, quantile_sorted};
+use std::borrow::Cow;
 use suites::cell::{Cell, Phase};
 use suites::record::{Bounded, Energy, Failure, Measurement, Outcome, Record, Sparsity};
 use suites::run::{Bandwidth, PlannedCell};
@@ -32,6 +34,8 @@ impl Kind {
 pub enum Status {
     /// Measured, and every answer right.
     Ok,
+    /// Measured by an outside program, whose answer is not checked.
+    Outside,
     /// Attempted, and without trustworthy figures.
     Failed,
     /// Not attempted.
@@ -43,9 +47,15 @@ impl Status {
     pub fn name(self) -> &'static str {
         match self {
             Status::Ok => "ok",
+            Status::Outside => "outside",
             Status::Failed => "failed",
             Status::Na => "na",
         }
+    }
+
+    /// Whether there are figures.
+    pub fn measured(self) -> bool {
+        matches!(self, Status::Ok | Status::Outside)
     }
 }
 
@@ -53,7 +63,7 @@ impl Status {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metric {
     /// Name as in `summary.csv`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Unit as in `summary.csv`.
     pub unit: &'static str,
     /// Where the figure comes from.
@@ -69,11 +79,13 @@ pub struct Metric {
 pub struct CellSummary {
     /// What was measured.
     pub cell: Cell,
+    /// Whether its engine is an outside one.
+    pub outside: bool,
     /// What became of it.
     pub status: Status,
     /// Why it failed or was not attempted; how many processes failed where others succeeded.
     pub reason: Option<String>,
-    /// Its metrics; empty unless [`Status::Ok`].
+    /// Its metrics; empty unless [`Status::measured`].
     pub metrics: Vec<Metric>,
     /// Per-process tokens/s with the block it ran in, in block order.
     pub by_block: Vec<(u32, f64)>,
@@ -104,12 +116,16 @@ pub(crate) fn summarise(
     let (status, reason) = judge(planned, records);
     let mut summary = CellSummary {
         cell: cell.clone(),
+        outside: planned.is_some_and(|p| p.outside) || records.iter().any(|r| r.outside().is_some()),
         status,
         reason,
         metrics: Vec::new(),
         by_block: Vec::new(),
         latencies_ns: Vec::new(),
     };
+    if status == Status::Outside {
+        outside::summarise(&mut summary, records, bootstrap);
+    }
     if status != Status::Ok {
         return summary;
     }
@@ -130,10 +146,14 @@ pub(crate) fn summarise(
 /// Status and reason. A wrong answer in one process condemns the cell: its other speeds can't be trusted either.
 fn judge(planned: Option<&PlannedCell>, records: &[&Record]) -> (Status, Option<String>) {
     let mut failures: Vec<String> = Vec::new();
-    let (mut wrong, mut measured, mut na) = (None, 0usize, None);
+    let (mut wrong, mut measured, mut na, mut unchecked) = (None, 0usize, None, None);
     for record in records {
         match &record.outcome {
             Outcome::Ok(m) if m.check.passed() => measured += 1,
+            Outcome::Outside(outside) => {
+                measured += 1;
+                unchecked = Some(outside.unchecked.clone());
+            }
             Outcome::Ok(_) => wrong = Some("check: recorded as ok, yet its answer check did not pass".to_owned()),
             Outcome::Failed(failure) => {
                 let text = failure_text(failure);
@@ -148,7 +168,7 @@ fn judge(planned: Option<&PlannedCell>, records: &[&Record]) -> (Status, Option<
     if let Some(text) = wrong {
         return (Status::Failed, Some(text));
     }
-    match (measured, failures.first()) {
+    let (status, reason) = match (measured, failures.first()) {
         (1.., None) => {
             let planned = planned.map_or(0, |p| p.blocks as usize);
             let why = || na.unwrap_or_else(|| "the run ended before their turn".to_owned());
@@ -163,6 +183,10 @@ fn judge(planned: Option<&PlannedCell>, records: &[&Record]) -> (Status, Option<
             let reason = na.or_else(|| planned.and_then(|p| p.na.clone()));
             (Status::Na, Some(reason.unwrap_or_else(|| "not run: the run ended before its turn".to_owned())))
         }
+    };
+    match unchecked {
+        Some(why) => (Status::Outside, Some(reason.map_or(why.clone(), |reason| format!("{why}; {reason}")))),
+        None => (status, reason),
     }
 }
 
@@ -172,27 +196,27 @@ fn failure_text(failure: &Failure) -> String {
 }
 
 /// Collects metrics of one cell's processes.
-struct Collector<'a> {
-    processes: &'a [&'a Measurement],
-    bootstrap: &'a mut Bootstrap,
-    out: Vec<Metric>,
+pub(crate) struct Collector<'a, T> {
+    pub(crate) processes: &'a [&'a T],
+    pub(crate) bootstrap: &'a mut Bootstrap,
+    pub(crate) out: Vec<Metric>,
 }
 
-impl Collector<'_> {
+impl<T> Collector<'_, T> {
     /// One figure a process; processes that have none are left out.
-    fn add(
+    pub(crate) fn add(
         &mut self,
         name: &'static str,
         unit: &'static str,
         kind: Kind,
         missing: &str,
-        of: impl Fn(&Measurement) -> Option<f64>,
+        of: impl Fn(&T) -> Option<f64>,
     ) {
         let values: Vec<f64> = self.processes.iter().filter_map(|m| of(m)).collect();
         let figure = self.bootstrap.median(&values).ok_or_else(|| missing.to_owned());
         let short = values.len() < self.processes.len() && figure.is_ok();
         let note = short.then(|| format!("from {} of {} processes: {missing}", values.len(), self.processes.len()));
-        self.out.push(Metric { name, unit, kind, figure, note });
+        self.out.push(Metric { name: name.into(), unit, kind, figure, note });
     }
 }
 
@@ -236,7 +260,7 @@ fn metrics(cell: &Cell, processes: &[&Measurement], bandwidth: &[Bandwidth], boo
 }
 
 /// What a sparse engine left unread; no such metrics of any other.
-fn sparsity(c: &mut Collector<'_>) {
+fn sparsity(c: &mut Collector<'_, Measurement>) {
     if c.processes.iter().all(|m| m.sparsity.is_none()) {
         return;
     }
@@ -257,7 +281,7 @@ fn sparsity(c: &mut Collector<'_>) {
 }
 
 /// What a bounded head read; no such metrics of any other.
-fn bounded_head(c: &mut Collector<'_>) {
+fn bounded_head(c: &mut Collector<'_, Measurement>) {
     if c.processes.iter().all(|m| m.bounded.is_none()) {
         return;
     }
@@ -279,7 +303,7 @@ fn bounded_head(c: &mut Collector<'_>) {
 
 /// How near the speed came to the machine's limit: what the records say of it, or, for decode before schema 4, weights
 /// alone over the bandwidth of DRAM.
-fn share(c: &mut Collector<'_>, cell: &Cell, bandwidth: &[Bandwidth]) {
+fn share(c: &mut Collector<'_, Measurement>, cell: &Cell, bandwidth: &[Bandwidth]) {
     let recorded = |m: &Measurement| m.limit.as_ref().map(|share| share.share_ppm as f64 / 1e6);
     if cell.workload.phase == Phase::Prefill {
         let missing = "the peak of multiply-adds was not measured";
@@ -312,7 +336,7 @@ fn latency_ms(measurement: &Measurement, q: f64) -> Option<f64> {
 }
 
 /// Measured joules where any process has them; modelled ones, marked as such, only where none has. Never mixed.
-fn energy(c: &mut Collector<'_>) {
+fn energy(c: &mut Collector<'_, Measurement>) {
     let measured = c.processes.iter().any(|m| matches!(m.energy, Energy::Measured(_)));
     let modelled = c.processes.iter().any(|m| matches!(m.energy, Energy::Modelled(_)));
     let joules = |m: &Measurement| match &m.energy {

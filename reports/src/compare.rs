@@ -1,6 +1,7 @@
 //! Ratios of engines, formed within a block.
 
 use crate::cells::{CellSummary, Kind, Metric, Status};
+use crate::outside;
 use crate::stats::Bootstrap;
 use std::collections::BTreeMap;
 use suites::cell::{Cell, KvCache, Workload};
@@ -32,7 +33,29 @@ pub(crate) fn add_speedups(cells: &mut [CellSummary], pairs: &[(String, String)]
                 baseline.reason.as_deref().unwrap_or("no reason recorded")
             )),
         };
-        found.push((position, Metric { name: "speedup", unit: "x", kind: Kind::Derived, figure, note: None }));
+        found.push((position, Metric { name: "speedup".into(), unit: "x", kind: Kind::Derived, figure, note: None }));
+    }
+    for (position, metric) in found {
+        cells[position].metrics.push(metric);
+    }
+}
+
+/// Adds to every measured cell of the project's own its ratio to each outside engine at the same model, threads, workload, KV
+/// cache and instruction set, formed as `speedup` is.
+pub(crate) fn add_ratios_to_outside(cells: &mut [CellSummary], bootstrap: &mut Bootstrap) {
+    let mut found: Vec<(usize, Metric)> = Vec::new();
+    for (position, own) in cells.iter().enumerate().filter(|(_, c)| c.status == Status::Ok && !c.outside) {
+        for theirs in cells.iter().filter(|c| c.outside && key("", &c.cell) == key("", &own.cell)) {
+            let engine = &theirs.cell.engine;
+            let figure = match theirs.status {
+                Status::Outside => bootstrap
+                    .median(&block_ratios(&own.by_block, &theirs.by_block))
+                    .ok_or_else(|| format!("no block holds both {} and {engine}", own.cell.engine)),
+                _ => Err(format!("no {engine} figure: {}", theirs.reason.as_deref().unwrap_or("no reason recorded"))),
+            };
+            let (name, note) = (outside::ratio(engine).into(), Some("their answer is not checked".to_owned()));
+            found.push((position, Metric { name, unit: "x", kind: Kind::Derived, figure, note }));
+        }
     }
     for (position, metric) in found {
         cells[position].metrics.push(metric);

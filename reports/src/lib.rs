@@ -8,6 +8,7 @@ mod compare;
 pub mod error;
 mod head;
 pub mod load;
+mod outside;
 mod page;
 mod plot;
 mod sections;

@@ -4,6 +4,7 @@ use crate::analysis::{Analysis, variant};
 use crate::cells::{CellSummary, Kind, Status};
 use crate::head;
 use crate::load::RunData;
+use crate::outside;
 use crate::plot::Plot;
 use crate::sections;
 use crate::sparsity;
@@ -25,6 +26,7 @@ pub(crate) fn page(data: &RunData, analysis: &Analysis, plots: &[Plot]) -> Strin
     for plot in plots {
         let _ = writeln!(out, "![{}](plots/{}.svg)\n\n{}\n", escape(&plot.title), plot.stem, escape(&plot.caption));
     }
+    out.push_str(&outside::section(data, analysis));
     out.push_str(&sparsity::section(analysis));
     out.push_str(&head::section(analysis));
     out.push_str(&memory(analysis));
@@ -43,13 +45,14 @@ fn results(analysis: &Analysis, workload: Workload) -> String {
     let ratio = cells.iter().any(|c| c.metric("speedup").is_some());
     let decode = workload.phase == Phase::Decode;
     let mut header = vec!["model".to_owned(), "threads".to_owned()];
-    header.extend(engines.iter().map(|e| format!("{} tokens/s", escape(e))));
+    let shown: Vec<String> = engines.iter().map(|e| escape(&analysis.shown(e))).collect();
+    header.extend(shown.iter().map(|e| format!("{e} tokens/s")));
     if ratio {
         header.push("speed-up".to_owned());
     }
     let lasts = last_columns(decode, &cells);
     for (_, title) in &lasts {
-        header.extend(engines.iter().map(|e| format!("{} {title}", escape(e))));
+        header.extend(shown.iter().map(|e| format!("{e} {title}")));
     }
     let mut notes = Footnotes::default();
     let mut rows = Vec::new();
@@ -105,10 +108,15 @@ fn last_columns(decode: bool, cells: &[&CellSummary]) -> Vec<(&'static str, &'st
 /// A metric's figure, `N/A` and a footnote where it is unavailable, nothing where the cell has no such metric.
 fn figure(cell: &CellSummary, name: &str, print: impl Fn(Estimate) -> String, notes: &mut Footnotes) -> String {
     match cell.metric(name).map(|m| &m.figure) {
-        Some(Ok(figure)) => print(*figure),
+        Some(Ok(found)) if modelled(cell, name) => format!("{} (modelled)", print(*found)),
+        Some(Ok(found)) => print(*found),
         Some(Err(reason)) => format!("N/A ({})", notes.number(reason)),
         None => String::new(),
     }
+}
+
+fn modelled(cell: &CellSummary, name: &str) -> bool {
+    cell.metric(name).is_some_and(|metric| metric.kind == Kind::Modelled)
 }
 
 fn speed(cell: &CellSummary, notes: &mut Footnotes) -> String {
@@ -116,7 +124,7 @@ fn speed(cell: &CellSummary, notes: &mut Footnotes) -> String {
     match cell.status {
         Status::Failed => format!("FAILED ({})", notes.number(reason)),
         Status::Na => format!("N/A ({})", notes.number(reason)),
-        Status::Ok => match cell.figure("tokens_per_second") {
+        Status::Ok | Status::Outside => match cell.figure("tokens_per_second") {
             Some(figure) if cell.reason.is_none() => with_interval(figure),
             Some(figure) => format!("{} ({})", with_interval(figure), notes.number(reason)),
             None => "N/A".to_owned(),
@@ -128,7 +136,7 @@ fn memory(analysis: &Analysis) -> String {
     let header =
         ["model", "cell", "peak RSS", "packed weights", "peak / weights", "peak / predicted", "read per token"];
     let mut rows = Vec::new();
-    for cell in analysis.cells.iter().filter(|c| c.status == Status::Ok) {
+    for cell in analysis.cells.iter().filter(|c| c.status.measured()) {
         let (peak, weights) = (cell.figure("peak_rss_bytes"), cell.figure("weights_bytes"));
         let share = match (peak, weights) {
             (Some(peak), Some(weights)) if weights.value > 0.0 => format!("{}×", short(peak.value / weights.value)),
@@ -142,14 +150,17 @@ fn memory(analysis: &Analysis) -> String {
             size("weights_bytes"),
             share,
             cell.figure("peak_over_predicted").map_or("N/A".to_owned(), |f| format!("{}×", short(f.value))),
-            size("read_per_token_bytes"),
+            size("read_per_token_bytes") + if modelled(cell, "read_per_token_bytes") { " (modelled)" } else { "" },
         ]);
     }
     if rows.is_empty() {
         return String::new();
     }
     let header: Vec<String> = header.into_iter().map(str::to_owned).collect();
-    format!("## Memory\n\nPeak resident memory is the worker's own `VmHWM`.\n\n{}\n", markdown_table(&header, &rows, 2))
+    format!(
+        "## Memory\n\nPeak resident memory is the worker's own `VmHWM`; an outside program's is looked at while it runs.\n\n{}\n",
+        markdown_table(&header, &rows, 2)
+    )
 }
 
 fn energy(data: &RunData, analysis: &Analysis) -> String {

@@ -22,6 +22,9 @@ pub(crate) const HOW_TO_READ: &str = "\
 - **Share of bandwidth** is tokens/s × weight bytes read per token / read bandwidth measured with as many threads
   just before the process was started (at the start of the run in records of schema 1). The KV cache is not counted in those bytes. Near 100 % the memory is the limit; over 100 % means that
   part of the weights stays in cache.
+- **Outside** engines are other programs, run in the same order and timed by their own clocks. Their answers are not
+  checked, so nothing says that such a speed is one of right answers. What they don't tell (latencies, load time, joules
+  of a window) is N/A; that they read all of their model file for a token is assumed.
 - **N/A** was not attempted, **FAILED** was and did not hold; the footnotes say why. A cell with one wrong answer is
   failed, however fast.
 - Every figure is in `summary.csv`, every raw sample in `records.jsonl`.
@@ -58,9 +61,13 @@ pub(crate) fn header(data: &RunData, analysis: &Analysis) -> String {
         let _ = writeln!(out, "> **Warning:** {}\n", escape(&warning));
     }
     let count = |status: Status| analysis.cells.iter().filter(|c| c.status == status).count();
+    let outside = match count(Status::Outside) {
+        0 => String::new(),
+        n => format!("{n} measured by outside programs, "),
+    };
     let _ = writeln!(
         out,
-        "Suite {} · {} cells: {} measured, {} failed, {} N/A · {} processes recorded.\n",
+        "Suite {} · {} cells: {} measured, {outside}{} failed, {} N/A · {} processes recorded.\n",
         code(&run.suite),
         analysis.cells.len(),
         count(Status::Ok),
@@ -185,7 +192,7 @@ pub(crate) fn checks(data: &RunData) -> String {
     let checks = data.records.iter().filter_map(|r| match &r.outcome {
         Outcome::Ok(m) => Some(&m.check),
         Outcome::Failed(f) => f.check.as_ref(),
-        Outcome::Na(_) => None,
+        Outcome::Na(_) | Outcome::Outside(_) => None,
     });
     for check in checks {
         total += 1;
@@ -199,8 +206,13 @@ pub(crate) fn checks(data: &RunData) -> String {
             tally.not_finite += usize::from(comparison.relative_rms_ppb.is_none());
         }
     }
+    let unchecked = data.records.iter().filter(|r| r.outside().is_some()).count();
+    let outside = match unchecked {
+        0 => String::new(),
+        n => format!("Of {n} processes of outside programs no answer was checked.\n\n"),
+    };
     if total == 0 {
-        return "## Answer checks\n\nNo process got as far as an answer check.\n\n".to_owned();
+        return format!("## Answer checks\n\nNo process got as far as an answer check.\n\n{outside}");
     }
     let rows: Vec<Vec<String>> = tallies
         .iter()
@@ -216,7 +228,7 @@ pub(crate) fn checks(data: &RunData) -> String {
     let header = ["compared with", "passed", "largest distance", "bound"].map(str::to_owned);
     format!(
         "## Answer checks\n\n{passed} of {total} processes answered rightly. Distance: root mean square of the logits' \
-         difference over that of the reference's logits.\n\n{}\n",
+         difference over that of the reference's logits.\n\n{outside}{}\n",
         markdown_table(&header, &rows, 1)
     )
 }
@@ -243,6 +255,7 @@ pub(crate) fn missing(analysis: &Analysis) -> String {
     for (status, reason, ids) in &by_reason {
         let what = match status {
             Status::Ok => "measured, not by every process",
+            Status::Outside => "measured by an outside program",
             Status::Failed => "FAILED",
             Status::Na => "N/A",
         };

@@ -31,13 +31,13 @@ const HEADER: [&str; 16] = [
 ];
 
 /// The text of `summary.csv`. A failed or N/A cell has one row, `tokens_per_second` without a value; an unavailable
-/// metric of a measured cell has status `na`. A measured cell's `reason` carries a figure's source or caveat.
-pub(crate) fn csv(analysis: &Analysis, run: &str, suite: &str) -> Result<Vec<u8>, csv::Error> {
+/// metric of a measured cell has status `na`; figures of an outside program have status `outside`, as no answer was checked. A measured cell's `reason` carries a figure's source or caveat.
+pub(crate) fn csv<'a>(analysis: &'a Analysis, run: &'a str, suite: &'a str) -> Result<Vec<u8>, csv::Error> {
     let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
     writer.write_record(HEADER)?;
     for cell in &analysis.cells {
         let (id, workload) = (cell.cell.id(), cell.cell.workload.to_string());
-        let base = |metric: &'static str, unit: &'static str, kind: Kind, status: Status| Row {
+        let base = |metric: &'a str, unit: &'static str, kind: Kind, status: Status| Row {
             run,
             suite,
             cell: &id,
@@ -55,7 +55,7 @@ pub(crate) fn csv(analysis: &Analysis, run: &str, suite: &str) -> Result<Vec<u8>
             status: status.name(),
             reason: "",
         };
-        if cell.status != Status::Ok {
+        if !cell.status.measured() {
             let row = base("tokens_per_second", "tokens/s", Kind::Measured, cell.status);
             writer.serialize(Row { reason: cell.reason.as_deref().unwrap_or(""), ..row })?;
             continue;
@@ -68,9 +68,9 @@ pub(crate) fn csv(analysis: &Analysis, run: &str, suite: &str) -> Result<Vec<u8>
                     hi: figure.interval.map(|(_, hi)| number(hi)),
                     n: figure.n,
                     reason: caveat(cell, metric),
-                    ..base(metric.name, metric.unit, metric.kind, Status::Ok)
+                    ..base(&metric.name, metric.unit, metric.kind, cell.status)
                 },
-                Err(reason) => Row { reason, ..base(metric.name, metric.unit, metric.kind, Status::Na) },
+                Err(reason) => Row { reason, ..base(&metric.name, metric.unit, metric.kind, Status::Na) },
             };
             writer.serialize(row)?;
         }

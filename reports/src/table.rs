@@ -52,7 +52,7 @@ fn workload_table(analysis: &Analysis, workload: Workload, notes: &mut Footnotes
     let with_speedup: Vec<bool> = columns.iter().map(speedups).collect();
     let mut header = vec!["model".to_owned()];
     for (column, &speedup) in columns.iter().zip(&with_speedup) {
-        let engine = analysis.engines.get(column.2).map_or("?", String::as_str);
+        let engine = analysis.engines.get(column.2).map_or("?".to_owned(), |engine| analysis.shown(engine));
         let threads = column.0;
         header.push(plain(&format!("{engine}{} t{threads}", column.1)));
         if speedup {
@@ -88,7 +88,7 @@ fn speed_text(cell: &CellSummary, notes: &mut Footnotes) -> String {
     match cell.status {
         Status::Failed => reason(notes, "FAILED"),
         Status::Na => reason(notes, "N/A"),
-        Status::Ok => match (cell.figure("tokens_per_second"), &cell.reason) {
+        Status::Ok | Status::Outside => match (cell.figure("tokens_per_second"), &cell.reason) {
             (Some(speed), None) => short(speed.value),
             (Some(speed), Some(_)) => reason(notes, &short(speed.value)),
             (None, _) => format!("N/A ({})", notes.number("no window with tokens and a duration")),

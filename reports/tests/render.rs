@@ -6,7 +6,8 @@ use fixture::Shape;
 use reports::Error;
 use std::collections::BTreeMap;
 use std::path::Path;
-use suites::record::{Bounded, Outcome, SCHEMA, Sparsity};
+use suites::outside::Kind;
+use suites::record::{Bounded, Outcome, Outside, OutsideModel, Program, SCHEMA, Sparsity};
 use suites::run::Plan;
 
 const SMALL: Shape<'_> = Shape {
@@ -317,4 +318,86 @@ fn bounded_and_whole_heads_are_kept_apart() {
     let summary = text(dir.path(), "summary.csv");
     let of = |name: &str| summary.lines().filter(|line| line.contains(name)).collect::<Vec<_>>();
     assert!(!of("head_open_share").is_empty() && of("head_open_share").iter().all(|r| r.contains(",ternary-bounded,")));
+}
+
+/// The record an outside engine leaves at the place of `own`, at half its speed.
+fn outside(own: &suites::Record) -> Option<suites::Record> {
+    let m = own.measurement()?;
+    let mut samples = m.samples.clone();
+    for sample in &mut samples {
+        sample.duration_ns *= 2;
+        sample.token_ns.clear();
+        sample.ttft_ns = None;
+    }
+    let text = str::to_owned;
+    let outside = Outside {
+        program: Program {
+            kind: Kind::LlamaBench,
+            file: text("llama-bench"),
+            arguments: vec![text("-m"), text("a.gguf")],
+            commit: Some(text("abc1234")),
+            build: Some(42),
+            isa: None,
+            told: BTreeMap::new(),
+        },
+        model: OutsideModel {
+            file: text("a.gguf"),
+            description: text("bitnet TQ2_0"),
+            bytes: 1 << 30,
+            weights: 1 << 32,
+            file_bytes: Some(1 << 29),
+        },
+        samples,
+        unchecked: text("answer not checked: none given"),
+        memory: m.memory.clone(),
+        process_ns: 5_000_000_000,
+        process_energy: m.energy.clone(),
+        interference: m.interference.clone(),
+        limit: None,
+    };
+    let mut record = own.clone();
+    record.cell.engine = text("theirs");
+    record.outcome = Outcome::Outside(Box::new(outside));
+    Some(record)
+}
+
+/// An outside engine is in every table and plot, marked, with ratios, and never counts as checked.
+#[test]
+fn outside_engines_are_shown_and_marked() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut records = fixture::write(dir.path(), &SMALL);
+    reports::render(dir.path()).unwrap();
+    let without = text(dir.path(), "report.md");
+    assert!(!without.contains("outside engines\n") && !text(dir.path(), "summary.csv").contains("ratio_to"));
+    let theirs: Vec<_> = records.iter().filter(|r| r.cell.engine == "ternary").filter_map(outside).collect();
+    records.extend(theirs);
+    let plan = Plan { schema: SCHEMA, seed: 7, cells: Vec::new(), steps: Vec::new() };
+    fixture::write_files(dir.path(), &fixture::run(), &plan, &records);
+    reports::render(dir.path()).unwrap();
+    let summary = text(dir.path(), "summary.csv");
+    let rows = |parts: &[&str]| -> Vec<&str> {
+        summary.lines().filter(|line| parts.iter().all(|part| line.contains(part))).collect()
+    };
+    let ratios = rows(&[",ternary,125m,", ",ratio_to_theirs,"]);
+    assert_eq!(ratios.len(), 4, "{summary}");
+    assert!(ratios.iter().all(|row| row.contains(",2,x,2,2,3,derived,ok,")), "{ratios:?}");
+    let speeds = rows(&[",theirs,", ",tokens_per_second,"]);
+    assert!(!speeds.is_empty() && speeds.iter().all(|row| row.contains(",measured,outside,answer not checked")));
+    assert!(rows(&[",theirs,", ",ok,"]).is_empty(), "never as if its answer were checked");
+    let read = rows(&[",theirs,", ",read_per_token_bytes,"]);
+    // The program counts more than the file has: each tensor is read once.
+    assert!(
+        !read.is_empty() && read.iter().all(|row| row.contains(",536870912,") && row.contains(",modelled,outside,"))
+    );
+    assert!(rows(&[",theirs,", ",token_latency_p50,"]).iter().all(|row| row.contains(",,ms,,,0,measured,na,")));
+    // Where ours failed there is nothing to compare.
+    assert!(rows(&[",f16,350m,2,", ",ratio_to_theirs,"]).is_empty());
+    let page = text(dir.path(), "report.md");
+    for part in ["## Beside outside engines", "| 2.00 [2.00, 2.00]× |", "abc1234 (build 42)", "2.00 | "] {
+        assert!(page.contains(part), "no `{part}` in:\n{page}");
+    }
+    assert!(page.contains("theirs (outside) tokens/s") && page.contains("no answer was checked"));
+    assert!(text(dir.path(), "plots/decode-speed.svg").contains("theirs (outside)"));
+    let table = reports::table(&reports::load(dir.path()).unwrap());
+    assert!(table.contains("theirs (outside) t1") && table.contains("answer not checked"), "{table}");
 }

@@ -15,6 +15,8 @@ const SUITES: &[(&str, &str)] = &[
     ("head.toml", include_str!("../definitions/head.toml")),
     ("limits.toml", include_str!("../definitions/limits.toml")),
     ("sparse.toml", include_str!("../definitions/sparse.toml")),
+    ("peers.toml", include_str!("../definitions/peers.toml")),
+    ("peers-avx2.toml", include_str!("../definitions/peers-avx2.toml")),
     ("smoke.toml", include_str!("../definitions/smoke.toml")),
 ];
 

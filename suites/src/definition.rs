@@ -33,7 +33,10 @@ struct WireGroup {
     models: Vec<Spanned<String>>,
     #[serde(default)]
     fallback: Vec<Spanned<String>>,
+    #[serde(default)]
     engines: Vec<Spanned<String>>,
+    #[serde(default)]
+    outside: Vec<Spanned<String>>,
     threads: WireThreads,
     workloads: Vec<Spanned<String>>,
     #[serde(default)]
@@ -83,6 +86,8 @@ pub struct Group {
     pub fallback: Vec<String>,
     /// Engine names, all known.
     pub engines: Vec<String>,
+    /// Names of outside engines: which programs they are, the user's `--outside` file says ([`crate::outside`]).
+    pub outside: Vec<String>,
     /// Thread counts.
     pub threads: Threads,
     /// Timed windows.
@@ -181,6 +186,11 @@ impl Suite {
         self.models.iter().find(|m| m.name() == name)
     }
 
+    /// Whether the suite's engine called `name` is an outside one; no engine of the project has such a name.
+    pub fn is_outside(&self, name: &str) -> bool {
+        self.groups.iter().any(|g| g.outside.iter().any(|outside| outside == name))
+    }
+
     /// Every cell on a machine with `cpus` CPUs, each with its number of blocks, without repeats, in order of definition.
     /// `present` tells whether a file model is on this machine; a missing one is replaced by the group's fallback, if any.
     pub fn cells(&self, cpus: u32, present: impl Fn(&ModelSpec) -> bool) -> Vec<(Cell, u32)> {
@@ -195,7 +205,7 @@ impl Suite {
             }
             for model in models {
                 for &threads in &group.threads.on(cpus) {
-                    for engine in &group.engines {
+                    for engine in group.engines.iter().chain(&group.outside) {
                         for &workload in &group.workloads {
                             let cell = Cell {
                                 engine: engine.clone(),
@@ -233,7 +243,8 @@ impl Context<'_> {
             Threads::PowersOfTwo => 14,
         };
         let models = |group: &Group| group.models.len() + group.fallback.len();
-        let cells = |group: &Group| threads(group) * models(group) * group.engines.len() * group.workloads.len();
+        let engines = |group: &Group| group.engines.len() + group.outside.len();
+        let cells = |group: &Group| threads(group) * models(group) * engines(group) * group.workloads.len();
         let asked: usize = groups.iter().map(cells).sum();
         if asked > MAX_CELLS {
             return Err(self.value("group", &format!("at most {MAX_CELLS} cells in all"), asked));
@@ -246,7 +257,8 @@ impl Context<'_> {
         let models = self.names("model", &wire.models, model_names)?;
         let fallback = self.names("model", &wire.fallback, model_names)?;
         let engines = self.names("engine", &wire.engines, || self.engines.iter().map(|e| e.name.as_str()))?;
-        if models.is_empty() || engines.is_empty() || wire.workloads.is_empty() {
+        let outside: Vec<String> = wire.outside.iter().map(|name| self.outside(name)).collect::<Result<_, _>>()?;
+        if models.is_empty() || engines.is_empty() && outside.is_empty() || wire.workloads.is_empty() {
             return Err(self.value("group", "at least one model, engine and workload", "an empty list"));
         }
         let threads = match wire.threads {
@@ -270,7 +282,7 @@ impl Context<'_> {
         });
         let isa = match &wire.isa {
             Some(isa) => self
-                .names("isa", std::slice::from_ref(isa), || ["scalar", "avx2", "avxvnni", "avx512"].into_iter())?
+                .names("isa", std::slice::from_ref(isa), || ["scalar", "avx2", "avxvnni", "avx512", "amx"].into_iter())?
                 .pop(),
             None => None,
         };
@@ -278,12 +290,25 @@ impl Context<'_> {
             models,
             fallback,
             engines,
+            outside,
             threads,
             workloads: workloads.collect::<Result<_, _>>()?,
             kv: wire.kv,
             isa,
             blocks,
         })
+    }
+
+    /// The name of an outside engine, which no file of the program lists.
+    fn outside(&self, name: &Spanned<String>) -> Result<String, Error> {
+        let own = |name: &str| self.engines.iter().any(|e| e.name == name);
+        match crate::outside::name(name.get_ref(), own) {
+            Ok(()) => Ok(name.get_ref().clone()),
+            Err(expected) => Err(Error::Parse {
+                origin: format!("{}:{}", self.origin, self.line(name)),
+                message: format!("group.outside: expected {expected}, found `{}`", name.get_ref()),
+            }),
+        }
     }
 
     fn names<'n, I: Iterator<Item = &'n str>>(

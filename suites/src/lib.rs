@@ -9,6 +9,7 @@ pub mod cell;
 pub mod definition;
 pub mod error;
 pub mod model;
+pub mod outside;
 pub mod record;
 pub mod run;
 pub mod schema;

@@ -4,12 +4,14 @@
 //! Unknown is `None` (and a reason where one is due), never 0.
 
 use crate::cell::Cell;
+use crate::outside::Kind;
 use crate::run::Limit;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Version of [`Record`], [`crate::run::Run`] and [`crate::run::Plan`] as written.
-pub const SCHEMA: u32 = 6;
+pub const SCHEMA: u32 = 7;
 /// Oldest version that readers take: what later ones added is optional in it. Any other is refused.
 pub const OLDEST_SCHEMA: u32 = 1;
 
@@ -43,6 +45,8 @@ pub struct Record {
 pub enum Outcome {
     /// Measured, and the answer was right.
     Ok(Box<Measurement>),
+    /// Measured by an outside program, which gives no answer to check; none in records of schema 6 and before.
+    Outside(Box<Outside>),
     /// Not measured, or measured with a wrong answer.
     Failed(Failure),
     /// Not attempted.
@@ -106,6 +110,68 @@ pub struct Measurement {
     pub limit: Option<Share>,
 }
 
+/// What an outside program says that it measured, and what was seen of its process. Unlike a [`Measurement`] it comes with no
+/// checked answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Outside {
+    /// The program.
+    pub program: Program,
+    /// The model as the program reads it.
+    pub model: OutsideModel,
+    /// The timed windows, in order, by the program's own clock; its warm-up left out.
+    pub samples: Vec<Sample>,
+    /// Why the answer was not checked.
+    pub unchecked: String,
+    /// The process's memory, looked at while it ran.
+    pub memory: Memory,
+    /// From its start to its end, loading and warm-up included.
+    pub process_ns: u64,
+    /// Joules over all of that, as the program does not tell when its windows begin; or why there are none.
+    pub process_energy: Energy,
+    /// What else the machine did from the process's start to its end.
+    pub interference: Interference,
+    /// Decode: read bandwidth, and how near the windows came to it if all of the file's weights were read for a token.
+    /// Prefill: `None`, as what such a program multiplies is not known.
+    pub limit: Option<Share>,
+}
+
+/// An outside program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Program {
+    /// How it is spoken to.
+    pub kind: Kind,
+    /// Name of its file; `run.json` has the digest.
+    pub file: String,
+    /// What it was given; files by name alone.
+    pub arguments: Vec<String>,
+    /// Revision it was built from, by its own account.
+    pub commit: Option<String>,
+    /// Number of that build, by its own account.
+    pub build: Option<u64>,
+    /// Instruction set it was built for, by the user's word.
+    pub isa: Option<String>,
+    /// What else it says of itself and of its settings.
+    pub told: BTreeMap<String, String>,
+}
+
+/// A model file as an outside program reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutsideModel {
+    /// Name of the file; `run.json` has the digest.
+    pub file: String,
+    /// Such as `bitnet 2B IQ2_BN`.
+    pub description: String,
+    /// Bytes of all tensors in memory, as the program counts them; an output head that is the embedding may count twice.
+    pub bytes: u64,
+    /// Weights in them.
+    pub weights: u64,
+    /// Size of the file.
+    pub file_bytes: Option<u64>,
+}
+
 /// How near a speed came to what the machine allows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -123,7 +189,7 @@ pub struct Share {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ran {
-    /// Instruction-set path: `scalar`, `avx2`, `avxvnni` or `avx512`.
+    /// Instruction-set path: `scalar`, `avx2`, `avxvnni`, `avx512` or `amx`.
     pub isa: String,
     /// Packing of the linear layers.
     pub linear: String,
@@ -348,15 +414,34 @@ impl Measurement {
     /// The speed in tokens per second: the median over the windows, so that one disturbed window does not carry it.
     /// `None` without a window that has tokens and a duration.
     pub fn tokens_per_second(&self) -> Option<f64> {
-        let windows = self.samples.iter().filter(|s| s.duration_ns > 0 && s.tokens > 0);
-        let mut speeds: Vec<f64> = windows.map(|s| f64::from(s.tokens) * 1e9 / s.duration_ns as f64).collect();
-        speeds.sort_unstable_by(f64::total_cmp);
-        let middle = speeds.len() / 2;
-        match speeds.len() {
-            0 => None,
-            even if even % 2 == 0 => Some((speeds[middle - 1] + speeds[middle]) / 2.0),
-            _ => Some(speeds[middle]),
-        }
+        tokens_per_second(&self.samples)
+    }
+}
+
+impl OutsideModel {
+    /// Bytes that a token reads if it reads all tensors of the file, each once: no more than the program counts, nor than the
+    /// file has.
+    pub fn read_per_token_bytes(&self) -> u64 {
+        self.file_bytes.map_or(self.bytes, |file| file.min(self.bytes))
+    }
+}
+
+impl Outside {
+    /// As [`Measurement::tokens_per_second`].
+    pub fn tokens_per_second(&self) -> Option<f64> {
+        tokens_per_second(&self.samples)
+    }
+}
+
+fn tokens_per_second(samples: &[Sample]) -> Option<f64> {
+    let windows = samples.iter().filter(|s| s.duration_ns > 0 && s.tokens > 0);
+    let mut speeds: Vec<f64> = windows.map(|s| f64::from(s.tokens) * 1e9 / s.duration_ns as f64).collect();
+    speeds.sort_unstable_by(f64::total_cmp);
+    let middle = speeds.len() / 2;
+    match speeds.len() {
+        0 => None,
+        even if even % 2 == 0 => Some((speeds[middle - 1] + speeds[middle]) / 2.0),
+        _ => Some(speeds[middle]),
     }
 }
 
@@ -365,6 +450,14 @@ impl Record {
     pub fn measurement(&self) -> Option<&Measurement> {
         match &self.outcome {
             Outcome::Ok(measurement) => Some(measurement),
+            _ => None,
+        }
+    }
+
+    /// What an outside program measured, if it did.
+    pub fn outside(&self) -> Option<&Outside> {
+        match &self.outcome {
+            Outcome::Outside(outside) => Some(outside),
             _ => None,
         }
     }

@@ -30,6 +30,9 @@ pub struct Run {
     pub machine: Machine,
     /// Models of the plan, each with its digest.
     pub models: Vec<Digest>,
+    /// Outside engines of the plan that are here; none in runs of schema 6 and before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outside: Vec<OutsideFiles>,
     /// What a reader must know before believing a figure: debug build, busy machine, emulation.
     pub warnings: Vec<String>,
 }
@@ -40,8 +43,34 @@ pub struct Run {
 pub struct Digest {
     /// Name.
     pub name: String,
-    /// `blake3:..` of a definition or `sha256:..` of a file.
+    /// `blake3:..` of a definition or an outside engine's file, `sha256:..` of a model's file.
     pub digest: String,
+}
+
+/// The files behind an outside engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutsideFiles {
+    /// Name in suites.
+    pub name: String,
+    /// Name and digest of the program's file.
+    pub program: Digest,
+    /// The user's arguments.
+    pub args: Vec<String>,
+    /// Instruction set that the program was built for, by the user's word.
+    pub isa: Option<String>,
+    /// Model files of the plan.
+    pub models: Vec<OutsideModelFile>,
+}
+
+/// The file that an outside engine has for a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutsideModelFile {
+    /// The model's name in suites.
+    pub model: String,
+    /// Name and digest of the file.
+    pub file: Digest,
 }
 
 /// How the program was built.
@@ -166,6 +195,9 @@ pub struct Plan {
 pub struct PlannedCell {
     /// What is measured.
     pub cell: Cell,
+    /// Whether the engine is an outside one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outside: bool,
     /// Processes (replicates).
     pub blocks: u32,
     /// Predicted peak memory of its worker.

@@ -135,6 +135,26 @@ fn wrong_names_get_the_line_and_the_nearest() {
 }
 
 #[test]
+fn outside_engines_have_any_name_but_the_projects() {
+    let with = |names: &str| {
+        GOOD.replace("engines = [\"ternary\", \"f16\"]", &format!("engines = [\"ternary\"]\noutside = [{names}]"))
+    };
+    let suite = Suite::parse(&with("\"theirs-1.0\""), "my.toml", &catalogue()).unwrap();
+    assert!(suite.is_outside("theirs-1.0") && !suite.is_outside("ternary"));
+    let cells: Vec<String> = suite.cells(2, |_| true).into_iter().map(|(c, _)| c.id()).collect();
+    assert_eq!(cells.len(), 8);
+    assert!(cells.contains(&"theirs-1.0/125m/t2/tg8".to_owned()));
+    for (names, part) in
+        [("\"f16\"", "own engines has, found `f16`"), ("\"a/b\"", "letters, digits"), ("\"\"", "letters")]
+    {
+        let message = Suite::parse(&with(names), "my.toml", &catalogue()).unwrap_err().to_string();
+        assert!(message.contains("my.toml:11") && message.contains(part), "{message}");
+    }
+    let alone = with("\"theirs\"").replace("engines = [\"ternary\"]\n", "");
+    assert_eq!(Suite::parse(&alone, "my.toml", &catalogue()).unwrap().cells(2, |_| true).len(), 4);
+}
+
+#[test]
 fn suites_may_bring_models_of_their_own() {
     let shape = |heads: u32| {
         format!(

@@ -1,5 +1,6 @@
 //! The published schemas are the ones the types have, and real rows satisfy them.
 
+use suites::outside::Kind;
 use suites::record::*;
 use suites::{Cell, Record, schema};
 
@@ -88,6 +89,36 @@ fn measurement() -> Measurement {
     }
 }
 
+fn outside() -> Outside {
+    let Measurement { samples, memory, energy, interference, .. } = measurement();
+    let text = |s: &str| s.to_owned();
+    Outside {
+        program: Program {
+            kind: Kind::LlamaBench,
+            file: text("llama-bench"),
+            arguments: vec![text("-t"), text("2")],
+            commit: Some(text("abc")),
+            build: None,
+            isa: None,
+            told: [(text("cpu_info"), text("A CPU"))].into(),
+        },
+        model: OutsideModel {
+            file: text("a.gguf"),
+            description: text("bitnet"),
+            bytes: 1,
+            weights: 1,
+            file_bytes: Some(1),
+        },
+        samples,
+        unchecked: text("none given"),
+        memory,
+        process_ns: 50,
+        process_energy: energy,
+        interference,
+        limit: None,
+    }
+}
+
 #[test]
 fn rows_satisfy_the_schema_and_round_trip() {
     let schema: serde_json::Value = serde_json::from_str(&schema::all()[0].1).unwrap();
@@ -95,6 +126,7 @@ fn rows_satisfy_the_schema_and_round_trip() {
     let failure = Failure { stage: "load".into(), message: "m".into(), stderr_tail: String::new(), check: None };
     for outcome in [
         Outcome::Ok(Box::new(measurement())),
+        Outcome::Outside(Box::new(outside())),
         Outcome::Failed(failure),
         Outcome::Na(NotApplicable { reason: "needs 28 GB, 23 GB are available".into() }),
     ] {

@@ -80,11 +80,12 @@ fn instruction(isa: Isa, arithmetic: Arithmetic) -> Option<(peak::Element, &'sta
     use peak::Element::{Bf16, F32, Int8};
     match (isa, arithmetic) {
         (Isa::Scalar, _) => None,
+        (Isa::Amx, Arithmetic::Int8) => Some((Int8, "tdpbssd tmm")),
         (Isa::Avx512, Arithmetic::Int8) => Some((Int8, "vpdpbusd zmm")),
         (Isa::AvxVnni, Arithmetic::Int8) => Some((Int8, "vpdpbusd ymm")),
         (Isa::Avx2, Arithmetic::Int8) => Some((Int8, "vpmaddubsw + vpaddw ymm")),
-        (Isa::Avx512, Arithmetic::Bf16) if has_bf16() => Some((Bf16, "vdpbf16ps zmm")),
-        (Isa::Avx512, Arithmetic::F32 | Arithmetic::Bf16) => Some((F32, "vfmadd231ps zmm")),
+        (Isa::Avx512 | Isa::Amx, Arithmetic::Bf16) if has_bf16() => Some((Bf16, "vdpbf16ps zmm")),
+        (Isa::Avx512 | Isa::Amx, Arithmetic::F32 | Arithmetic::Bf16) => Some((F32, "vfmadd231ps zmm")),
         (Isa::Avx2 | Isa::AvxVnni, Arithmetic::F32 | Arithmetic::Bf16) => Some((F32, "vfmadd231ps ymm")),
     }
 }

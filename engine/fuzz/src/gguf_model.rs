@@ -5,13 +5,17 @@ use std::ops::ControlFlow;
 use engine::formats::GgufFile;
 use engine::formats::gguf::TensorType;
 use engine::generate::{Sampling, generate};
-use engine::model::{KvType, load_gguf};
+use engine::model::{HeadWeights, KvType, Loading, load_gguf};
 use engine::{Error, Format, Isa, Kernels, Model, Pool, Session, SessionOptions};
 
 use super::{LAYOUTS, NAME, refused};
 
-/// Every format a model is loaded in.
-pub(crate) const FORMATS: [Format; 5] = [Format::Ternary, Format::Base3, Format::F16, Format::Bf16, Format::Reference];
+/// Everything a model is loaded as.
+pub(crate) fn loadings() -> impl Iterator<Item = Loading> {
+    let formats = [Format::Ternary, Format::Base3, Format::F16, Format::Bf16, Format::Reference];
+    let widened = Loading { format: Format::Ternary, head: HeadWeights::F16 };
+    formats.into_iter().map(Loading::from).chain([widened])
+}
 
 /// Loads and runs a file's model.
 pub fn run(data: &[u8]) -> bool {
@@ -22,8 +26,8 @@ pub fn run(data: &[u8]) -> bool {
     let mut taken = false;
     for layout in LAYOUTS {
         file = file.with_i2s_layout(layout);
-        for format in FORMATS {
-            taken |= match load_gguf(&file, format) {
+        for loading in loadings() {
+            taken |= match load_gguf(&file, loading) {
                 Ok(model) => evaluate(&model),
                 Err(error) => refused(NAME, &error),
             };

@@ -1,24 +1,29 @@
-//! A cache of packed weights, of the seed's own model: whole, or a header and panels that are put together here.
+//! A cache of packed weights, of a seed's own model: whole, or a header and panels that are put together here.
 
 use engine::formats::GgufFile;
 use engine::model::load_gguf_from;
 
-use super::gguf_model::evaluate;
+use super::gguf_model::{evaluate, loadings};
 use super::refused;
 
 /// The name that inputs have in messages.
 const NAME: &str = "model.tritmark";
 
-/// The model that every cache here is of.
-const MODEL: &[u8] = include_bytes!("../corpus/gguf_model/seed-i2s");
+/// The models that caches here are of: with a head of f16, Q6_K and Q8_0.
+const MODELS: [&[u8]; 3] = [
+    include_bytes!("../corpus/gguf_model/seed-i2s"),
+    include_bytes!("../corpus/gguf_model/seed-tq1"),
+    include_bytes!("../corpus/gguf_model/seed-llama-ternary"),
+];
 
-/// Loads the model with a cache in every format that has one, and runs it.
+/// Loads each model with a cache as everything that has one, and runs it.
 pub fn run(data: &[u8]) -> bool {
-    let file = GgufFile::from_bytes("seed.gguf", MODEL.to_vec()).expect("a seed");
+    let caches = [data.to_vec(), framed(data)];
     let mut taken = false;
-    for format in super::gguf_model::FORMATS {
-        for cache in [data.to_vec(), framed(data)] {
-            taken |= match load_gguf_from(&file, format, NAME.as_ref(), cache) {
+    for model in MODELS {
+        let file = GgufFile::from_bytes("seed.gguf", model.to_vec()).expect("a seed");
+        for (loading, cache) in loadings().flat_map(|loading| caches.iter().map(move |cache| (loading, cache))) {
+            taken |= match load_gguf_from(&file, loading, NAME.as_ref(), cache.clone()) {
                 Ok(model) => evaluate(&model),
                 // What the cache does not have is loaded from the file, which is not of every format.
                 Err(error) if error.to_string().starts_with("seed.gguf") => false,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use engine::formats::HfFolder;
 use engine::model::load_hf;
 
-use super::gguf_model::{FORMATS, evaluate};
+use super::gguf_model::{evaluate, loadings};
 use super::refused;
 
 /// Reads and runs a folder.
@@ -32,8 +32,8 @@ pub fn run(data: &[u8]) -> bool {
         }
     }
     let mut taken = false;
-    for format in FORMATS {
-        taken |= match load_hf(&folder, format) {
+    for loading in loadings() {
+        taken |= match load_hf(&folder, loading) {
             Ok(model) => evaluate(&model),
             Err(error) => refused("folder", &error),
         };

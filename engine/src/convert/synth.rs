@@ -14,7 +14,7 @@ use crate::linear::Linear;
 use crate::model::{Config, Format, Model, RopeStyle};
 use crate::synthetic::{SyntheticSpec, build};
 
-/// Makes a synthetic model and writes it, its embedding and head as F16 or Q8_0 as it holds them. The file has no
+/// Makes a synthetic model and writes it, its embedding and head as F16 unless another type is asked for. The file has no
 /// tokenizer; one without text in it says so (`tokenizer.ggml.model` is `none`).
 ///
 /// # Errors

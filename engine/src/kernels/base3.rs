@@ -5,7 +5,6 @@ use std::ops::Range;
 #[cfg(target_arch = "x86_64")]
 use super::isa::Isa;
 use super::isa::Kernels;
-use super::tile::TILE;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{avx2, avx512, avxvnni};
 use super::{reference, ternary, tile, wide};
@@ -29,7 +28,7 @@ pub(crate) fn gemv(kernels: Kernels, matrix: &Base3Matrix, input: &Int8, first: 
             *out = reference::ternary_output(sum, scale, token);
         }
     };
-    match kernels.isa() {
+    match kernels.vectors() {
         // SAFETY: `kernels` proves the features but VBMI, which is asked for.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 if vbmi() => unsafe { avx512::base3::gemv_vbmi(panels, activations, finish) },
@@ -57,9 +56,8 @@ pub(crate) fn gemm(kernels: Kernels, matrix: &Base3Matrix, input: &Int8, mut out
         return;
     };
     let panel_bytes = Base3Matrix::panel_bytes(matrix.cols());
-    if let (true, Some(kernel)) = (out.rows() > TILE, wide::kernel(kernels)) {
-        let packing = Panels { panels, panel_bytes, unpack };
-        return wide::Gemm { kernels, kernel, packing, input, scale: matrix.scale() }.run(out);
+    if wide::takes(kernels, out.rows()) {
+        return wide::run(kernels, Panels { panels, panel_bytes, unpack }, input, matrix.scale(), out);
     }
     let codes_bytes = TernaryMatrix::panel_bytes(matrix.cols());
     let (mut codes, mut held) = (vec![0; 2 * codes_bytes], None);
@@ -113,7 +111,7 @@ type Unpack = unsafe fn(packed: &[[Packed; PERIOD_BLOCKS.0]], codes: &mut [[Code
 
 /// The unpacking kernel of a path that has a prefill kernel.
 fn unpacker(kernels: Kernels) -> Option<Unpack> {
-    match kernels.isa() {
+    match kernels.vectors() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 if vbmi() => Some(avx512::base3::unpack_vbmi),
         #[cfg(target_arch = "x86_64")]

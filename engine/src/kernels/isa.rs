@@ -21,11 +21,14 @@ pub enum Isa {
     /// x86-64 with AVX-512 F, BW, VL, DQ and VNNI (and all of [`Isa::Avx2`]); with AVX-512 BF16, if the CPU has it and sums
     /// as it should, also for bf16 weights.
     Avx512,
+    /// x86-64 with AMX-INT8, its tiles granted by the system (and all of [`Isa::Avx512`], whose kernels it takes for all
+    /// but the prefill of ternary weights).
+    Amx,
 }
 
 impl Isa {
     /// All code paths, slowest first.
-    pub const ALL: [Isa; 4] = [Isa::Scalar, Isa::Avx2, Isa::AvxVnni, Isa::Avx512];
+    pub const ALL: [Isa; 5] = [Isa::Scalar, Isa::Avx2, Isa::AvxVnni, Isa::Avx512, Isa::Amx];
 
     /// The name used in requests and records.
     pub fn name(self) -> &'static str {
@@ -34,6 +37,7 @@ impl Isa {
             Isa::Avx2 => "avx2",
             Isa::AvxVnni => "avxvnni",
             Isa::Avx512 => "avx512",
+            Isa::Amx => "amx",
         }
     }
 
@@ -63,6 +67,7 @@ impl Isa {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vnni")
             }
+            Isa::Amx => Isa::Avx512.detected() && super::x86::amx::available(),
         }
     }
 
@@ -105,7 +110,7 @@ impl Kernels {
     pub fn new(isa: Option<Isa>) -> Result<Kernels> {
         let isa = isa.unwrap_or_else(Isa::best);
         if isa.detected() {
-            return Ok(Kernels { isa, bf16: isa == Isa::Avx512 && multiplies_bf16() });
+            return Ok(Kernels { isa, bf16: matches!(isa, Isa::Avx512 | Isa::Amx) && multiplies_bf16() });
         }
         let names: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();
         Err(Error::IsaUnavailable { wanted: isa.name(), available: names.join(", ") })
@@ -116,7 +121,7 @@ impl Kernels {
         self.isa
     }
 
-    /// Whether `vdpbf16ps` is there (only on [`Isa::Avx512`]), and sums as bf16 layers are defined.
+    /// Whether `vdpbf16ps` is there (only on [`Isa::Avx512`] and [`Isa::Amx`]), and sums as bf16 layers are defined.
     pub(crate) fn multiplies_bf16(self) -> bool {
         self.bf16
     }
@@ -127,9 +132,14 @@ impl Kernels {
         Kernels { bf16: false, ..self }
     }
 
-    /// The path of kernels that AVX-VNNI adds nothing to.
+    /// The path of kernels that AMX adds nothing to.
+    pub(crate) fn vectors(self) -> Isa {
+        if self.isa == Isa::Amx { Isa::Avx512 } else { self.isa }
+    }
+
+    /// The path of kernels that neither AMX nor AVX-VNNI adds anything to.
     pub(crate) fn base(self) -> Isa {
-        if self.isa == Isa::AvxVnni { Isa::Avx2 } else { self.isa }
+        if self.isa == Isa::AvxVnni { Isa::Avx2 } else { self.vectors() }
     }
 }
 

@@ -33,7 +33,7 @@ impl Crossover {
     /// That of a path.
     pub(crate) fn of(kernels: Kernels) -> Crossover {
         let (rows, columns) = match kernels.isa() {
-            Isa::Avx512 => (55, 35),
+            Isa::Avx512 | Isa::Amx => (55, 35),
             Isa::AvxVnni => (50, 30),
             Isa::Avx2 => (80, 50),
             // As many operations a weight either way.
@@ -143,7 +143,7 @@ pub(crate) fn count_nonzero(activations: &[i8]) -> usize {
 
 /// The positions of gates that are not 0 or less, ascending.
 pub(crate) fn list_active(kernels: Kernels, gate: &[f32], out: &mut Vec<u32>) {
-    match kernels.isa() {
+    match kernels.vectors() {
         // SAFETY: `kernels` proves the features.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { avx512::sparse::list_active(gate, out) },
@@ -153,7 +153,7 @@ pub(crate) fn list_active(kernels: Kernels, gate: &[f32], out: &mut Vec<u32>) {
 
 /// The positions of activations other than 0, ascending.
 pub(crate) fn list_nonzero(kernels: Kernels, activations: &[i8], out: &mut Vec<u32>) {
-    match kernels.isa() {
+    match kernels.vectors() {
         // SAFETY: `kernels` proves the features.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { avx512::sparse::list_nonzero(activations, out) },
@@ -194,7 +194,7 @@ pub(crate) fn forward_rows(
     team.split(out, 1, |first, out| {
         let rows = Rows { codes: matrix.packed(), stride: matrix.row_bytes(), rows: &rows[first..][..out.len()] };
         let finish = |k: usize, sum: i32| out[k] = reference::ternary_output(sum, matrix.scale(), token);
-        match kernels.isa() {
+        match kernels.vectors() {
             // SAFETY: `kernels` proves the features.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => unsafe { avx512::sparse::rows(rows, ordered, finish) },
@@ -229,7 +229,7 @@ pub(crate) fn forward_columns(
         let border = |worker: usize| columns.len() * worker / threads;
         let columns = &columns[border(first / stride)..border(first / stride + 1)];
         let columns = Columns { codes: matrix.packed(), stride: matrix.column_bytes(), columns, activations };
-        match kernels.isa() {
+        match kernels.vectors() {
             // SAFETY: `kernels` proves the features.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => unsafe { avx512::sparse::columns(columns, sums) },

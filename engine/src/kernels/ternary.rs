@@ -27,7 +27,7 @@ pub(crate) fn gemv(kernels: Kernels, matrix: &TernaryMatrix, input: &Int8, first
             *out = reference::ternary_output(sum, scale, token);
         }
     };
-    match kernels.isa() {
+    match kernels.vectors() {
         // SAFETY: `kernels` proves the features.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { avx512::ternary::gemv(panels, activations, finish) },
@@ -44,17 +44,16 @@ pub(crate) fn gemv(kernels: Kernels, matrix: &TernaryMatrix, input: &Int8, first
 /// `y = W x` of all tokens for the rows of `out`, whose first is a multiple of [`PANEL`].
 pub(crate) fn gemm(kernels: Kernels, matrix: &TernaryMatrix, input: &Int8, mut out: Strip<'_, f32>) {
     let panels = panels(matrix, out.columns().start, out.columns().len());
+    let panel_bytes = TernaryMatrix::panel_bytes(matrix.cols());
+    if wide::takes(kernels, out.rows()) {
+        return wide::run(kernels, Packed { panels, panel_bytes }, input, matrix.scale(), out);
+    }
     let Some(micro) = micro(kernels) else {
         for t in 0..out.rows() {
             reference::ternary(panels, matrix.scale(), input.token(t, ternary::BLOCK), input.scales[t], out.row(t));
         }
         return;
     };
-    let panel_bytes = TernaryMatrix::panel_bytes(matrix.cols());
-    if let (true, Some(kernel)) = (out.rows() > TILE, wide::kernel(kernels)) {
-        let packing = Packed { panels, panel_bytes };
-        return wide::Gemm { kernels, kernel, packing, input, scale: matrix.scale() }.run(out);
-    }
     tile::each_cell(out.rows(), out.columns().len(), tiles_together(input), |cell| {
         let pair: [&[u8]; 2] = std::array::from_fn(|p| {
             if p < cell.panels { &panels[(cell.panel + p) * panel_bytes..][..panel_bytes] } else { &[] }
@@ -144,7 +143,7 @@ pub(super) type Micro = unsafe fn(panels: &[&[u8]], tile: &[i32], tokens: usize,
 
 /// The prefill kernel of a path; the scalar one goes token by token and has none.
 pub(super) fn micro(kernels: Kernels) -> Option<Micro> {
-    match kernels.isa() {
+    match kernels.vectors() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => Some(avx512::ternary::micro),
         #[cfg(target_arch = "x86_64")]

@@ -351,3 +351,37 @@ fn no_path_thread_count_or_batch_changes_a_bit() {
         }
     }
 }
+
+/// Rows written by [`Input::fill`], tile by tile or not, give what those written one by one give, in every form.
+#[test]
+fn filled_inputs_are_those_written_by_hand() {
+    let (rows, cols) = (33, 150);
+    let (ternary, f16) = (ternary_of(rows, cols, 3), Linear::F16(float16_of::<f16>(rows, cols, 3)));
+    for tokens in [1, 5, 37, 49, 100, 193] {
+        let x = activations(tokens, cols, 5);
+        for (threads, isa) in Isa::available().into_iter().flat_map(|isa| [(1, isa), (3, isa)]) {
+            for linears in [vec![&ternary], vec![&f16], vec![&ternary, &f16]] {
+                let (kernels, pool) = (Kernels::new(Some(isa)).unwrap(), Pool::new(threads, false).unwrap());
+                let mut input = Input::new(tokens, cols);
+                let mut seen = vec![0u8; tokens];
+                let mut out = vec![f32::NAN; tokens * rows];
+                pool.enter(|team| {
+                    // More of something else before: nothing of it may be left.
+                    input.f32_mut(tokens).fill(9.0);
+                    linears.iter().for_each(|linear| input.prepare(team, kernels, linear));
+                    input.fill((team, kernels), &linears, (&mut seen, 1), |t, seen, out| {
+                        seen[0] += 1;
+                        out.copy_from_slice(&x[t * cols..][..cols]);
+                    });
+                    for linear in &linears {
+                        input.prepare(team, kernels, linear);
+                        linear.forward(team, kernels, &input, &mut out);
+                        let want = forward(linear, Isa::Scalar, 1, &x);
+                        assert_eq!(bits(&out), bits(&want), "{isa}, {} of {tokens} tokens", linear.kind());
+                    }
+                });
+                assert!(seen.iter().all(|&seen| seen == 1));
+            }
+        }
+    }
+}

@@ -51,6 +51,11 @@ pub enum Format {
 }
 
 impl Format {
+    /// Whether the linear layers of blocks are ternary by construction, whatever packs them.
+    pub(crate) fn is_ternary(self) -> bool {
+        matches!(self, Format::Ternary | Format::TernarySparse) || self.is_base3()
+    }
+
     /// Whether what lies behind zero gates stays unread.
     pub fn is_sparse(self) -> bool {
         matches!(self, Format::TernarySparse | Format::Base3Sparse)

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use super::attention::{Queries, attention};
 use super::config::Config;
-use super::feed_forward::gated;
+use super::feed_forward::Gated;
 use super::kv::KvCache;
 use super::rope::Rope;
 use super::sparse::Sparse;
@@ -31,7 +31,9 @@ pub(super) struct Buffers {
     q: Buffer<f32>,
     k: Buffer<f32>,
     v: Buffer<f32>,
-    /// The attention's answer: what o reads.
+    /// The attention's answer.
+    mixed: Buffer<f32>,
+    /// What o reads.
     attended: Input,
     gate: Buffer<f32>,
     up: Buffer<f32>,
@@ -50,15 +52,16 @@ impl Buffers {
     pub(super) fn new(config: &Config, tokens: usize, context: usize, threads: usize) -> Result<Buffers> {
         let scratch = |_| Mutex::new(Scratch::new(context, config.head_dim));
         Ok(Buffers {
-            residual: Buffer::by_page(tokens * config.hidden)?,
-            delta: Buffer::by_page(tokens * config.hidden)?,
+            residual: Buffer::huge(tokens * config.hidden)?,
+            delta: Buffer::huge(tokens * config.hidden)?,
             normed: Input::new(tokens, config.hidden),
-            q: Buffer::by_page(tokens * config.q_width())?,
-            k: Buffer::by_page(tokens * config.kv_width())?,
-            v: Buffer::by_page(tokens * config.kv_width())?,
+            q: Buffer::huge(tokens * config.q_width())?,
+            k: Buffer::huge(tokens * config.kv_width())?,
+            v: Buffer::huge(tokens * config.kv_width())?,
+            mixed: Buffer::huge(tokens * config.q_width())?,
             attended: Input::new(tokens, config.q_width()),
-            gate: Buffer::by_page(tokens * config.ffn)?,
-            up: Buffer::by_page(tokens * config.ffn)?,
+            gate: Buffer::huge(tokens * config.ffn)?,
+            up: Buffer::huge(tokens * config.ffn)?,
             gated: Input::new(tokens, config.ffn),
             scratch: (0..threads).map(scratch).collect(),
             sparse: Sparse::default(),
@@ -110,13 +113,12 @@ impl<'a> Forward<'a> {
     pub(super) fn blocks(&mut self, ids: &[u32]) {
         self.embed(ids);
         for (index, layer) in self.model.layers.iter().enumerate() {
-            self.norm(&layer.attn_norm);
+            self.norm(index > 0, &layer.attn_norm, &[&layer.q, &layer.k, &layer.v]);
             self.attend(index, layer);
-            self.add();
-            self.norm(&layer.ffn_norm);
+            self.norm(true, &layer.ffn_norm, &[&layer.gate, &layer.up]);
             self.feed_forward(index, layer);
-            self.add();
         }
+        self.add();
     }
 
     /// Logits after the tokens in `rows` of the batch, `rows x vocab`.
@@ -146,12 +148,17 @@ impl<'a> Forward<'a> {
         self.team.each_row(residual, hidden, |token, out| embedding.row_to_f32(ids[token] as usize, out));
     }
 
-    /// RMSNorm of the residual stream into `normed`.
-    fn norm(&mut self, weight: &[f32]) {
+    /// RMSNorm of the residual stream into `normed`, in the forms that `linears` read; what the block before left in
+    /// `delta` is added first, if there is any.
+    fn norm(&mut self, add: bool, weight: &[f32], linears: &[&Linear]) {
         let (kernels, hidden, eps) = (self.kernels, self.model.config.hidden, self.model.config.norm_eps);
-        let Buffers { residual, normed, .. } = &mut *self.buffers;
-        self.team.each_row(normed.f32_mut(self.tokens), hidden, |token, out| {
-            float::rms_norm(kernels, &residual[token * hidden..][..hidden], weight, eps, out);
+        let Buffers { residual, normed, delta, .. } = &mut *self.buffers;
+        let residual = &mut residual[..self.tokens * hidden];
+        normed.fill((self.team, kernels), linears, (residual, hidden), |token, x, out| {
+            if add {
+                float::add_assign(kernels, x, &delta[token * hidden..][..hidden]);
+            }
+            float::rms_norm(kernels, x, weight, eps, out);
         });
     }
 
@@ -160,8 +167,9 @@ impl<'a> Forward<'a> {
     fn attend(&mut self, index: usize, layer: &Layer) {
         let (config, team, kernels) = (&self.model.config, self.team, self.kernels);
         let (tokens, q_width, kv_width, eps) = (self.tokens, config.q_width(), config.kv_width(), config.norm_eps);
-        let Buffers { normed, q, k, v, attended, delta, scratch, .. } = &mut *self.buffers;
-        let (q, k, v) = (&mut q[..tokens * q_width], &mut k[..tokens * kv_width], &mut v[..tokens * kv_width]);
+        let Buffers { normed, q, k, v, mixed, attended, delta, scratch, .. } = &mut *self.buffers;
+        let (q, mixed) = (&mut q[..tokens * q_width], &mut mixed[..tokens * q_width]);
+        let (k, v) = (&mut k[..tokens * kv_width], &mut v[..tokens * kv_width]);
         linears(team, kernels, normed, &mut [(&layer.q, q), (&layer.k, k), (&layer.v, v)]);
         add_bias(team, kernels, q, layer.q_bias.as_deref());
         add_bias(team, kernels, k, layer.k_bias.as_deref());
@@ -181,10 +189,11 @@ impl<'a> Forward<'a> {
             (keys, values) = (now.1, later.1);
         }
         let queries = Queries { vectors: q, spans: self.spans, layer: index };
-        attention(team, kernels, config, scratch, queries, attended.f32_mut(tokens));
-        if let Some(weight) = &layer.attn_sub_norm {
-            team.each_row(attended.f32_mut(tokens), q_width, |_, x| float::rms_norm_in_place(kernels, x, weight, eps));
-        }
+        attention(team, kernels, config, scratch, queries, mixed);
+        attended.fill((team, kernels), &[&layer.o], (mixed, q_width), |_, x, out| match &layer.attn_sub_norm {
+            Some(weight) => float::rms_norm(kernels, x, weight, eps, out),
+            None => out.copy_from_slice(x),
+        });
         let delta = &mut delta[..tokens * config.hidden];
         linears(team, kernels, attended, &mut [(&layer.o, &mut *delta)]);
         add_bias(team, kernels, delta, layer.o_bias.as_deref());
@@ -203,7 +212,10 @@ impl<'a> Forward<'a> {
                 sparse.up((team, kernels), (&layer.up, &packed.up), normed, (gate, up));
             }
         }
-        gated(team, kernels, config, layer.ffn_sub_norm.as_deref(), (gate, up), inside.f32_mut(tokens));
+        let step = Gated { kernels, config, sub_norm: layer.ffn_sub_norm.as_deref() };
+        inside.fill((team, kernels), &[&layer.down], (gate, config.ffn), |token, gate, out| {
+            step.run(gate, &up[token * config.ffn..][..config.ffn], out);
+        });
         let delta = &mut delta[..tokens * config.hidden];
         match alone {
             None => linears(team, kernels, inside, &mut [(&layer.down, delta)]),

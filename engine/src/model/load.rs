@@ -3,7 +3,8 @@
 //! The ternary engines take ternary tensors as they are. The f16 and bf16 engines hold a file's weights decoded and
 //! rounded: of a quantised file they run the dequantised weights, which is still that file's function and not that of
 //! the model it was quantised from. A weight too large for the 16 bits is refused, and a scale too small: that would make
-//! a tensor of zeros. The reference takes ternary tensors as such and decodes others exactly. Norms stay f32.
+//! a tensor of zeros. The reference takes ternary tensors as such and decodes others exactly. Norms stay f32. Embedding and
+//! head of the ternary engines stay Q8_0 or Q6_K where the file has them so ([`HeadWeights`]), and are f16 else.
 //!
 //! Shapes are all checked before the first weight is decoded. Panels are made in parallel, of packed bytes where the
 //! layout is a common one, else row by row; mapped pages are given back as they are done, so that the peak is little more
@@ -12,6 +13,7 @@
 mod cache;
 mod gguf;
 mod hf;
+mod loading;
 mod matrices;
 mod sweep;
 
@@ -19,16 +21,16 @@ pub use cache::cache_path;
 pub use gguf::{check_gguf, is_ternary_gguf, load_gguf, load_gguf_cached, load_gguf_from, predict_gguf_bytes};
 pub(crate) use hf::read_config;
 pub use hf::{check_hf, load_hf, load_hf_cached, predict_hf_bytes};
+pub use loading::{HeadWeights, Loading};
 
 use self::cache::{Cache, Fingerprint};
+use self::loading::{Blocks, predict_bytes};
 use self::sweep::Pages;
 use super::{Config, Format, Layer, Model};
 use crate::error::{Error, Result};
 use crate::formats::gguf::Shape;
 use crate::linear::Linear;
-use crate::quant::sparse::{CHUNK, CHUNK_BYTES};
 use crate::quant::words::PackedTrits;
-use crate::quant::{PANEL, base3};
 use std::path::Path;
 
 /// Weights by their GGUF names, wherever they come from.
@@ -69,6 +71,9 @@ trait Weight: Pages {
 
     /// The name of the 16-bit floats that are stored ([`Float16::NAME`]) and their bytes, little-endian, if they are.
     fn halves(&self) -> Option<(&'static str, &[u8])>;
+
+    /// The blocks that are stored, if they are of a type that [`Blocks`] has.
+    fn blocks(&self) -> Option<Blocks<'_>>;
 }
 
 /// Decodes row `.0` of a matrix into `.1`.
@@ -83,48 +88,13 @@ fn is_ternary<S: Source>(source: &S) -> bool {
     linears.peek().is_some() && linears.all(ternary)
 }
 
-/// Bytes that the matrices of a source take in `format`.
-fn predict_bytes<S: Source>(source: &S, format: Format) -> u64 {
-    let bytes = |name: String| {
-        let weight = source.weight(&name)?;
-        let &[cols, rows] = weight.dims() else { return None };
-        let panels = rows.div_ceil(PANEL as u64).saturating_mul(PANEL as u64);
-        let values = |rows: u64, bytes: u64| rows.saturating_mul(cols).saturating_mul(bytes);
-        Some(match format {
-            Format::Ternary if name.starts_with("blk.") && weight.is_ternary() => values(panels, 1) / 4,
-            Format::TernarySparse if name.starts_with("blk.") && weight.is_ternary() => {
-                (values(panels, 1) / 4).saturating_add(second_packing(&name, rows, cols))
-            }
-            Format::Base3 | Format::Base3Sparse if name.starts_with("blk.") && weight.is_ternary() => {
-                let blocks = cols.div_ceil(base3::BLOCK as u64).saturating_mul(base3::BLOCK_BYTES as u64);
-                let second = if format.is_sparse() { second_packing(&name, rows, cols) } else { 0 };
-                rows.div_ceil(PANEL as u64).saturating_mul(blocks).saturating_add(second)
-            }
-            Format::Ternary | Format::TernarySparse | Format::Base3 | Format::Base3Sparse => values(panels, 2),
-            Format::F16 | Format::Bf16 => values(panels, 2),
-            Format::Reference => values(rows, 4),
-        })
-    };
-    source.names().into_iter().filter_map(bytes).fold(0, u64::saturating_add)
-}
-
-/// Bytes that the sparse format holds of a matrix beside its panels.
-fn second_packing(name: &str, rows: u64, cols: u64) -> u64 {
-    let chunks = |n: u64| n.div_ceil(CHUNK as u64).saturating_mul(CHUNK_BYTES as u64);
-    match name.trim_end_matches(".weight").rsplit('.').next() {
-        Some("ffn_up") => rows.saturating_mul(chunks(cols)),
-        Some("ffn_down") => cols.saturating_mul(chunks(rows)),
-        _ => 0,
-    }
-}
-
 struct Loader<'a, S> {
     source: &'a S,
     config: &'a Config,
     /// The architecture's name.
     name: &'static str,
-    /// What the linear layers of the blocks become.
-    format: Format,
+    /// What the matrices become.
+    loading: Loading,
     /// Where packed matrices are taken from, if they are there.
     cache: Option<&'a Cache>,
 }
@@ -144,7 +114,7 @@ impl<'a, S: Source + Fingerprint> Loader<'a, S> {
     /// Loads from the cache at `path` if it is one of this source; else from the source, and writes the cache anew.
     fn load_cached(self, path: &Path) -> Result<CachedModel> {
         let (mut notes, fingerprint) = (Vec::new(), self.source.fingerprint());
-        match Cache::open(path, self.format, fingerprint) {
+        match Cache::open(path, self.loading, fingerprint) {
             Ok(None) => {}
             Ok(Some(cache)) => match (Loader { cache: Some(&cache), ..self }).load() {
                 Ok(model) => return Ok(CachedModel { model, from_cache: true, notes }),
@@ -153,7 +123,7 @@ impl<'a, S: Source + Fingerprint> Loader<'a, S> {
             Err(error) => notes.push(format!("{error}: made anew")),
         }
         let model = self.load()?;
-        if let Err(error) = cache::write(path, self.format, fingerprint, &model) {
+        if let Err(error) = cache::write(path, self.loading, fingerprint, &model) {
             notes.push(format!("no cache is written: {error}"));
         }
         Ok(CachedModel { model, from_cache: false, notes })
@@ -164,7 +134,7 @@ impl<S: Source> Loader<'_, S> {
     fn load(&self) -> Result<Model> {
         self.check()?;
         let config = self.config;
-        config.check_format(self.format)?;
+        config.check_format(self.loading.format)?;
         let embedding = self.take("token_embd.weight", config.vocab, config.hidden, false)?;
         let mut layers = Vec::new();
         for index in 0..config.layers {
@@ -175,7 +145,7 @@ impl<S: Source> Loader<'_, S> {
             true => None,
             false => Some(self.take("output.weight", config.vocab, config.hidden, false)?),
         };
-        Model::new(config.clone(), embedding, layers, output_norm, head)?.packed_for(self.format)
+        Model::new(config.clone(), embedding, layers, output_norm, head)?.packed_for(self.loading.format)
     }
 
     /// The tensors of a block and their shapes in the file's order.
@@ -282,11 +252,11 @@ impl<S: Source> Loader<'_, S> {
 
     /// A matrix of the cache if there is one that has it, else of the source: a linear layer of a block, or not.
     fn take(&self, name: &str, rows: usize, cols: usize, of_block: bool) -> Result<Linear> {
-        let kind = match self.format {
+        let kind = match self.loading.format {
             Format::Ternary | Format::TernarySparse if of_block => "ternary-2bit",
             Format::Base3 | Format::Base3Sparse if of_block => "ternary-1.6bit",
             Format::Bf16 => "bf16",
-            _ => "f16",
+            _ => self.source.weight(name).and_then(|w| Some(self.loading.kept(&w)?.kind())).unwrap_or("f16"),
         };
         let cached = self.cache.map(|cache| cache.matrix(name, kind, rows, cols));
         match cached.transpose()?.flatten() {
@@ -298,7 +268,7 @@ impl<S: Source> Loader<'_, S> {
 
     /// A linear layer of a block, in the engine's format.
     fn linear(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
-        match self.format {
+        match self.loading.format {
             Format::Ternary | Format::TernarySparse | Format::Base3 | Format::Base3Sparse => {
                 self.ternary(name, rows, cols)
             }
@@ -313,7 +283,10 @@ impl<S: Source> Loader<'_, S> {
 
     /// Embedding, head, and linear layers that are not ternary.
     fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
-        match self.format {
+        if let Some(kept) = self.kept(name, rows, cols)? {
+            return Ok(kept);
+        }
+        match self.loading.format {
             Format::Ternary | Format::TernarySparse | Format::Base3 | Format::Base3Sparse | Format::F16 => {
                 self.float16(name, rows, cols).map(Linear::F16)
             }

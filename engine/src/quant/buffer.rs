@@ -139,14 +139,6 @@ impl<T: Plain> Buffer<T> {
         Buffer::make(len, |bytes| if bytes < CHUNK { share(bytes) } else { own(bytes, true) })
     }
 
-    /// `len` zeroes, aligned to a page, in a mapping of their own of which only what is written takes memory, page by page.
-    ///
-    /// # Errors
-    /// As [`Buffer::zeroed`].
-    pub(crate) fn by_page(len: usize) -> Result<Buffer<T>> {
-        Buffer::make(len, |bytes| own(bytes, false))
-    }
-
     /// `len` zeroes, aligned to a page, in a mapping of their own in huge pages where the system allows: what is not written
     /// takes no memory, but for what shares a page of 2 MiB with what is.
     ///
@@ -195,7 +187,7 @@ mod tests {
     #[test]
     fn buffers_are_zero_aligned_and_writable_to_the_end() {
         for len in [0, 1, 4096, HUGE / 4 + 5, CHUNK / 4 - 1, CHUNK / 4 + 1] {
-            for make in [Buffer::<i32>::zeroed, Buffer::by_page, Buffer::huge] {
+            for make in [Buffer::<i32>::zeroed, Buffer::huge] {
                 let mut buffer = make(len).unwrap();
                 assert!(buffer.iter().all(|&x| x == 0) && buffer.len() == len);
                 buffer.iter_mut().for_each(|x| *x = -1);

@@ -2,6 +2,7 @@
 
 use half::{bf16, f16};
 
+use super::q6;
 use super::tl::{self, Tile};
 use super::trits::BLOCK;
 use crate::formats::gguf::{I2sLayout, TensorType};
@@ -165,13 +166,14 @@ fn tq2_0(block: &[i8; BLOCK], scale: f32, out: &mut Vec<u8>) {
 /// Values of a Q8_0 block.
 const Q8_BLOCK: usize = 32;
 
-/// Appends a row in a float format or Q8_0, rounded as ggml's reference quantisers round.
+/// Appends a row in a float format or Q8_0, rounded as ggml's reference quantisers round, or in Q6_K by the rule of
+/// [`super::Q6Matrix::from_rows`].
 ///
 /// # Errors
 /// What the values would have to be: of another type, or in its range.
 ///
 /// # Panics
-/// If a row of Q8_0 is no whole number of blocks, which [`TensorType::block_len`] tells.
+/// If a row of Q8_0 or Q6_K is no whole number of blocks, which [`TensorType::block_len`] tells.
 pub fn floats(kind: TensorType, values: &[f32], out: &mut Vec<u8>) -> Result<(), String> {
     let bad = |col: usize| format!("weights that fit {kind} (found {} in column {col})", values[col]);
     match kind {
@@ -197,7 +199,19 @@ pub fn floats(kind: TensorType, values: &[f32], out: &mut Vec<u8>) -> Result<(),
                 }
             }
         }
-        other => return Err(format!("a type that is written (F32, F16, BF16 or Q8_0), not {other}")),
+        TensorType::Q6K => {
+            let (blocks, rest) = values.as_chunks::<{ q6::SUPER }>();
+            assert!(rest.is_empty(), "a row of whole blocks");
+            for (nth, block) in blocks.iter().enumerate() {
+                let mut bytes = [0; q6::GGUF_BLOCK];
+                q6::quantise(block, &mut bytes);
+                if !f16::from_le_bytes([bytes[208], bytes[209]]).is_finite() {
+                    return Err(bad(nth * q6::SUPER));
+                }
+                out.extend(bytes);
+            }
+        }
+        other => return Err(format!("a type that is written (F32, F16, BF16, Q8_0 or Q6_K), not {other}")),
     }
     Ok(())
 }

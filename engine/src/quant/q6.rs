@@ -10,7 +10,7 @@ use half::f16;
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
-use super::{PANEL, checked_len};
+use super::{PANEL, checked_len, read_scales};
 use crate::error::{Error, Result};
 
 /// Columns of a block: those of the int8 activations that share a scale.
@@ -26,9 +26,9 @@ pub(crate) const BLOCK_SCALES: usize = PANEL * BLOCK / GROUP;
 /// Blocks of a super-block, which has one f16 scale a row.
 pub(crate) const SUPER_BLOCKS: usize = 8;
 /// Columns of a super-block.
-const SUPER: usize = SUPER_BLOCKS * BLOCK;
+pub(crate) const SUPER: usize = SUPER_BLOCKS * BLOCK;
 /// Bytes of a super-block of one row in GGUF.
-const GGUF_BLOCK: usize = 210;
+pub(crate) const GGUF_BLOCK: usize = 210;
 
 /// A matrix of 6-bit weights in panels.
 #[derive(Debug)]
@@ -71,6 +71,55 @@ impl Q6Matrix {
     }
 
     fn pack(rows: usize, cols: usize, fill: impl Fn(usize, &mut [u8]) -> Result<()> + Sync) -> Result<Self> {
+        let row_bytes = cols.div_ceil(SUPER) * GGUF_BLOCK;
+        Q6Matrix::by_panel(rows, cols, |panel, (weights, scales, supers)| {
+            let first = panel * PANEL;
+            let mut bytes = vec![0u8; PANEL.min(rows - first) * row_bytes];
+            bytes.chunks_exact_mut(row_bytes).enumerate().try_for_each(|(r, row)| fill(first + r, row))?;
+            let weights = weights.chunks_mut(SUPER_BLOCKS * BLOCK_BYTES);
+            let scales = scales.chunks_mut(SUPER_BLOCKS * BLOCK_SCALES);
+            let parts = weights.zip(scales).zip(supers.chunks_exact_mut(PANEL)).enumerate();
+            for (s, ((weights, scales), supers)) in parts {
+                for (r, row) in bytes.chunks_exact(row_bytes).enumerate() {
+                    let block = &row.as_chunks::<GGUF_BLOCK>().0[s];
+                    supers[r] = f16::from_le_bytes([block[208], block[209]]);
+                    repack(block, r, weights, scales);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Puts panels back together, each then told to `done`, that [`Q6Matrix::panel`] took apart, in parallel.
+    ///
+    /// # Errors
+    /// Bad dimensions, or a scale that is no finite number.
+    ///
+    /// # Panics
+    /// If a panel is not [`Q6Matrix::panel_bytes`] long.
+    pub(crate) fn from_panels<'b>(
+        rows: usize,
+        cols: usize,
+        panel_of: impl Fn(usize) -> &'b [u8] + Sync,
+        done: impl Fn(usize) + Sync,
+    ) -> Result<Self> {
+        Q6Matrix::by_panel(rows, cols, |panel, (weights, scales, supers)| {
+            let (low, rest) = panel_of(panel).split_at(weights.len());
+            let (middle, high) = rest.split_at(scales.len());
+            weights.copy_from_slice(low);
+            scales.iter_mut().zip(middle).for_each(|(out, &scale)| *out = scale as i8);
+            read_scales(high, supers)?;
+            done(panel);
+            Ok(())
+        })
+    }
+
+    /// Makes a matrix of panels: `fill(panel, (weights, int8 scales, f16 scales))`, all of them zeros, in parallel.
+    fn by_panel(
+        rows: usize,
+        cols: usize,
+        fill: impl Fn(usize, (&mut [u8], &mut [i8], &mut [f16])) -> Result<()> + Sync,
+    ) -> Result<Self> {
         let (blocks, supers) = (cols.div_ceil(BLOCK), cols.div_ceil(SUPER));
         let len = checked_len(rows, cols, blocks * BLOCK_BYTES)?;
         let panels = rows.div_ceil(PANEL);
@@ -82,26 +131,20 @@ impl Q6Matrix {
             .zip(scales.par_chunks_exact_mut(blocks * BLOCK_SCALES))
             .zip(wide.par_chunks_exact_mut(supers * PANEL))
             .enumerate();
-        parts.try_for_each(|(panel, ((weights, scales), wide))| {
-            let mut row = vec![0u8; supers * GGUF_BLOCK];
-            for r in 0..PANEL.min(rows - panel * PANEL) {
-                fill(panel * PANEL + r, &mut row)?;
-                for (s, bytes) in row.chunks_exact(GGUF_BLOCK).enumerate() {
-                    wide[s * PANEL + r] = f16::from_le_bytes([bytes[208], bytes[209]]);
-                    for b in s * SUPER_BLOCKS..((s + 1) * SUPER_BLOCKS).min(blocks) {
-                        let first = b % SUPER_BLOCKS * BLOCK;
-                        let block = &mut weights[b * BLOCK_BYTES..][..BLOCK_BYTES];
-                        (0..BLOCK).for_each(|i| set(block, r, i, value(bytes, first + i)));
-                        for half in 0..BLOCK / GROUP {
-                            let scale = bytes[192 + first / GROUP + half] as i8;
-                            scales[b * BLOCK_SCALES + half * PANEL + r] = scale;
-                        }
-                    }
-                }
-            }
-            Ok::<(), Error>(())
-        })?;
+        parts.try_for_each(|(panel, ((weights, scales), wide))| fill(panel, (weights, scales, wide)))?;
         Ok(Q6Matrix { rows, cols, weights, scales, supers: wide })
+    }
+
+    /// Bytes of a panel and its scales.
+    pub(crate) fn panel_bytes(cols: usize) -> usize {
+        cols.div_ceil(BLOCK) * (BLOCK_BYTES + BLOCK_SCALES) + cols.div_ceil(SUPER) * PANEL * size_of::<f16>()
+    }
+
+    /// Panel `nth`: weights, int8 scales, f16 scales.
+    pub(crate) fn panel(&self, nth: usize) -> Vec<u8> {
+        let (weights, scales, supers) = self.panels(nth * PANEL, PANEL);
+        let scales = scales.iter().map(|&scale| scale as u8);
+        weights.iter().copied().chain(scales).chain(supers.iter().flat_map(|d| d.to_le_bytes())).collect()
     }
 
     /// Rows (outputs).
@@ -155,10 +198,24 @@ pub(crate) fn get(block: &[u8], r: usize, i: usize) -> u8 {
     low | high << 4
 }
 
-/// Writes what [`get`] reads, where there are zeros.
-fn set(block: &mut [u8], r: usize, i: usize, q: u8) {
-    block[i / 8 * 64 + r * 4 + i % 4] |= (q & 15) << (i % 8 / 4 * 4);
-    block[LOW_BYTES + i / 16 * 64 + r * 4 + i % 4] |= (q >> 4) << (i % 16 / 4 * 2);
+/// Puts a GGUF super-block, of row `r` of a panel, where [`get`] finds it; `weights` and `scales` are those of its blocks,
+/// or of the first of them. Four columns at a time: GGUF too has them in bytes side by side.
+fn repack(block: &[u8; GGUF_BLOCK], r: usize, weights: &mut [u8], scales: &mut [i8]) {
+    let word = |at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
+    let blocks = weights.chunks_exact_mut(BLOCK_BYTES).zip(scales.chunks_exact_mut(BLOCK_SCALES));
+    for (b, (weights, scales)) in blocks.enumerate() {
+        let (low, low_shift, high, high_shift) = place(b * BLOCK);
+        let (words, _) = weights.as_chunks_mut::<4>();
+        for j in 0..BLOCK / 8 {
+            let four = |at: usize| word(low + 8 * j + at) >> low_shift & 0x0f0f_0f0f;
+            words[16 * j + r] = (four(0) | four(4) << 4).to_le_bytes();
+        }
+        for half in 0..BLOCK / GROUP {
+            let four = |k: usize| (word(high + 16 * half + 4 * k) >> high_shift & 0x0303_0303) << (2 * k);
+            words[LOW_BYTES / 4 + 16 * half + r] = (four(0) | four(1) | four(2) | four(3)).to_le_bytes();
+            scales[half * PANEL + r] = block[192 + 2 * b + half] as i8;
+        }
+    }
 }
 
 /// Where GGUF has the bits of value `i`: see `blocks::q6_k`.
@@ -167,14 +224,8 @@ fn place(i: usize) -> (usize, usize, usize, usize) {
     (64 * half + l + 32 * (n % 2), 4 * (n / 2), 128 + 32 * half + l, 2 * n)
 }
 
-/// The 6 bits of value `i` of a GGUF super-block.
-fn value(bytes: &[u8], i: usize) -> u8 {
-    let (low, low_shift, high, high_shift) = place(i);
-    bytes[low] >> low_shift & 15 | (bytes[high] >> high_shift & 3) << 4
-}
-
 /// See [`Q6Matrix::from_rows`].
-fn quantise(values: &[f32], out: &mut [u8; GGUF_BLOCK]) {
+pub(crate) fn quantise(values: &[f32], out: &mut [u8; GGUF_BLOCK]) {
     out.fill(0);
     let steps = values.chunks_exact(GROUP).map(|group| group.iter().fold(0.0f32, |max, v| max.max(v.abs())) / 31.0);
     let steps: Vec<f32> = steps.collect();
@@ -216,6 +267,24 @@ mod tests {
             assert_eq!(found.map(f32::to_bits), expected.map(f32::to_bits));
         }
         assert!(matches!(Q6Matrix::from_blocks(18, 255, fill), Err(Error::Size { found: 255, .. })));
+    }
+
+    #[test]
+    fn panels_come_back_exactly() {
+        let fill = |row: usize, out: &mut [f32]| {
+            out.iter_mut().enumerate().for_each(|(col, out)| *out = ((row * 37 + col * 11) % 101) as f32 - 50.0);
+            Ok(())
+        };
+        let matrix = Q6Matrix::from_rows(21, 300, fill).unwrap();
+        let mut panels = [matrix.panel(0), matrix.panel(1)];
+        assert!(panels.iter().all(|panel| panel.len() == Q6Matrix::panel_bytes(300)));
+        let made = |panels: &[Vec<u8>; 2]| Q6Matrix::from_panels(21, 300, |nth| &*panels[nth], |_| ());
+        let again = made(&panels).unwrap();
+        assert!(*again.weights == *matrix.weights && *again.scales == *matrix.scales);
+        assert!(*again.supers == *matrix.supers);
+        let last = panels[1].len() - 1;
+        panels[1][last] = 0x7c;
+        assert!(matches!(made(&panels), Err(Error::Scale { .. })));
     }
 
     #[test]

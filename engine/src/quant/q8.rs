@@ -7,7 +7,7 @@ use half::f16;
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
-use super::{PANEL, checked_len};
+use super::{PANEL, checked_len, read_scales};
 use crate::error::{Error, Result};
 
 /// Columns of a block.
@@ -15,7 +15,7 @@ pub(crate) const BLOCK: usize = 32;
 /// Bytes of a block without its scales: 16 rows x 32 columns.
 pub(crate) const BLOCK_BYTES: usize = PANEL * BLOCK;
 /// Bytes of a block of one row in GGUF: the scale, then the weights.
-const GGUF_BLOCK: usize = 2 + BLOCK;
+pub(crate) const GGUF_BLOCK: usize = 2 + BLOCK;
 
 /// A matrix of 8-bit weights in panels.
 #[derive(Debug)]
@@ -63,6 +63,54 @@ impl Q8Matrix {
     }
 
     fn pack(rows: usize, cols: usize, fill: impl Fn(usize, &mut [u8]) -> Result<()> + Sync) -> Result<Self> {
+        let row_bytes = cols.div_ceil(BLOCK) * GGUF_BLOCK;
+        Q8Matrix::by_panel(rows, cols, |panel, weights, scales| {
+            let first = panel * PANEL;
+            let mut bytes = vec![0u8; PANEL.min(rows - first) * row_bytes];
+            bytes.chunks_exact_mut(row_bytes).enumerate().try_for_each(|(r, row)| fill(first + r, row))?;
+            weights.fill(128);
+            let blocks = weights.chunks_exact_mut(BLOCK_BYTES).zip(scales.chunks_exact_mut(PANEL));
+            for (b, (weights, scales)) in blocks.enumerate() {
+                let (words, _) = weights.as_chunks_mut::<4>();
+                for (r, row) in bytes.chunks_exact(row_bytes).enumerate() {
+                    let block = &row.as_chunks::<GGUF_BLOCK>().0[b];
+                    scales[r] = f16::from_le_bytes([block[0], block[1]]);
+                    let (fours, _) = block[2..].as_chunks::<4>();
+                    fours.iter().enumerate().for_each(|(g, four)| words[PANEL * g + r] = four.map(|w| w ^ 128));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Puts panels back together, each then told to `done`, that [`Q8Matrix::panel`] took apart, in parallel.
+    ///
+    /// # Errors
+    /// Bad dimensions, or a scale that is no finite number.
+    ///
+    /// # Panics
+    /// If a panel is not [`Q8Matrix::panel_bytes`] long.
+    pub(crate) fn from_panels<'b>(
+        rows: usize,
+        cols: usize,
+        panel_of: impl Fn(usize) -> &'b [u8] + Sync,
+        done: impl Fn(usize) + Sync,
+    ) -> Result<Self> {
+        Q8Matrix::by_panel(rows, cols, |panel, weights, scales| {
+            let (bytes, rest) = panel_of(panel).split_at(weights.len());
+            weights.copy_from_slice(bytes);
+            read_scales(rest, scales)?;
+            done(panel);
+            Ok(())
+        })
+    }
+
+    /// Makes a matrix of panels: `fill(panel, weights, scales)`, all of them zeros, in parallel.
+    fn by_panel(
+        rows: usize,
+        cols: usize,
+        fill: impl Fn(usize, &mut [u8], &mut [f16]) -> Result<()> + Sync,
+    ) -> Result<Self> {
         let blocks = cols.div_ceil(BLOCK);
         let len = checked_len(rows, cols, blocks * BLOCK_BYTES)?;
         let mut weights = Buffer::<u8>::zeroed(len)?;
@@ -71,21 +119,21 @@ impl Q8Matrix {
             .par_chunks_exact_mut(blocks * BLOCK_BYTES)
             .zip(scales.par_chunks_exact_mut(blocks * PANEL))
             .enumerate();
-        panels.try_for_each(|(panel, (weights, scales))| {
-            let mut row = vec![0u8; blocks * GGUF_BLOCK];
-            weights.fill(128);
-            for r in 0..PANEL.min(rows - panel * PANEL) {
-                fill(panel * PANEL + r, &mut row)?;
-                for (b, block) in row.chunks_exact(GGUF_BLOCK).enumerate() {
-                    scales[b * PANEL + r] = f16::from_le_bytes([block[0], block[1]]);
-                    for (i, &weight) in block[2..].iter().enumerate() {
-                        weights[b * BLOCK_BYTES + i / 4 * 64 + r * 4 + i % 4] = weight ^ 128;
-                    }
-                }
-            }
-            Ok::<(), Error>(())
-        })?;
+        panels.try_for_each(|(panel, (weights, scales))| fill(panel, weights, scales))?;
         Ok(Q8Matrix { rows, cols, weights, scales })
+    }
+
+    /// Bytes of a panel and its scales.
+    pub(crate) fn panel_bytes(cols: usize) -> usize {
+        cols.div_ceil(BLOCK) * (BLOCK_BYTES + PANEL * size_of::<f16>())
+    }
+
+    /// Panel `nth`: weights, scales.
+    pub(crate) fn panel(&self, nth: usize) -> Vec<u8> {
+        let blocks = self.cols.div_ceil(BLOCK);
+        let weights = &self.weights[nth * blocks * BLOCK_BYTES..][..blocks * BLOCK_BYTES];
+        let scales = &self.scales[nth * blocks * PANEL..][..blocks * PANEL];
+        weights.iter().copied().chain(scales.iter().flat_map(|scale| scale.to_le_bytes())).collect()
     }
 
     /// Rows (outputs).
@@ -147,6 +195,24 @@ mod tests {
                 assert!((0..cols).all(|col| (out[col] - value(row, col)).abs() < 1.0 / 127.0 * (0.5 + 127.0 / 2048.0)));
             }
         }
+    }
+
+    #[test]
+    fn panels_come_back_exactly() {
+        let value = |row: usize, col: usize| (row * 7 + col) as f32 - 20.0;
+        let fill = |row: usize, out: &mut [f32]| {
+            out.iter_mut().enumerate().for_each(|(col, out)| *out = value(row, col));
+            Ok(())
+        };
+        let matrix = Q8Matrix::from_rows(21, 70, fill).unwrap();
+        let mut panels = [matrix.panel(0), matrix.panel(1)];
+        assert!(panels.iter().all(|panel| panel.len() == Q8Matrix::panel_bytes(70)));
+        let made = |panels: &[Vec<u8>; 2]| Q8Matrix::from_panels(21, 70, |nth| &*panels[nth], |_| ());
+        let again = made(&panels).unwrap();
+        assert!(*again.weights == *matrix.weights && *again.scales == *matrix.scales);
+        let last = panels[1].len() - 1;
+        panels[1][last] = 0x7c;
+        assert!(matches!(made(&panels), Err(Error::Scale { .. })));
     }
 
     #[test]

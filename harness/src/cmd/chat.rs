@@ -75,6 +75,7 @@ struct Output<'a> {
 /// # Errors
 /// Whatever is wrong with model, template or options.
 pub fn run(args: &Args) -> Result<u8> {
+    args.talk.refuse_bounded()?;
     let (opened, tokenizer) = args.talk.open()?;
     let tokenizer = tokenizer?;
     let template = template(args, &tokenizer)?;

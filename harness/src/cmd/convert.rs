@@ -42,7 +42,7 @@ pub struct Becoming {
     /// The kernel config by which TL1 or TL2 tensors are written (default: the one that the source is read by)
     #[arg(long)]
     to_kernel_config: Option<PathBuf>,
-    /// What embedding and head become: keep, f32, f16, bf16 or q8_0
+    /// What embedding and head become: keep, f32, f16, bf16, q8_0 or q6_k
     #[arg(long, default_value = "keep", value_parser = parse_embedding)]
     embedding: Embedding,
     /// What linear layers become whose shape the target cannot have: f32, f16, bf16 or q8_0 (default: they are refused)
@@ -115,7 +115,12 @@ fn parse_embedding(text: &str) -> Result<Embedding, String> {
     if text == "keep" {
         return Ok(Embedding(None));
     }
-    parse_float(text).map(|kind| Embedding(Some(kind))).map_err(|e| format!("{e}, or keep"))
+    if text == "q6_k" {
+        return Ok(Embedding(Some(TensorType::Q6K)));
+    }
+    parse_float(text)
+        .map(|kind| Embedding(Some(kind)))
+        .map_err(|_| "expected keep, f32, f16, bf16, q8_0 or q6_k".to_owned())
 }
 
 fn parse_target(text: &str) -> Result<To, String> {

@@ -1,7 +1,7 @@
 //! `generate`: continue a prompt with either engine.
 
 use super::speak::{self, Speaking, Special, Text, stop_name};
-use super::talk::{Talk, parse_tokens};
+use super::talk::{Head, Talk, parse_tokens};
 use super::{say, together};
 use crate::error::Error;
 use crate::local::{self, Opened};
@@ -43,26 +43,17 @@ pub struct Args {
     pub(super) context: Option<usize>,
     #[command(flatten)]
     pub(super) speaking: Speaking,
-    /// How the output head is read: full, or bounded (greedy decoding of a model with an f16 head: a 4-bit copy with a
-    /// proven bound leaves few of its rows to compute; the tokens are the same). Default: as the engine does
-    #[arg(long, value_enum, conflicts_with = "prompts")]
-    head: Option<Head>,
     /// One JSON object on stdout
     #[arg(long)]
     json: bool,
-}
-
-/// `--head`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Head {
-    Full,
-    Bounded,
 }
 
 /// How the head was read, as it is recorded.
 #[derive(Serialize)]
 struct HeadRecord {
     kind: &'static str,
+    /// Type of its weights.
+    weights: &'static str,
     /// Bytes of the whole head, and of its copy of 4 bits and 4 more.
     full_bytes: usize,
     copy_bytes: Option<usize>,
@@ -87,6 +78,7 @@ impl HeadRecord {
     fn of(opened: &Opened, bounded: Option<&BoundedHead<'_>>, reads: Option<HeadReads>) -> HeadRecord {
         HeadRecord {
             kind: if bounded.is_some() { "bounded" } else { "full" },
+            weights: opened.model.head().kind(),
             full_bytes: opened.model.head().bytes(),
             copy_bytes: bounded.map(BoundedHead::bytes),
             first_bytes: bounded.map(BoundedHead::first_bytes),
@@ -211,7 +203,7 @@ pub fn run(args: &Args) -> Result<u8> {
 
 /// The bounded copy of the head, if it was asked for.
 fn bounded<'m>(args: &Args, opened: &'m Opened) -> Result<Option<BoundedHead<'m>>> {
-    if args.talk.head()?.is_full() && args.head.is_none() || args.head == Some(Head::Full) {
+    if args.talk.head()? != Head::Bounded {
         return Ok(None);
     }
     if !Sampler::new(args.speaking.sampling(0))?.is_greedy() {

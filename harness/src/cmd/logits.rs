@@ -42,6 +42,7 @@ enum Logits<'a> {
 /// Whatever is wrong with model, tokens or options; logits that are not finite, which JSON has no word for.
 pub fn run(args: &Args) -> Result<u8> {
     let tokens = parse_tokens(&args.tokens)?;
+    args.talk.refuse_bounded()?;
     let (opened, _) = args.talk.open()?;
     let mut session = opened.session(tokens.len(), local::kv(args.talk.kv))?;
     let rows = match args.all {

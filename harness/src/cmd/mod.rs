@@ -22,8 +22,10 @@ pub mod together;
 pub mod verify;
 
 use anyhow::Result;
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::Write as _;
+use std::path::PathBuf;
 
 /// Measures the project's ternary and fp16 engines side by side.
 #[derive(clap::Parser)]
@@ -69,6 +71,18 @@ pub enum Command {
         #[arg(long)]
         parent: Option<i32>,
     },
+    /// Become another program (what `suite` starts outside engines by)
+    #[command(hide = true)]
+    Exec {
+        /// End when this process, which started it, does
+        #[arg(long)]
+        parent: i32,
+        /// The program
+        program: PathBuf,
+        /// Its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 /// Prints a line on stdout. A reader that has gone away (`| head`) is no error: what else the command does is still done.
@@ -98,5 +112,6 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Perplexity(args) => perplexity::run(args),
         Command::Model(args) => model::run(args),
         Command::Worker { parent } => crate::worker::main(*parent),
+        Command::Exec { parent, program, arguments } => crate::parent::exec(*parent, program, arguments),
     }
 }

@@ -70,6 +70,7 @@ pub fn run(args: &Args) -> Result<u8> {
 }
 
 fn synth(talk: &Talk) -> Result<u8> {
+    talk.refuse_bounded()?;
     let start = Instant::now();
     let (opened, _) = talk.open()?;
     let seconds = start.elapsed().as_secs_f64();

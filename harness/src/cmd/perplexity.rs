@@ -91,6 +91,7 @@ pub fn run(args: &Args) -> Result<u8> {
             )
         })
         .transpose()?;
+    args.talk.refuse_bounded()?;
     let (opened, tokenizer) = args.talk.open()?;
     let (mut ids, prefix, tokenizer) = match (given, &text, tokenizer) {
         (Some(ids), _, tokenizer) => (ids, None, tokenizer.ok()),

@@ -39,7 +39,7 @@ pub enum Format {
 pub fn run(args: &Args) -> Result<u8> {
     let catalogue = Catalogue::embedded()?;
     let suite = select::suite(&args.suite, &catalogue)?;
-    let host = args.select.host(&suite, machine::describe(false).isa)?;
+    let host = args.select.host(&suite, &catalogue, machine::describe(false).isa)?;
     let plan = plan::make(&suite, &catalogue, &args.select.filter(), &host)?;
     match args.format {
         Format::Table => say(table(&suite, &plan, suite.budget).trim_end())?,

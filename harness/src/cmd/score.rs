@@ -102,6 +102,7 @@ pub fn run(args: &Args) -> Result<u8> {
         }
         (None, None) => bail!(Error::Usage("give --context and --continuation, or --file".to_owned())),
     };
+    args.talk.refuse_bounded()?;
     let (opened, tokenizer) = args.talk.open()?;
     // Token ids need none.
     let texts = requests.iter().any(|request| matches!(request, Request::Text { .. }));

@@ -1,5 +1,6 @@
 //! What `suite` and `plan` share: which suite, and which part of it.
 
+use crate::adapters::Outside;
 use crate::error::Error;
 use crate::plan::{Filter, Host};
 use crate::{data, local, machine};
@@ -27,6 +28,9 @@ pub struct Select {
     /// Only the i-th of n shares of the cells, written i/n; engines of one model, thread count and workload stay together
     #[arg(long, value_parser = parse_shard)]
     pub shard: Option<(u32, u32)>,
+    /// TOML file with programs and model files of the outside engines that the suite names
+    #[arg(long, value_name = "FILE")]
+    pub outside: Option<PathBuf>,
     /// Folder with fetched models [default: data, here or in the checkout]
     #[arg(long)]
     pub data: Option<PathBuf>,
@@ -53,11 +57,11 @@ impl Select {
         }
     }
 
-    /// This machine, with the files of the models that `suite` names. Their hashes are checked.
+    /// This machine, with the files of the models that `suite` names, whose hashes are checked, and its outside engines.
     ///
     /// # Errors
-    /// `--data` names no folder.
-    pub fn host(&self, suite: &Suite, isas: Vec<String>) -> Result<Host> {
+    /// `--data` names no folder; what [`Outside::open`] refuses.
+    pub fn host(&self, suite: &Suite, catalogue: &Catalogue, isas: Vec<String>) -> Result<Host> {
         if let Some(folder) = self.data.as_ref().filter(|f| !f.is_dir()) {
             bail!(Error::Usage(format!("--data {}: expected a folder", folder.display())));
         }
@@ -87,7 +91,9 @@ impl Select {
             }
             files.insert(file.name.clone(), usable);
         }
-        Ok(Host { cpus: machine::cpus(), available_bytes: machine::available_bytes(), isas, files, ternary })
+        let outside = self.outside.as_ref().map(|file| Outside::open(file, suite, catalogue)).transpose()?;
+        let (cpus, available_bytes) = (machine::cpus(), machine::available_bytes());
+        Ok(Host { cpus, available_bytes, isas, files, ternary, outside: outside.unwrap_or_default() })
     }
 }
 

@@ -94,7 +94,7 @@ pub fn run(args: &Args) -> Result<u8> {
     let suite = select::suite(&name, &catalogue)?;
     let mut description = machine::describe(!args.dry_run);
     description.energy = EnergyMeter::open(args.sysfs_root.as_deref()).describe();
-    let host = args.select.host(&suite, description.isa.clone())?;
+    let host = args.select.host(&suite, &catalogue, description.isa.clone())?;
     if args.dry_run {
         let plan = plan::make(&suite, &catalogue, &args.select.filter(), &host)?;
         say(super::plan::table(&suite, &plan, args.budget.or(suite.budget)).trim_end())?;
@@ -139,6 +139,7 @@ fn begin(
         build,
         machine,
         models: models(suite, &plan)?,
+        outside: host.outside.files(&plan)?,
     };
     let store = Store::create(&args.out, &name)?;
     store.keep_suite(&suite.text)?;
@@ -185,10 +186,19 @@ fn resume(
         bail!(Error::Input(format!("{folder}: begun on another machine, {was}: start a new run")));
     }
     for cell in plan.cells.iter().filter(|c| c.na.is_none()) {
+        if cell.outside {
+            if let Err(reason) = host.outside.find(&cell.cell.engine) {
+                bail!(Error::Input(format!("{folder}: engine `{}`: {reason}", cell.cell.engine)));
+            }
+            continue;
+        }
         let (model, _) = plan::resolve(suite, catalogue, &cell.cell)?;
         if let Err(reason) = host.path(model) {
             bail!(Error::Input(format!("{folder}: model `{}`: {reason} (or give --data again)", model.name())));
         }
+    }
+    if run.outside != host.outside.files(&plan)? {
+        bail!(Error::Input(format!("{folder}: the outside engines' files have changed since: start a new run")));
     }
     if run.build != machine::build() {
         // Another program may answer differently, and rightly so.

@@ -6,13 +6,14 @@ use crate::local::{self, Opened, Source};
 use anyhow::{Result, bail};
 use engine::formats::KernelConfig;
 use engine::formats::gguf::{GgufFile, I2sLayout};
+use engine::model::{HeadWeights, Loading};
 use engine::tokenizer::Tokenizer;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Instant;
 use suites::Catalogue;
 use suites::cell::KvCache;
-use suites::model::{HeadMode, WeightFormat};
+use suites::model::{HeadMode, HeadType, ModelSpec, WeightFormat};
 
 /// What a GGUF file may leave open.
 #[derive(clap::Args, Clone, Debug)]
@@ -81,7 +82,7 @@ pub struct Talk {
     /// Engine: `ternary`, `ternary-1.6` (five weights a byte), `ternary-sparse` (reads less where ReLU² gates are 0), `f16`, `bf16` or `reference` (scalar f32, activations quantised as the model defines it)
     #[arg(long, default_value = "f16")]
     pub engine: String,
-    /// Force an instruction-set path: scalar, avx2, avxvnni or avx512 (default: the best there is; scalar for the reference)
+    /// Force an instruction-set path: scalar, avx2, avxvnni, avx512 or amx (default: the best there is; scalar for the reference)
     #[arg(long)]
     pub isa: Option<String>,
     /// Worker threads (default: every CPU)
@@ -90,6 +91,12 @@ pub struct Talk {
     /// Element type of the KV cache: f16, f32 or int8
     #[arg(long, default_value = "f16", value_parser = parse_kv)]
     pub kv: KvCache,
+    /// The output head (and the embedding): file (a ternary engine keeps a file's Q8_0 or Q6_K; all else becomes f16 there,
+    /// and in the other engines what all weights become), f16 (widened whatever the file has), or, in `generate` of one
+    /// prompt, bounded (greedy decoding by a 4-bit copy of the f16 head with a proven bound, which leaves few of its rows to
+    /// compute: the f16 head's tokens). Default: as the engine does, else file
+    #[arg(long, value_enum)]
+    pub head: Option<Head>,
     /// How to read what a file does not say
     #[command(flatten)]
     pub reading: Reading,
@@ -99,6 +106,17 @@ pub struct Talk {
     /// Folder with fetched models (default: data)
     #[arg(long)]
     pub data: Option<PathBuf>,
+}
+
+/// `--head`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Head {
+    /// As the file has it, where the engine can hold it so.
+    File,
+    /// f16.
+    F16,
+    /// f16, of which a 4-bit copy leaves few rows to compute.
+    Bounded,
 }
 
 fn parse_kv(text: &str) -> Result<KvCache, String> {
@@ -115,12 +133,45 @@ impl Talk {
         Ok(Catalogue::embedded()?.engine(&self.engine)?.format)
     }
 
-    /// How the named engine chooses tokens.
+    /// The head that was asked for, else the named engine's.
     ///
     /// # Errors
     /// As [`Talk::format`].
-    pub fn head(&self) -> Result<HeadMode> {
-        Ok(Catalogue::embedded()?.engine(&self.engine)?.head)
+    pub fn head(&self) -> Result<Head> {
+        let engine = || Ok::<_, anyhow::Error>(Catalogue::embedded()?.engine(&self.engine)?.head);
+        Ok(match self.head {
+            Some(head) => head,
+            None if engine()? == HeadMode::Bounded => Head::Bounded,
+            None => Head::File,
+        })
+    }
+
+    /// What the named engine makes of a file's weights.
+    ///
+    /// # Errors
+    /// As [`Talk::format`], and an engine that holds no f16 where that was asked for.
+    fn loading(&self) -> Result<Loading> {
+        let (format, head) = (self.format()?, self.head()?);
+        if self.head == Some(Head::F16) && matches!(format, WeightFormat::Bf16 | WeightFormat::Reference) {
+            let engine = &self.engine;
+            bail!(Error::Usage(format!("--head f16: expected a ternary engine or f16, found {engine}")));
+        }
+        let head = if head == Head::File { HeadWeights::File } else { HeadWeights::F16 };
+        Ok(Loading { format: local::format(format), head })
+    }
+
+    /// Refuses a head that only [`super::generate`] of one prompt has. (An engine that has it otherwise gives all logits by
+    /// the f16 head here.)
+    ///
+    /// # Errors
+    /// `--head bounded`.
+    pub fn refuse_bounded(&self) -> Result<()> {
+        match self.head {
+            Some(Head::Bounded) => {
+                bail!(Error::Usage("--head bounded is for `generate` of one prompt; expected file or f16".to_owned()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Opens model, threads and kernels, and the tokenizer or why there is none: token ids alone need none, so a broken one
@@ -129,7 +180,7 @@ impl Talk {
     /// # Errors
     /// Whatever is wrong with names, file or CPU.
     pub fn open(&self) -> Result<(Opened, Result<Tokenizer>)> {
-        let format = self.format()?;
+        let (format, loading) = (self.format()?, self.loading()?);
         let threads = self.threads.unwrap_or_else(crate::machine::cpus);
         if !(1..=4096).contains(&threads) {
             bail!(Error::Usage(format!("--threads: expected 1 to 4096, found {threads}")));
@@ -140,9 +191,18 @@ impl Talk {
             Named::Spec(_, None) if self.cache => {
                 bail!(Error::Usage(format!("--cache: model `{}` has no file", self.model)));
             }
+            Named::Spec(ModelSpec::Synthetic(shape), None)
+                if self.head == Some(Head::F16) && shape.head != HeadType::F16 =>
+            {
+                let found = shape.head.name();
+                bail!(Error::Usage(format!(
+                    "--head f16: model `{}` has no file to widen: it is made {found}",
+                    self.model
+                )));
+            }
             Named::Spec(spec, None) => {
                 let none = Error::Usage(format!("model `{}` has no tokenizer: give --tokens", self.model));
-                return Ok((local::open(&spec, None, format, isa, threads)?, Err(none.into())));
+                return Ok((local::open(&spec, None, (format, HeadMode::Full), isa, threads)?, Err(none.into())));
             }
             Named::Spec(_, Some(path)) | Named::Path(path) => path,
         };
@@ -155,10 +215,10 @@ impl Talk {
         let start = Instant::now();
         let (model, from_cache) = match self.cache {
             true => {
-                let cached = source.load_cached(format)?;
+                let cached = source.load_cached(loading)?;
                 (cached.model, Some(cached.from_cache))
             }
-            false => (source.load(format)?, None),
+            false => (source.load(loading)?, None),
         };
         let load_ns = (open + start.elapsed()).as_nanos() as u64;
         let pool = engine::threads::Pool::new(threads as usize, true)?;

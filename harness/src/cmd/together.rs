@@ -51,6 +51,7 @@ pub fn run(args: &Args, path: &Path) -> Result<u8> {
         bail!(Error::Usage("--context-full shift is for one prompt at a time".to_owned()));
     }
     let prompts: Vec<Prompt> = jsonl::read(path, EXPECTED)?;
+    args.talk.refuse_bounded()?;
     let (opened, tokenizer) = args.talk.open()?;
     // Token ids need none.
     let texts = prompts.iter().any(|prompt| matches!(prompt, Prompt::Text { .. }));

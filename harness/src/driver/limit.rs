@@ -13,7 +13,7 @@ pub(super) fn before(cell: &Cell, model: &ModelSpec, engine: &EngineSpec) -> Lim
     let threads = cell.threads as usize;
     match cell.workload.phase {
         Phase::Decode => roofline::decode(threads, model.engine_bytes(engine)),
-        Phase::Prefill => roofline::prefill(threads, element(engine.format)),
+        Phase::Prefill => roofline::prefill(threads, element(engine.format), cell.isa.as_deref()),
     }
 }
 
@@ -31,15 +31,22 @@ pub(super) fn share(of: Limit, workload: Workload, measurement: &Measurement) ->
     let footprint = &measurement.footprint;
     let per_token = match workload.phase {
         Phase::Prefill => 2 * footprint.linear_weights?,
-        Phase::Decode => {
-            // The cache grows during a window: its middle counts.
-            let depth = u64::from(workload.depth()) + u64::from(workload.tokens / 2);
-            let cache = u128::from(footprint.kv_bytes) * u128::from(depth) / u128::from(workload.context().max(1));
-            footprint.read_per_token_bytes + cache as u64
-        }
+        Phase::Decode => footprint.read_per_token_bytes + cache_read(workload, workload.depth(), footprint.kv_bytes),
     };
+    self::of(of, per_token, measurement.tokens_per_second()?)
+}
+
+/// Bytes of the cache that a token of a window reads, which begins after `depth` tokens: the cache, of `kv_bytes` when it
+/// holds all of the workload's context, grows meanwhile, and its middle counts.
+pub(super) fn cache_read(workload: Workload, depth: u32, kv_bytes: u64) -> u64 {
+    let middle = u128::from(depth) + u128::from(workload.tokens / 2);
+    (u128::from(kv_bytes) * middle / u128::from(workload.context().max(1))) as u64
+}
+
+/// The share of `of` that `speed` tokens a second come to, each of `per_token` bytes or operations; `None` without a limit.
+pub(super) fn of(of: Limit, per_token: u64, speed: f64) -> Option<Share> {
     let limit = of.per_second.filter(|&limit| limit > 0)?;
-    let share = measurement.tokens_per_second()? * per_token as f64 / limit as f64;
+    let share = speed * per_token as f64 / limit as f64;
     Some(Share { of, per_token, share_ppm: (share * 1e6).round() as u64 })
 }
 

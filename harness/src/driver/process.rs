@@ -9,6 +9,7 @@ use rustix::process::Pid;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -27,15 +28,22 @@ impl WorkerCommand {
     /// # Errors
     /// The program's own path can't be found.
     pub fn own() -> Result<WorkerCommand> {
-        let running = std::path::Path::new("/proc/self/exe");
-        let program = if running.exists() { running.to_owned() } else { std::env::current_exe()? };
         Ok(WorkerCommand(vec![
-            program.into_os_string(),
+            own_program()?.into_os_string(),
             "worker".into(),
             "--parent".into(),
             std::process::id().to_string().into(),
         ]))
     }
+}
+
+/// The file of this very program.
+///
+/// # Errors
+/// Its path can't be found.
+pub(super) fn own_program() -> Result<PathBuf> {
+    let running = std::path::Path::new("/proc/self/exe");
+    Ok(if running.exists() { running.to_owned() } else { std::env::current_exe()? })
 }
 
 /// What a worker ended with.
@@ -203,7 +211,7 @@ fn failure(stage: &str, message: String, tail: &Tail) -> Failure {
     Failure { stage: stage.to_owned(), message, stderr_tail: tail.text(), check: None }
 }
 
-fn signal_name(signal: i32) -> String {
+pub(super) fn signal_name(signal: i32) -> String {
     let name = match signal {
         1 => "SIGHUP",
         2 => "SIGINT",

@@ -63,6 +63,24 @@ pub fn cell_ns(model: &ModelSpec, format: WeightFormat, cell: &Cell, min_window:
     nanos(PROCESS + load_seconds(model) + check + warm_up + windows)
 }
 
+/// Wall time of an outside program's process running `cell` on a model file of `bytes`: loading, a warm-up as long as a window
+/// where it is of prefill, the windows; and as much for a process that finds out how many of them there must be.
+pub fn outside_ns(model: &ModelSpec, bytes: u64, cell: &Cell, min_window: Duration) -> u64 {
+    let threads = f64::from(cell.threads);
+    let decode = bytes as f64 / (DECODE_BYTES * f64::from(cell.threads.min(DECODE_THREADS)));
+    // What it multiplies is not known; files of few bits a weight are mostly multiplied as integers.
+    let macs = if (bytes as f64) < weights(model) { TERNARY_MACS } else { F16_MACS };
+    let prefill = weights(model) / (macs * threads);
+    let (tokens, depth) = (f64::from(cell.workload.tokens), f64::from(cell.workload.depth.unwrap_or(0)));
+    let (window, warm_up) = match cell.workload.phase {
+        Phase::Prefill => (tokens * prefill, tokens * prefill),
+        Phase::Decode => (tokens * decode, decode),
+    };
+    let start = PROCESS + bytes as f64 / LOAD_BYTES + warm_up + depth * prefill;
+    let windows = window.max(min_window.as_secs_f64() + 0.5 * window);
+    nanos(2.0 * start + window + windows)
+}
+
 /// Wall time of a worker that computes the scalar reference's answer on `threads` threads.
 pub fn reference_ns(model: &ModelSpec, threads: u32) -> u64 {
     nanos(PROCESS + load_seconds(model) + PROBE * weights(model) / (SCALAR_MACS * f64::from(threads)))

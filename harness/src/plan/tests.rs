@@ -8,6 +8,7 @@ fn host() -> Host {
         isas: vec!["scalar".into(), "avx2".into()],
         files: BTreeMap::new(),
         ternary: BTreeSet::new(),
+        outside: Outside::default(),
     }
 }
 
@@ -143,8 +144,7 @@ fn bounded_heads_need_f16_and_room() {
     let catalogue = Catalogue::embedded().unwrap();
     let engine = |name: &'static str| catalogue.engine(name).unwrap();
     let (f16, q6) = (catalogue.model("2b4t-z80").unwrap(), catalogue.model("2b4t-q6-z80").unwrap());
-    let host =
-        Host { cpus: 2, available_bytes: None, isas: Vec::new(), files: BTreeMap::new(), ternary: BTreeSet::new() };
+    let host = Host { available_bytes: None, isas: Vec::new(), ..self::host() };
     let reason = |model, name: &'static str| {
         let cell = Cell { isa: None, ..reference_cell(model, engine(name), KvCache::F16, 2) };
         not_applicable(&host, &cell, model, engine(name), 0)

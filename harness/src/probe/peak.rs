@@ -99,6 +99,12 @@ struct Instruction {
     lanes: Lanes,
     /// The bytes of 1, repeated.
     one: &'static [u8],
+    /// Rounds of a call.
+    rounds: u32,
+    /// Registers' worth of sums that each of the [`SUMS`] stands for.
+    rows: u64,
+    /// The engine's paths that multiply by it.
+    paths: &'static [&'static str],
     run: Loop,
 }
 
@@ -112,8 +118,8 @@ impl Instruction {
         let ones: [u8; SLOT] = std::array::from_fn(|i| self.one[i % self.one.len()]);
         let mut out = [0; SUMS * SLOT];
         // SAFETY: `instructions` gives only instructions that the CPU was found to have.
-        unsafe { (self.run)(&ones, &ones, ROUNDS, &mut out) };
-        out.chunks_exact(SLOT).all(|sum| self.lanes.all_are(ROUNDS, &sum[..self.width]))
+        unsafe { (self.run)(&ones, &ones, self.rounds, &mut out) };
+        out.chunks_exact(SLOT).all(|sum| self.lanes.all_are(self.rounds, &sum[..self.width]))
     }
 }
 
@@ -126,11 +132,12 @@ pub struct Found {
     pub instruction: &'static str,
 }
 
-/// The peak of `threads` pinned threads: of the instructions that this CPU has the best, of its `passes` (some
-/// milliseconds each) the median. An error says why there is none.
-pub fn measure(threads: usize, element: Element, passes: usize) -> Result<Found, String> {
+/// The peak of `threads` pinned threads: of the instructions that this CPU has (and the engine's path `path` multiplies by, if
+/// one is named) the best, of its `passes` (some milliseconds each) the median. An error says why there is none.
+pub fn measure(threads: usize, element: Element, path: Option<&str>, passes: usize) -> Result<Found, String> {
     let mut best = Err(format!("this CPU has no {} multiply-add instruction that is known here", element.name()));
-    for instruction in instructions(element) {
+    let fits = |instruction: &Instruction| path.is_none_or(|path| instruction.paths.contains(&path));
+    for instruction in instructions(element).into_iter().filter(fits) {
         let found = time(threads, instruction, passes)?;
         if best.as_ref().is_ok_and(|best: &Found| best.operations_per_second >= found.operations_per_second) {
             continue;
@@ -149,7 +156,7 @@ pub fn of(threads: usize, element: Element, name: &str, passes: usize) -> Result
 fn time(threads: usize, instruction: Instruction, passes: usize) -> Result<Found, String> {
     let times = lockstep(threads, passes, || || (0..CALLS).all(|_| instruction.call()));
     let time = times.as_deref().and_then(median).ok_or_else(|| format!("{}: the sums were wrong", instruction.name))?;
-    let calls = u64::from(ROUNDS) * (SUMS * CALLS * threads) as u64;
+    let calls = u64::from(instruction.rounds) * instruction.rows * (SUMS * CALLS * threads) as u64;
     let operations_per_second = rate(calls * instruction.lanes.operations(instruction.width), time);
     let operations_per_second = operations_per_second.ok_or("no time passed")?;
     Ok(Found { operations_per_second, instruction: instruction.name })
@@ -190,7 +197,7 @@ mod tests {
     #[test]
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     fn peaks_are_sane() {
-        let f32 = measure(2, Element::F32, 2).unwrap();
+        let f32 = measure(2, Element::F32, None, 2).unwrap();
         assert!((100_000_000..100_000_000_000_000).contains(&f32.operations_per_second), "{f32:?}");
     }
 }

@@ -11,9 +11,9 @@ fn status_bytes(status: &str, name: &str) -> Option<u64> {
     (words.next() == Some("kB")).then_some(value * 1024)
 }
 
-/// This process's memory.
+/// A process's memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OwnMemory {
+pub struct ProcessMemory {
     /// `VmHWM`: peak resident set since the start or the last reset.
     pub peak: Option<u64>,
     /// `RssAnon`.
@@ -23,10 +23,22 @@ pub struct OwnMemory {
 }
 
 /// Reads this process's memory from `/proc/self/status`. `ru_maxrss` is no substitute: it survives `exec`.
-pub fn own_memory() -> OwnMemory {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let read = |name| status_bytes(&status, name);
-    OwnMemory { peak: read("VmHWM"), anon: read("RssAnon"), file: read("RssFile") }
+pub fn own_memory() -> ProcessMemory {
+    memory(&fs::read_to_string("/proc/self/status").unwrap_or_default())
+}
+
+/// The memory of the process `pid` that runs another program than this one; `None` if it runs this one (it has yet to become
+/// the other), and of a process that is gone.
+pub fn memory_of_other(pid: u32) -> Option<ProcessMemory> {
+    let program = |pid: &str| fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let pid = pid.to_string();
+    let other = program(&pid).is_some_and(|found| Some(found) != program("self"));
+    other.then(|| memory(&fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default()))
+}
+
+fn memory(status: &str) -> ProcessMemory {
+    let read = |name| status_bytes(status, name);
+    ProcessMemory { peak: read("VmHWM"), anon: read("RssAnon"), file: read("RssFile") }
 }
 
 /// CPU time stolen by the hypervisor since boot, over all CPUs, in nanoseconds.

@@ -83,7 +83,7 @@ pub fn measure(threads: usize) -> Vec<Limit> {
     for (name, block) in [("l3", caches.l3_block(threads)), ("l2", caches.l2_block(threads))] {
         limits.push(cache(name, threads, block, bandwidth::THOROUGH));
     }
-    limits.extend(peak::Element::ALL.map(|element| multiply_adds(element, threads, peak::THOROUGH)));
+    limits.extend(peak::Element::ALL.map(|element| multiply_adds(element, threads, None, peak::THOROUGH)));
     limits
 }
 
@@ -99,10 +99,13 @@ pub fn decode(threads: usize, bytes: u64) -> Limit {
     dram(threads, bandwidth::QUICK)
 }
 
-/// What prefill with weights of `element` is held against: where the CPU has nothing for it, f32.
-pub fn prefill(threads: usize, element: peak::Element) -> Limit {
-    let limit = multiply_adds(element, threads, peak::QUICK);
-    if limit.per_second.is_some() { limit } else { multiply_adds(peak::Element::F32, threads, peak::QUICK) }
+/// What prefill with weights of `element` is held against: the best instruction of the path that is forced, or that the CPU
+/// has; where there is none for these weights, f32.
+pub fn prefill(threads: usize, element: peak::Element, path: Option<&str>) -> Limit {
+    let known = |limit: &Limit| limit.per_second.is_some();
+    let forced = path.map(|path| multiply_adds(element, threads, Some(path), peak::QUICK)).filter(known);
+    let limit = forced.unwrap_or_else(|| multiply_adds(element, threads, None, peak::QUICK));
+    if known(&limit) { limit } else { multiply_adds(peak::Element::F32, threads, None, peak::QUICK) }
 }
 
 fn dram(threads: usize, passes: usize) -> Limit {
@@ -125,8 +128,8 @@ fn read(name: &str, threads: usize, found: Result<bandwidth::Found, String>) -> 
     limit(name, "bytes/s", threads, found.map(|found| (found.bytes_per_second, how(found))))
 }
 
-fn multiply_adds(element: peak::Element, threads: usize, passes: usize) -> Limit {
-    let found = peak::measure(threads, element, passes);
+fn multiply_adds(element: peak::Element, threads: usize, path: Option<&str>, passes: usize) -> Limit {
+    let found = peak::measure(threads, element, path, passes);
     let found = found.map(|found| (found.operations_per_second, found.instruction.to_owned()));
     limit(element.name(), "operations/s", threads, found)
 }

@@ -134,7 +134,7 @@ impl Figure<'_> {
     }
 
     fn series_name(&self, cell: &CellSummary, metric: &str, several: bool, memory: bool) -> String {
-        let mut name = format!("{}{}", cell.cell.engine, variant(&cell.cell));
+        let mut name = format!("{}{}", self.analysis.shown(&cell.cell.engine), variant(&cell.cell));
         if metric == "speedup"
             && let Some((_, baseline)) = self.analysis.pairs.iter().find(|(c, _)| *c == cell.cell.engine)
         {

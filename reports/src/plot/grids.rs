@@ -32,8 +32,8 @@ fn grid(
         let mut series: Vec<Series> = Vec::new();
         for line in lines.iter().filter(|l| l.cell.cell.model == model.name && !l.points.is_empty()) {
             let engine = &line.cell.cell.engine;
-            let name: String =
-                format!("{engine}{}", variant(&line.cell.cell)).chars().filter(|c| !c.is_control()).collect();
+            let name = format!("{}{}", analysis.shown(engine), variant(&line.cell.cell));
+            let name: String = name.chars().filter(|c| !c.is_control()).collect();
             let colour = colour(analysis, engine);
             match series.iter_mut().find(|s| s.name == name) {
                 Some(known) => known.points.extend(line.points.iter().cloned()),

@@ -78,7 +78,14 @@ impl<P: Packing> Gemm<'_, P> {
 
     /// A pass of the pair of panels from `row`. While tiles multiply, the weights that are unpacked next and the outputs'
     /// cache lines are on their way.
-    fn pair(&self, pass: &Pass, row: usize, weights: &mut [Line], sums: &mut [Sums<f32>], out: &mut Strip<'_, f32>) {
+    fn pair(
+        &self,
+        pass: &Pass,
+        row: usize,
+        weights: &mut [Line],
+        sums: &mut [Sums<f32, TILE>],
+        out: &mut Strip<'_, f32>,
+    ) {
         let (kernels, all) = (self.kernels, pass.tiles.len());
         let (begins, resumes) = (pass.lines.start, pass.lines.start > 0);
         if resumes {

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::loading::{HeadWeights, Loading};
 use super::sweep::{Pages, Sweep};
 use crate::error::{Error, Result};
 use crate::formats::FormatError;
@@ -28,11 +29,14 @@ use crate::formats::bytes::Bytes;
 use crate::formats::error::shown;
 use crate::linear::Linear;
 use crate::model::{Format, Model};
-use crate::quant::{Base3Matrix, Bf16Matrix, F16Matrix, Float16, Float16Matrix, MAX_COLS, PANEL, TernaryMatrix};
+use crate::quant::{
+    Base3Matrix, Bf16Matrix, F16Matrix, Float16, Float16Matrix, MAX_COLS, PANEL, Q6Matrix, Q8Matrix, TernaryMatrix,
+};
 
 const MAGIC: [u8; 8] = *b"TRITMARK";
-/// To be raised whenever the layout of panels changes, or which panels are made of a weight.
-const VERSION: u32 = 1;
+/// To be raised whenever the layout of panels changes, or which panels are made of a weight. (1 had no Q8_0 and Q6_K, and bf16
+/// in single columns, not pairs.)
+const VERSION: u32 = 2;
 /// Longest header: far above that of every model there is.
 const MAX_HEADER: u64 = 4 << 20;
 /// Where matrices may begin.
@@ -71,22 +75,22 @@ struct Entry {
     sum: String,
 }
 
-/// The name of a format in the cache's; `None` if it has no cache: plain floats are larger than what they are made of.
-fn name_of(format: Format) -> Option<&'static str> {
-    match format {
+/// What the cache's name says of what it holds; `None` if there is no cache: plain floats are larger than what they are made of.
+fn name_of(loading: Loading) -> Option<&'static str> {
+    let widened = loading.head == HeadWeights::F16;
+    match loading.format {
         // The second packings of the sparse format are made of the panels.
-        Format::Ternary | Format::TernarySparse => Some("ternary"),
-        Format::Base3 | Format::Base3Sparse => Some("ternary-1.6"),
+        Format::Ternary | Format::TernarySparse => Some(if widened { "ternary-head-f16" } else { "ternary" }),
+        Format::Base3 | Format::Base3Sparse => Some(if widened { "ternary-1.6-head-f16" } else { "ternary-1.6" }),
         Format::F16 => Some("f16"),
-        // Panels once had single columns, not pairs: a cache of that layout is another file.
-        Format::Bf16 => Some("bf16-pairs"),
+        Format::Bf16 => Some("bf16"),
         Format::Reference => None,
     }
 }
 
-/// Where the cache of the model at `path`, a file or a folder, lies; `None` if the format has none.
-pub fn cache_path(path: &Path, format: Format) -> Option<PathBuf> {
-    let name = name_of(format)?;
+/// Where the cache of the model at `path`, a file or a folder, lies; `None` if what it becomes has none.
+pub fn cache_path(path: &Path, loading: impl Into<Loading>) -> Option<PathBuf> {
+    let name = name_of(loading.into())?;
     // Of `.` and the like only the whole path has a name.
     let whole = if path.file_name().is_some() { path.to_owned() } else { path.canonicalize().ok()? };
     let mut file = whole.file_name()?.to_owned();
@@ -105,16 +109,16 @@ impl Cache {
     /// Maps a cache of the source that `fingerprint` is of; `None` if there is no such file.
     ///
     /// # Errors
-    /// What is wrong with the file, or that it is of another source or format.
-    pub(super) fn open(path: &Path, format: Format, fingerprint: u64) -> Result<Option<Cache>> {
+    /// What is wrong with the file, or that it is of another source, or holds what is made of it otherwise.
+    pub(super) fn open(path: &Path, loading: Loading, fingerprint: u64) -> Result<Option<Cache>> {
         match path.exists() {
-            true => Cache::parse(path, Bytes::open(path)?, format, fingerprint).map(Some),
+            true => Cache::parse(path, Bytes::open(path)?, loading, fingerprint).map(Some),
             false => Ok(None),
         }
     }
 
     /// The same of bytes; `path` stands for them in messages.
-    pub(super) fn parse(path: &Path, bytes: Bytes, format: Format, fingerprint: u64) -> Result<Cache> {
+    pub(super) fn parse(path: &Path, bytes: Bytes, loading: Loading, fingerprint: u64) -> Result<Cache> {
         let wrong = |field: &str, expected: &str, found: &str| Error::from(field_error(path, field, expected, found));
         let all = bytes.as_slice();
         let Some(rest) = all.strip_prefix(&MAGIC) else { return Err(wrong("magic", "TRITMARK", "another")) };
@@ -125,7 +129,7 @@ impl Cache {
         };
         let header: Header = serde_json::from_slice(&all[start as usize..end as usize])
             .map_err(|error| wrong("header", "a cache's", &shown(&error.to_string())))?;
-        let name = name_of(format).unwrap_or("none");
+        let name = name_of(loading).unwrap_or("none");
         for (field, expected, found) in [
             ("version", VERSION.to_string(), header.version.to_string()),
             ("format", name.to_owned(), header.format),
@@ -180,6 +184,8 @@ fn panel_bytes(kind: &str, cols: usize) -> Option<usize> {
         "ternary-1.6bit" => Some(Base3Matrix::panel_bytes(cols)),
         "f16" => Some(2 * F16Matrix::panel_len(cols)),
         "bf16" => Some(2 * Bf16Matrix::panel_len(cols)),
+        "q8_0" => Some(Q8Matrix::panel_bytes(cols)),
+        "q6_k" => Some(Q6Matrix::panel_bytes(cols)),
         _ => None,
     }
 }
@@ -212,6 +218,8 @@ impl Part<'_> {
         let made = match &*self.entry.kind {
             "ternary-2bit" => TernaryMatrix::from_panels(rows, cols, scale, copy).map(Linear::Ternary),
             "ternary-1.6bit" => Base3Matrix::from_packed_panels(rows, cols, scale, copy).map(Linear::Base3),
+            "q8_0" => Q8Matrix::from_panels(rows, cols, panel_of, done).map(Linear::Q8),
+            "q6_k" => Q6Matrix::from_panels(rows, cols, panel_of, done).map(Linear::Q6),
             "f16" => self.halves((rows, cols), panel_of, done).map(Linear::F16),
             _ => self.halves((rows, cols), panel_of, done).map(Linear::Bf16),
         };
@@ -307,14 +315,16 @@ pub(super) fn ends(bytes: &[u8]) -> u64 {
     hash(first) ^ mix(hash(last))
 }
 
-/// The bytes of a matrix's panels, if its kind is cached, its scale, and whether they are halves.
+/// The panels of a matrix, if its kind is cached, and its scale.
 fn packed(linear: &Linear) -> Option<(Panels<'_>, f32)> {
     match linear {
         Linear::Ternary(matrix) => Some((Panels::Bytes(matrix.packed()), matrix.scale())),
         Linear::Base3(matrix) => Some((Panels::Bytes(matrix.packed()), matrix.scale())),
         Linear::F16(matrix) => Some((Panels::F16(matrix.packed()), 0.0)),
         Linear::Bf16(matrix) => Some((Panels::Bf16(matrix.packed()), 0.0)),
-        Linear::Q8(_) | Linear::Q6(_) | Linear::Plain(_) => None,
+        Linear::Q8(matrix) => Some((Panels::Q8(matrix), 0.0)),
+        Linear::Q6(matrix) => Some((Panels::Q6(matrix), 0.0)),
+        Linear::Plain(_) => None,
     }
 }
 
@@ -324,6 +334,8 @@ enum Panels<'a> {
     Bytes(&'a [u8]),
     F16(&'a [half::f16]),
     Bf16(&'a [half::bf16]),
+    Q8(&'a Q8Matrix),
+    Q6(&'a Q6Matrix),
 }
 
 impl Panels<'_> {
@@ -334,6 +346,8 @@ impl Panels<'_> {
             Panels::Bytes(all) => all[nth * bytes..][..bytes].to_vec(),
             Panels::F16(all) => all[half].iter().flat_map(|value| value.to_le_bytes()).collect(),
             Panels::Bf16(all) => all[half].iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Panels::Q8(matrix) => matrix.panel(nth),
+            Panels::Q6(matrix) => matrix.panel(nth),
         }
     }
 }
@@ -342,13 +356,13 @@ impl Panels<'_> {
 ///
 /// # Errors
 /// What the system says.
-pub(super) fn write(path: &Path, format: Format, fingerprint: u64, model: &Model) -> Result<()> {
+pub(super) fn write(path: &Path, loading: Loading, fingerprint: u64, model: &Model) -> Result<()> {
     let io = |source| Error::from(FormatError::Io { path: path.to_owned(), source });
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}", std::process::id()));
     let temporary = path.with_file_name(name);
     let file = File::create_new(&temporary).map_err(io)?;
-    let written = write_to(BufWriter::with_capacity(1 << 20, file), format, fingerprint, model)
+    let written = write_to(BufWriter::with_capacity(1 << 20, file), loading, fingerprint, model)
         .and_then(|()| std::fs::rename(&temporary, path));
     written.map_err(|error| {
         // What is left of it is of no use; that it may stay says nothing new.
@@ -357,11 +371,11 @@ pub(super) fn write(path: &Path, format: Format, fingerprint: u64, model: &Model
     })
 }
 
-fn write_to(mut out: impl Write, format: Format, fingerprint: u64, model: &Model) -> std::io::Result<()> {
+fn write_to(mut out: impl Write, loading: Loading, fingerprint: u64, model: &Model) -> std::io::Result<()> {
     let matrices = matrices(model);
     let mut header = Header {
         version: VERSION,
-        format: name_of(format).unwrap_or("none").to_owned(),
+        format: name_of(loading).unwrap_or("none").to_owned(),
         source: format!("{fingerprint:016x}"),
         matrices: matrices.iter().filter_map(|(name, linear)| entry(name, linear)).collect(),
     };

@@ -4,7 +4,7 @@ mod rope;
 
 use self::rope::ROPE_FREQS;
 use super::cache::{Cache, Fingerprint, ends, hash};
-use super::{CachedModel, Loader, Pages, Rows, Source, Weight, is_ternary, predict_bytes};
+use super::{Blocks, CachedModel, Loader, Loading, Pages, Rows, Source, Weight, is_ternary, predict_bytes};
 use crate::error::{Error, Result};
 use crate::formats::bytes::Bytes;
 use crate::formats::error::shown;
@@ -106,29 +106,30 @@ const TOKENS: &str = "tokenizer.ggml.tokens";
 /// # Errors
 /// [`Error::Format`] naming the metadata key or tensor that is missing, unknown or does not fit (shapes in the file's
 /// order: `[inputs, outputs]`); for [`Format::Ternary`], the first linear layer that is not ternary.
-pub fn load_gguf(file: &GgufFile, format: Format) -> Result<Model> {
+pub fn load_gguf(file: &GgufFile, loading: impl Into<Loading>) -> Result<Model> {
     let (family, config) = (family(file)?, check_gguf(file)?);
-    Loader { source: file, config: &config, name: family.name, format, cache: None }.load()
+    Loader { source: file, config: &config, name: family.name, loading: loading.into(), cache: None }.load()
 }
 
-/// As [`load_gguf`], from the cache at `path` ([`super::cache_path`]) where that is one of this file, in `format`; else it
+/// As [`load_gguf`], from the cache at `path` ([`super::cache_path`]) where that is one of this file, so loaded; else it
 /// is written.
 ///
 /// # Errors
 /// As [`load_gguf`]; what is wrong with the cache is told in [`CachedModel::notes`].
-pub fn load_gguf_cached(file: &GgufFile, format: Format, path: &Path) -> Result<CachedModel> {
+pub fn load_gguf_cached(file: &GgufFile, loading: impl Into<Loading>, path: &Path) -> Result<CachedModel> {
     let (family, config) = (family(file)?, check_gguf(file)?);
-    Loader { source: file, config: &config, name: family.name, format, cache: None }.load_cached(path)
+    Loader { source: file, config: &config, name: family.name, loading: loading.into(), cache: None }.load_cached(path)
 }
 
 /// As [`load_gguf`], with a cache's bytes; `name` stands for its path in messages.
 ///
 /// # Errors
 /// As [`load_gguf`], and what is wrong with the cache.
-pub fn load_gguf_from(file: &GgufFile, format: Format, name: &Path, cache: Vec<u8>) -> Result<Model> {
+pub fn load_gguf_from(file: &GgufFile, loading: impl Into<Loading>, name: &Path, cache: Vec<u8>) -> Result<Model> {
     let (family, config) = (family(file)?, check_gguf(file)?);
-    let cache = Cache::parse(name, Bytes::Owned(cache), format, file.fingerprint())?;
-    Loader { source: file, config: &config, name: family.name, format, cache: Some(&cache) }.load()
+    let loading = loading.into();
+    let cache = Cache::parse(name, Bytes::Owned(cache), loading, file.fingerprint())?;
+    Loader { source: file, config: &config, name: family.name, loading, cache: Some(&cache) }.load()
 }
 
 /// Checks that a GGUF file is of a known architecture and has its tensors in their shapes, without decoding any.
@@ -138,7 +139,8 @@ pub fn load_gguf_from(file: &GgufFile, format: Format, name: &Path, cache: Vec<u
 pub fn check_gguf(file: &GgufFile) -> Result<Config> {
     let reader = Reader { file, family: family(file)? };
     let mut config = reader.config()?;
-    Loader { source: file, config: &config, name: reader.family.name, format: Format::F16, cache: None }.check()?;
+    Loader { source: file, config: &config, name: reader.family.name, loading: Format::F16.into(), cache: None }
+        .check()?;
     // Only now is the length of a head known to be that of tensors in the file.
     config.rope_factors = reader.rope_factors(config.head_dim)?;
     Ok(config)
@@ -149,9 +151,9 @@ pub fn is_ternary_gguf(file: &GgufFile) -> bool {
     is_ternary(file)
 }
 
-/// Bytes that the matrices of a file take in `format`, about: what there must be room for before [`load_gguf`].
-pub fn predict_gguf_bytes(file: &GgufFile, format: Format) -> u64 {
-    predict_bytes(file, format)
+/// Bytes that the matrices of a file take, about: what there must be room for before [`load_gguf`].
+pub fn predict_gguf_bytes(file: &GgufFile, loading: impl Into<Loading>) -> u64 {
+    predict_bytes(file, loading.into())
 }
 
 fn family(file: &GgufFile) -> Result<&'static Family> {
@@ -375,6 +377,14 @@ impl Weight for (&GgufFile, &TensorInfo) {
             _ => return None,
         };
         Some((name, self.0.data(self.1)))
+    }
+
+    fn blocks(&self) -> Option<Blocks<'_>> {
+        match self.1.kind() {
+            TensorType::Q8_0 => Some(Blocks::Q8_0(self.0.data(self.1))),
+            TensorType::Q6K => Some(Blocks::Q6K(self.0.data(self.1))),
+            _ => None,
+        }
     }
 }
 

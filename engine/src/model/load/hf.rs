@@ -5,7 +5,7 @@
 
 mod source;
 
-use super::{CachedModel, Loader, predict_bytes};
+use super::{CachedModel, Loader, Loading, predict_bytes};
 use crate::error::{Error, Result};
 use crate::formats::HfFolder;
 use crate::formats::safetensors::{self, Convention, Section};
@@ -133,9 +133,9 @@ static CLASSES: [Class; 6] = [
     Class { name: "BitnetForCausalLM", arch: Architecture::BitNet, sub_norms: true, ..LLAMA },
 ];
 
-/// Bytes that the matrices of a folder take in `format`, about: what there must be room for before [`load_hf`].
-pub fn predict_hf_bytes(folder: &HfFolder, format: Format) -> u64 {
-    predict_bytes(folder, format)
+/// Bytes that the matrices of a folder take, about: what there must be room for before [`load_hf`].
+pub fn predict_hf_bytes(folder: &HfFolder, loading: impl Into<Loading>) -> u64 {
+    predict_bytes(folder, loading.into())
 }
 
 /// Makes a model of a Hugging Face folder: of a `LlamaForCausalLM`, `MistralForCausalLM`, `Qwen2ForCausalLM`,
@@ -147,21 +147,22 @@ pub fn predict_hf_bytes(folder: &HfFolder, format: Format) -> u64 {
 /// # Errors
 /// [`Error::Format`] naming the key or tensor that is missing, unknown or does not fit (shapes as GGUF has them:
 /// `[inputs, outputs]`); for [`Format::Ternary`], the first linear layer that is not ternary.
-pub fn load_hf(folder: &HfFolder, format: Format) -> Result<Model> {
+pub fn load_hf(folder: &HfFolder, loading: impl Into<Loading>) -> Result<Model> {
     let reader = Reader { config: folder.config(), class: class(folder.config())? };
     let config = reader.folder_config(folder)?;
-    Loader { source: folder, config: &config, name: reader.class.name, format, cache: None }.load()
+    Loader { source: folder, config: &config, name: reader.class.name, loading: loading.into(), cache: None }.load()
 }
 
-/// As [`load_hf`], from the cache at `path` ([`super::cache_path`]) where that is one of this folder, in `format`; else it is
+/// As [`load_hf`], from the cache at `path` ([`super::cache_path`]) where that is one of this folder, so loaded; else it is
 /// written.
 ///
 /// # Errors
 /// As [`load_hf`]; what is wrong with the cache is told in [`CachedModel::notes`].
-pub fn load_hf_cached(folder: &HfFolder, format: Format, path: &Path) -> Result<CachedModel> {
+pub fn load_hf_cached(folder: &HfFolder, loading: impl Into<Loading>, path: &Path) -> Result<CachedModel> {
     let reader = Reader { config: folder.config(), class: class(folder.config())? };
     let config = reader.folder_config(folder)?;
-    Loader { source: folder, config: &config, name: reader.class.name, format, cache: None }.load_cached(path)
+    Loader { source: folder, config: &config, name: reader.class.name, loading: loading.into(), cache: None }
+        .load_cached(path)
 }
 
 /// Checks that a folder is of a known architecture and has its tensors in their shapes, without decoding any.
@@ -171,7 +172,8 @@ pub fn load_hf_cached(folder: &HfFolder, format: Format, path: &Path) -> Result<
 pub fn check_hf(folder: &HfFolder) -> Result<Config> {
     let reader = Reader { config: folder.config(), class: class(folder.config())? };
     let config = reader.folder_config(folder)?;
-    Loader { source: folder, config: &config, name: reader.class.name, format: Format::F16, cache: None }.check()?;
+    Loader { source: folder, config: &config, name: reader.class.name, loading: Format::F16.into(), cache: None }
+        .check()?;
     Ok(config)
 }
 

@@ -1,5 +1,6 @@
 //! Weights of a source into packed matrices.
 
+use super::loading::Blocks;
 use super::sweep::Sweep;
 use super::{Loader, Source, Weight};
 use crate::error::{Error, Result};
@@ -7,7 +8,7 @@ use crate::linear::Linear;
 use crate::model::Format;
 use crate::quant::plain::Arithmetic;
 use crate::quant::words::PackedTrits;
-use crate::quant::{Base3Matrix, Float16, Float16Matrix, PANEL, PlainMatrix, TernaryMatrix};
+use crate::quant::{Base3Matrix, Float16, Float16Matrix, PANEL, PlainMatrix, Q6Matrix, Q8Matrix, TernaryMatrix};
 
 impl<S: Source> Loader<'_, S> {
     pub(super) fn ternary(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
@@ -20,7 +21,7 @@ impl<S: Source> Loader<'_, S> {
                 sweep.done(row..row + 1);
                 Ok(())
             };
-            return match self.format {
+            return match self.loading.format {
                 Format::Base3 | Format::Base3Sparse => {
                     Base3Matrix::from_rows(rows, cols, scale, row).map(Linear::Base3)
                 }
@@ -31,7 +32,7 @@ impl<S: Source> Loader<'_, S> {
             packed.panel(panel, words);
             Ok(())
         };
-        let made = match self.format {
+        let made = match self.loading.format {
             Format::Base3 | Format::Base3Sparse => Base3Matrix::from_words(rows, cols, scale, fill).map(Linear::Base3),
             _ => TernaryMatrix::from_words(rows, cols, scale, fill).map(Linear::Ternary),
         };
@@ -99,6 +100,26 @@ impl<S: Source> Loader<'_, S> {
             });
         }
         Float16Matrix::from_rows(rows, cols, row)
+    }
+
+    /// An embedding or head that stays what it is in the file, of the same weights and scales; `None` where it does not.
+    pub(super) fn kept(&self, name: &str, rows: usize, cols: usize) -> Result<Option<Linear>> {
+        let weight = self.find(name, &[cols as u64, rows as u64])?;
+        let Some(blocks) = self.loading.kept(&weight) else { return Ok(None) };
+        let (floats, sweep) = (weight.floats()?, Sweep::new(&weight, rows));
+        let fill = |row: usize, out: &mut [u8]| {
+            out.copy_from_slice(&blocks.bytes()[row * out.len()..][..out.len()]);
+            if !blocks.finite(out) {
+                // The file's own error, which names it.
+                floats(row, &mut vec![0.0; cols])?;
+            }
+            sweep.done(row..row + 1);
+            Ok(())
+        };
+        Ok(Some(match blocks {
+            Blocks::Q8_0(_) => Linear::Q8(Q8Matrix::from_blocks(rows, cols, fill)?),
+            Blocks::Q6K(_) => Linear::Q6(Q6Matrix::from_blocks(rows, cols, fill)?),
+        }))
     }
 
     pub(super) fn reference(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {

@@ -2,7 +2,7 @@
 
 use std::arch::{asm, is_aarch64_feature_detected};
 
-use super::{BF16_ONE, Element, F32_ONE, INT8_ONE, Instruction, Lanes, SLOT, SUMS};
+use super::{BF16_ONE, Element, F32_ONE, INT8_ONE, Instruction, Lanes, ROUNDS, SLOT, SUMS};
 
 /// A line of assembly, `I` being the number of the sum's register.
 macro_rules! line {
@@ -74,5 +74,15 @@ pub(super) fn instructions(element: Element) -> Vec<Instruction> {
         Element::F32 => vec![(true, "fmla", Lanes::F32(1), F32_ONE, fmla as super::Loop)],
     };
     let had = all.into_iter().filter(|(has, ..)| *has);
-    had.map(|(_, name, lanes, one, run)| Instruction { name, width: 16, lanes, one, run }).collect()
+    had.map(|(_, name, lanes, one, run)| Instruction {
+        name,
+        width: 16,
+        lanes,
+        one,
+        rounds: ROUNDS,
+        rows: 1,
+        paths: &[],
+        run,
+    })
+    .collect()
 }

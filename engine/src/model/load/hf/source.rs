@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::formats::HfFolder;
 use crate::formats::safetensors::{self, Dtype, Packing};
 use crate::model::load::cache::{Fingerprint, ends, hash};
-use crate::model::load::{Pages, Rows, Source, Weight};
+use crate::model::load::{Blocks, Pages, Rows, Source, Weight};
 use crate::quant::Float16 as _;
 use crate::quant::words::PackedTrits;
 
@@ -86,6 +86,10 @@ impl Weight for safetensors::Weight<'_> {
             _ => return None,
         };
         Some((name, self.data()))
+    }
+
+    fn blocks(&self) -> Option<Blocks<'_>> {
+        None
     }
 }
 
