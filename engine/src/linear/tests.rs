@@ -221,14 +221,14 @@ fn odd_values_of_bf16_are_the_same_everywhere() {
         let weight = weight.clamp(-3e38, 3e38);
         let fill = |r: usize, out: &mut [bf16]| {
             out.iter_mut().enumerate().for_each(|(c, w)| {
-                *w = bf16::from_f32(if (r + c) % 5 == 0 { weight } else { ordinary(r * cols + c) });
+                *w = bf16::from_f32(if (r + c).is_multiple_of(5) { weight } else { ordinary(r * cols + c) });
             });
             Ok(())
         };
         let linear = Linear::Bf16(Bf16Matrix::from_rows(rows, cols, fill).unwrap());
         for x in odd.into_iter().chain([f32::NAN, -f32::NAN, f32::INFINITY, f32::from_bits(0x7f80_0001)]) {
             let tokens = 14;
-            let place = |t: usize, c: usize| (t + c) % (3 + nth) == 0;
+            let place = |t: usize, c: usize| (t + c).is_multiple_of(3 + nth);
             let x: Vec<f32> =
                 (0..tokens * cols).map(|i| if place(i / cols, i % cols) { x } else { ordinary(i) * 1e-3 }).collect();
             let mut row = vec![0.0; cols];
