@@ -22,6 +22,11 @@ const REFERENCE: f64 = 5e-5;
 /// The same with an f16 cache, whose keys and values carry 11 bits.
 const F16_CACHE: f64 = 4e-2;
 
+/// Of bf16 layers, with either cache. Where an f32 sum and the oracle's lie on both sides of a tie, an activation becomes another
+/// bf16, and more do in the layers after it: the two end as far apart as rounding takes each (0.16 at most here).
+/// `parity_llama.rs` holds shallow models, in which that does not happen, to 1e-4.
+const BF16: f64 = 0.25;
+
 fn golden(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.json"));
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
@@ -123,7 +128,7 @@ fn smollm_knows_the_capital_of_france() {
 fn bf16_and_the_reference_agree_with_the_oracle() {
     for (file, name) in [STORIES, SMOLLM] {
         let Some(real) = Real::open(file, name, Format::Bf16) else { return };
-        real.agrees_on_logits("logits_bf16", &BOTH_CACHES);
+        real.agrees_on_logits("logits_bf16", &[(KvType::F32, BF16), (KvType::F16, BF16)]);
         let Some(real) = Real::open(file, name, Format::Reference) else { return };
         real.agrees_on_logits("logits_exact", &[(KvType::F32, REFERENCE)]);
     }

@@ -15,14 +15,19 @@ def to_bf16(rows: np.ndarray) -> np.ndarray:
     return ((bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
-# What an engine makes of a matrix.
-ROUNDINGS = {"logits": lambda rows: rows.astype(np.float16), "logits_bf16": to_bf16, "logits_exact": lambda rows: rows}
+# What an engine makes of a matrix, and of what a matrix is multiplied by.
+ROUNDINGS = {
+    "logits": (lambda rows: rows.astype(np.float16), lambda x: x),
+    "logits_bf16": (to_bf16, lambda x: to_bf16(x).astype(np.float64)),
+    "logits_exact": (lambda rows: rows, lambda x: x),
+}
 
 
 class Model:
     """Weights by name, in the file's (permuted, interleaved-RoPE) order; matrices rounded."""
 
-    def __init__(self, path: str, rounding):
+    def __init__(self, path: str, rounding, activations):
+        self.activations = activations
         reader = GGUFReader(path)
         self.meta = {key: field.contents() for key, field in reader.fields.items()}
         self.weights = {}
@@ -40,6 +45,9 @@ class Model:
     def get(self, name: str) -> np.ndarray:
         return self.weights[name].astype(np.float64)
 
+    def linear(self, x: np.ndarray, name: str) -> np.ndarray:
+        return self.activations(x) @ self.get(name).T
+
     def norm(self, x: np.ndarray, name: str) -> np.ndarray:
         return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + self.eps) * self.get(name)
 
@@ -52,9 +60,9 @@ class Model:
 
     def attention(self, x: np.ndarray, block: str) -> np.ndarray:
         tokens = len(x)
-        query = self.rope((x @ self.get(f"{block}.attn_q.weight").T).reshape(tokens, self.heads, self.dim))
-        key = self.rope((x @ self.get(f"{block}.attn_k.weight").T).reshape(tokens, self.kv_heads, self.dim))
-        value = (x @ self.get(f"{block}.attn_v.weight").T).reshape(tokens, self.kv_heads, self.dim)
+        query = self.rope(self.linear(x, f"{block}.attn_q.weight").reshape(tokens, self.heads, self.dim))
+        key = self.rope(self.linear(x, f"{block}.attn_k.weight").reshape(tokens, self.kv_heads, self.dim))
+        value = self.linear(x, f"{block}.attn_v.weight").reshape(tokens, self.kv_heads, self.dim)
         group = self.heads // self.kv_heads
         key, value = np.repeat(key, group, axis=1), np.repeat(value, group, axis=1)
         score = np.einsum("qhd,khd->hqk", query, key) / np.sqrt(self.dim)
@@ -62,7 +70,7 @@ class Model:
         weight = np.exp(score - score.max(axis=-1, keepdims=True))
         weight /= weight.sum(axis=-1, keepdims=True)
         mixed = np.einsum("hqk,khd->qhd", weight, value).reshape(tokens, -1)
-        return mixed @ self.get(f"{block}.attn_output.weight").T
+        return self.linear(mixed, f"{block}.attn_output.weight")
 
     def logits(self, ids: list[int]) -> np.ndarray:
         """Logits of every position: [tokens, vocabulary]."""
@@ -71,10 +79,10 @@ class Model:
             block = f"blk.{layer}"
             x = x + self.attention(self.norm(x, f"{block}.attn_norm.weight"), block)
             h = self.norm(x, f"{block}.ffn_norm.weight")
-            gate, up = h @ self.get(f"{block}.ffn_gate.weight").T, h @ self.get(f"{block}.ffn_up.weight").T
-            x = x + (gate / (1 + np.exp(-gate)) * up) @ self.get(f"{block}.ffn_down.weight").T
+            gate, up = self.linear(h, f"{block}.ffn_gate.weight"), self.linear(h, f"{block}.ffn_up.weight")
+            x = x + self.linear(gate / (1 + np.exp(-gate)) * up, f"{block}.ffn_down.weight")
         head = "output.weight" if "output.weight" in self.weights else "token_embd.weight"
-        return self.norm(x, "output_norm.weight") @ self.get(head).T
+        return self.linear(self.norm(x, "output_norm.weight"), head)
 
 
 def smollm(meta: dict) -> Tokenizer:
@@ -100,7 +108,7 @@ def main() -> None:
     parser.add_argument("--tokenizer")
     parser.add_argument("--bos", type=int)
     options = parser.parse_args()
-    model = Model(options.gguf, ROUNDINGS["logits"])
+    model = Model(options.gguf, *ROUNDINGS["logits"])
     tokenizer = Tokenizer.from_file(options.tokenizer) if options.tokenizer else smollm(model.meta)
     prompt = ([options.bos] if options.bos is not None else []) + tokenizer.encode(options.prompt).ids
     ids, least = list(prompt), np.inf
@@ -110,7 +118,7 @@ def main() -> None:
         least = min(least, best - second)
         ids.append(int(last.argmax()))
     step = max(1, model.logits(ids[:1]).shape[1] // 256)
-    rows = {name: Model(options.gguf, rounding).logits(ids) for name, rounding in ROUNDINGS.items()}
+    rows = {name: Model(options.gguf, *rounding).logits(ids) for name, rounding in ROUNDINGS.items()}
     kept = lambda rows: {str(p): [round(float(v), 6) for v in rows[p, ::step]] for p in (0, len(prompt) - 1, len(ids) - 1)}
     answer = {
         "prompt": options.prompt,

@@ -1,4 +1,5 @@
-"""Random small checkpoints of the LLaMA family, with the logits and greedy text of transformers' model in float32.
+"""Random small checkpoints of the LLaMA family, with the logits and greedy text of transformers' model in float32, and its logits
+with the inputs of linear layers rounded to bf16.
 
     transformers_llama.py engine/tests/golden/hf
 
@@ -55,6 +56,14 @@ def exact_in_f16(tensor: torch.Tensor) -> torch.Tensor:
     return rounded
 
 
+def bf16_activations(model: torch.nn.Module) -> torch.nn.Module:
+    """The model, every linear layer's input rounded to bf16 from now on."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_pre_hook(lambda _, inputs: (inputs[0].to(torch.bfloat16).float(), *inputs[1:]))
+    return model
+
+
 def main() -> None:
     for seed, (name, config) in enumerate(MODELS.items(), 11):
         folder = hf.target() / name
@@ -63,7 +72,9 @@ def main() -> None:
         rows = {1: [0], 17: list(range(17)), 64: list(range(0, 64, 7))}
         prompts = [hf.prompt(model, hf.random_ids(generator, n, config["vocab_size"]), rows[n]) for n in rows]
         greedy = hf.greedy(model, hf.random_ids(generator, 17, config["vocab_size"]), 128)
-        hf.answer(folder, prompts=prompts, greedy=greedy)
+        rounded = bf16_activations(model)
+        prompts_bf16 = [hf.prompt(rounded, prompt["tokens"], prompt["rows"]) for prompt in prompts]
+        hf.answer(folder, prompts=prompts, greedy=greedy, prompts_bf16=prompts_bf16)
         print(f"{name}: least margin {min(greedy['margins'])}, {len(set(greedy['tokens']))} different tokens")
 
 

@@ -49,8 +49,13 @@ impl Fixture {
 
     /// The prompts of 1, 17 and 64 tokens.
     pub fn prompts(&self) -> [Prompt; 3] {
+        self.prompts_of("prompts")
+    }
+
+    /// As [`Fixture::prompts`], with the logits of `key`: `prompts_bf16` if the inputs of linear layers were rounded.
+    pub fn prompts_of(&self, key: &str) -> [Prompt; 3] {
         let prompt = |index: usize| {
-            let prompt = &self.expected["prompts"][index];
+            let prompt = &self.expected[key][index];
             let read = |key: &str| prompt[key].clone();
             Prompt {
                 tokens: serde_json::from_value(read("tokens")).unwrap(),
