@@ -248,7 +248,7 @@ impl Input {
     /// The activations, `tokens x cols`.
     ///
     /// # Panics
-    /// If [`Input::fill`] made int8 of them alone.
+    /// If they were made into int8 and not kept: never after [`Input::f32_mut`].
     pub fn f32(&self) -> &[f32] {
         assert!(self.kept, "the input was made for ternary weights alone");
         &self.values[..self.tokens * self.cols]
