@@ -6,6 +6,7 @@ use crate::kernels::isa::{Isa, Kernels};
 use crate::kernels::tile::{TILE, transpose};
 use crate::kernels::wide::{self, ROOM};
 use crate::linear::Linear;
+use crate::quant::buffer::{Buffer, Plain};
 use crate::quant::{base3, q8};
 use crate::threads::Team;
 
@@ -21,7 +22,7 @@ pub struct Input {
     max_tokens: usize,
     cols: usize,
     tokens: usize,
-    values: Vec<f32>,
+    values: Buffer<f32>,
     /// Whether `values` are those of these tokens.
     kept: bool,
     tiles: Tiles,
@@ -34,7 +35,7 @@ pub struct Input {
 #[derive(Debug, Default)]
 struct Tiles {
     ready: bool,
-    words: Vec<u32>,
+    words: Buffer<u32>,
 }
 
 /// The activations as bf16 weights read them: rounded, two columns to a word, filled up with a zero.
@@ -43,7 +44,7 @@ pub(crate) struct Bf16 {
     ready: bool,
     /// Of a token.
     pairs: usize,
-    words: Vec<u32>,
+    words: Buffer<u32>,
     /// The words, `[pair][token]`.
     pair_tiles: Tiles,
     /// f32, `[column][token]`.
@@ -57,12 +58,12 @@ pub(crate) struct Int8 {
     ready: bool,
     /// Without padding.
     cols: usize,
-    values: Vec<i8>,
+    values: Buffer<i8>,
     /// One a token.
     pub(crate) scales: Vec<TokenScale>,
     tiled: bool,
     /// Per tile of tokens, the values `[column / 4][token]`, four columns a word.
-    tiles: Vec<i32>,
+    tiles: Buffer<i32>,
 }
 
 /// The activations as q8 weights read them: int8 with one scale per 32 columns, padded with zeros.
@@ -70,7 +71,7 @@ pub(crate) struct Int8 {
 pub(crate) struct Q8 {
     ready: bool,
     cols: usize,
-    values: Vec<i8>,
+    values: Buffer<i8>,
     scales: Vec<BlockScale>,
 }
 
@@ -100,7 +101,7 @@ impl Int8 {
     fn make_room(&mut self, kernels: Kernels, tokens: usize) {
         let padded = self.padded();
         let more = if wide::reads_rows(kernels, tokens) { tokens.next_multiple_of(ROOM) * padded + ROOM } else { 0 };
-        grow(&mut self.values, more.max(tokens * padded));
+        grown(&mut self.values, more.max(tokens * padded));
     }
 
     /// Words of a tile.
@@ -131,7 +132,7 @@ impl Tiles {
     /// Makes them of `tokens` tokens, unless they are there, each of `len` words; `fill(nth, tile)` writes one.
     fn make(&mut self, team: &Team<'_>, tokens: usize, len: usize, fill: impl Fn(usize, &mut [u32]) + Sync) {
         if !self.ready {
-            team.each_row(grow(&mut self.words, tokens.div_ceil(TILE) * len), len, fill);
+            team.each_row(grown(&mut self.words, tokens.div_ceil(TILE) * len), len, fill);
             self.ready = true;
         }
     }
@@ -182,7 +183,7 @@ impl Int8 {
         let data = data.chunks_mut(TILE * width);
         let values = self.values[..tokens * padded].chunks_mut(TILE * padded);
         let scales = grow(&mut self.scales, tokens).chunks_mut(TILE);
-        let tiles = grow(&mut self.tiles, if tiled { tokens.div_ceil(TILE) * len } else { 0 });
+        let tiles = grown(&mut self.tiles, if tiled { tokens.div_ceil(TILE) * len } else { 0 });
         let tiles = tiles.chunks_mut(len).chain(std::iter::repeat_with(Default::default));
         let parts = data.zip(values).zip(scales).zip(tiles);
         let mut parts: Vec<_> =
@@ -226,7 +227,7 @@ impl Input {
             max_tokens,
             cols,
             tokens: 0,
-            values: vec![0.0; max_tokens * cols],
+            values: room(max_tokens * cols),
             kept: true,
             tiles: Tiles::default(),
             bf16: Bf16 { pairs: cols.div_ceil(2), ..Bf16::default() },
@@ -368,7 +369,7 @@ impl Input {
         let pairs = form.pairs;
         if !form.ready {
             let x = &self.values;
-            team.each_row(grow(&mut form.words, tokens * pairs), pairs, |t, out| {
+            team.each_row(grown(&mut form.words, tokens * pairs), pairs, |t, out| {
                 bf16::round(kernels, &x[t * cols..][..cols], out);
             });
             form.ready = true;
@@ -402,7 +403,7 @@ impl Input {
             return;
         }
         let len = self.int8.tile_len();
-        let tiles = grow(&mut self.int8.tiles, tokens.div_ceil(TILE) * len);
+        let tiles = grown(&mut self.int8.tiles, tokens.div_ceil(TILE) * len);
         let values = &self.int8.values[..tokens * padded];
         team.each_row(tiles, len, |i, tile| {
             let rows = &values[i * TILE * padded..];
@@ -418,7 +419,7 @@ impl Input {
         }
         let (cols, padded) = (self.cols, self.q8.cols);
         let blocks = padded / q8::BLOCK;
-        let out = grow(&mut self.q8.values, self.tokens * padded);
+        let out = grown(&mut self.q8.values, self.tokens * padded);
         let (x, scales) = (&self.values, grow(&mut self.q8.scales, self.tokens * blocks));
         team.each_row_pair((out, padded), (scales, blocks), |t, out, scales| {
             quantise_blocks(kernels, &x[t * cols..][..cols], out, scales);
@@ -434,4 +435,20 @@ fn grow<T: Clone + Default>(vec: &mut Vec<T>, len: usize) -> &mut [T] {
         vec.resize(len, T::default());
     }
     &mut vec[..len]
+}
+
+/// The first `len` of `buffer`, which is made anew if it is smaller: what it held is lost then.
+fn grown<T: Plain>(buffer: &mut Buffer<T>, len: usize) -> &mut [T] {
+    if buffer.len() < len {
+        *buffer = room(len);
+    }
+    &mut buffer[..len]
+}
+
+/// Zeroes, in huge pages if there are that many: prefill takes columns of many tokens at once, each in a page of its own.
+///
+/// # Panics
+/// If the system has no memory for them, as a `Vec` would.
+fn room<T: Plain>(len: usize) -> Buffer<T> {
+    Buffer::huge(len).unwrap_or_else(|error| panic!("activations: {error}"))
 }

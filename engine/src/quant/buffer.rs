@@ -150,11 +150,18 @@ impl<T: Plain> Buffer<T> {
 
     fn make(len: usize, map: impl FnOnce(usize) -> Result<(Arc<Mapping>, *mut u8)>) -> Result<Buffer<T>> {
         if len == 0 {
-            return Ok(Buffer { data: NonNull::dangling(), len, _mapping: None });
+            return Ok(Buffer::default());
         }
         let (mapping, start) = map(len.checked_mul(size_of::<T>()).ok_or_else(too_large)?)?;
         let data = NonNull::new(start.cast::<T>()).ok_or_else(too_large)?;
         Ok(Buffer { data, len, _mapping: Some(mapping) })
+    }
+}
+
+impl<T: Plain> Default for Buffer<T> {
+    /// An empty one.
+    fn default() -> Buffer<T> {
+        Buffer { data: NonNull::dangling(), len: 0, _mapping: None }
     }
 }
 
