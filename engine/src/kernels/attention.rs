@@ -30,8 +30,13 @@ mod scores;
 mod store;
 mod values;
 
-/// The most queries that one call takes.
-pub(crate) const MAX_QUERIES: usize = 32;
+/// The most queries that one call takes, if their scores do not take more than [`SCORE_BYTES`]: the more queries, the less
+/// often the cache is widened.
+pub(crate) const MAX_QUERIES: usize = 128;
+/// The queries that one call takes however long their scores are.
+const MIN_QUERIES: usize = 32;
+/// Bytes of scores that stay in a second-level cache, or near it: 128 queries of 4096 positions.
+const SCORE_BYTES: usize = 2 << 20;
 /// Queries whose keys and values are widened where they are used; those of more are widened once for all, in cache.
 pub(crate) const FEW: usize = 4;
 /// Positions whose widened keys or values stay in the nearest cache.
@@ -93,6 +98,8 @@ pub(crate) struct Scratch {
     /// Scores, then softmax weights, `[query][position]`, `row` apart.
     scores: Vec<f32>,
     row: usize,
+    /// The most queries of a call.
+    most: usize,
     /// Widened keys or values of a chunk of positions.
     wide: Vec<f32>,
     /// Answers, `[query][stride]`, the stride being the head dimension rounded up to 16.
@@ -105,18 +112,25 @@ impl Scratch {
         // An odd number of cache lines, so that the rows of a tile do not all fall into one set.
         let row = context.next_multiple_of(LANES) | LANES;
         let stride = head_dim.next_multiple_of(LANES);
+        let most = most_queries(context);
         Scratch {
-            queries: vec![0.0; head_dim * MAX_QUERIES],
-            scores: vec![0.0; row * MAX_QUERIES],
+            queries: vec![0.0; head_dim * most],
+            scores: vec![0.0; row * most],
             row,
+            most,
             wide: vec![0.0; stride * CHUNK],
-            answers: vec![0.0; stride * MAX_QUERIES],
+            answers: vec![0.0; stride * most],
         }
     }
 
     /// Bytes of a worker's scores for `context` positions: what grows with the context.
     pub(crate) fn score_bytes(context: usize) -> u64 {
-        (context as u64).saturating_mul((MAX_QUERIES * size_of::<f32>()) as u64)
+        (context as u64).saturating_mul((most_queries(context) * size_of::<f32>()) as u64)
+    }
+
+    /// The most queries that a call takes: [`MAX_QUERIES`], or fewer of a long context.
+    pub(crate) fn most(&self) -> usize {
+        self.most
     }
 
     /// The scores of query number `query` by position, rounded up to 16: those that the last call made, if it made some.
@@ -126,12 +140,17 @@ impl Scratch {
 
     /// The answer of query number `query` of the last call, padded with zeros to a multiple of 16.
     pub(crate) fn answer(&self, query: usize) -> &[f32] {
-        let stride = self.answers.len() / MAX_QUERIES;
+        let stride = self.answers.len() / self.most;
         &self.answers[query * stride..][..stride]
     }
 }
 
-/// `softmax(q k^T * scale) v` for up to [`MAX_QUERIES`] queries over one head's keys and values; the answers are left in
+/// The most queries of a call over `context` positions.
+fn most_queries(context: usize) -> usize {
+    (SCORE_BYTES / size_of::<f32>() / context.max(1)).clamp(MIN_QUERIES, MAX_QUERIES)
+}
+
+/// `softmax(q k^T * scale) v` for up to [`Scratch::most`] queries over one head's keys and values; the answers are left in
 /// `scratch`.
 pub(crate) fn attend<E: Element>(
     kernels: Kernels,
@@ -140,7 +159,12 @@ pub(crate) fn attend<E: Element>(
     scale: f32,
     scratch: &mut Scratch,
 ) {
-    assert!(queries.len() <= MAX_QUERIES, "attention over {} queries at once, at most {MAX_QUERIES}", queries.len());
+    assert!(
+        queries.len() <= scratch.most,
+        "attention over {} queries at once, at most {}",
+        queries.len(),
+        scratch.most
+    );
     if let Some(first) = queries.first() {
         let share = Share { blocks: blocks(queries), groups: 0..first.vector.len().div_ceil(LANES) };
         run(kernels, Attend { queries, head, scale, share, scratch });
@@ -270,7 +294,7 @@ fn few<L: Lanes, E: Element, const Q: usize>(
 #[inline(always)]
 fn many<L: Lanes, E: Element>(l: L, queries: &[Query<'_>], head: Head<'_, E>, scratch: &mut Scratch) {
     let dim = queries[0].vector.len();
-    let Scratch { queries: scaled, scores, row, wide, answers } = scratch;
+    let Scratch { queries: scaled, scores, row, wide, answers, .. } = scratch;
     let (row, stride) = (*row, dim.next_multiple_of(LANES));
     let (start, end) = span(queries);
     for blocks in chunks(start / LANES..end.div_ceil(LANES), CHUNK / LANES) {

@@ -28,6 +28,8 @@ pub(crate) trait Lanes: Copy {
     fn load_f16(self, from: &[f16; LANES]) -> Self::V;
     /// Sixteen consecutive integers, converted exactly.
     fn load_i8(self, from: &[i8; LANES]) -> Self::V;
+    /// Sixteen consecutive integers, each less `less`, rounded to the nearest f32, ties to even.
+    fn load_less(self, from: &[i32; LANES], less: i32) -> Self::V;
     /// Writes the lanes to sixteen consecutive values.
     fn store(self, v: Self::V, to: &mut [f32; LANES]);
     /// Rounds each lane to the nearest f16, ties to even.
@@ -141,6 +143,10 @@ impl Lanes for Scalar {
         from.map(f32::from)
     }
     #[inline(always)]
+    fn load_less(self, from: &[i32; LANES], less: i32) -> Self::V {
+        from.map(|x| (x - less) as f32)
+    }
+    #[inline(always)]
     fn store(self, v: Self::V, to: &mut [f32; LANES]) {
         *to = v;
     }
@@ -243,6 +249,16 @@ mod x86 {
             }
         }
         #[inline(always)]
+        fn load_less(self, from: &[i32; LANES], less: i32) -> Pair {
+            // SAFETY: as above; unaligned loads of the sixteen integers.
+            unsafe {
+                let less = _mm256_set1_epi32(less);
+                let half = |at| _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_loadu_si256(at), less));
+                let at = from.as_ptr().cast::<__m256i>();
+                Pair(half(at), half(at.add(1)))
+            }
+        }
+        #[inline(always)]
         fn store(self, v: Pair, to: &mut [f32; LANES]) {
             // SAFETY: as above; both unaligned stores lie within the sixteen values.
             unsafe {
@@ -326,6 +342,14 @@ mod x86 {
         fn load_i8(self, from: &[i8; LANES]) -> __m512 {
             // SAFETY: as above; an unaligned load of the sixteen bytes.
             unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast()))) }
+        }
+        #[inline(always)]
+        fn load_less(self, from: &[i32; LANES], less: i32) -> __m512 {
+            // SAFETY: as above; an unaligned load of the sixteen integers.
+            unsafe {
+                let sums = _mm512_loadu_si512(from.as_ptr().cast());
+                _mm512_cvtepi32_ps(_mm512_sub_epi32(sums, _mm512_set1_epi32(less)))
+            }
         }
         #[inline(always)]
         fn store(self, v: __m512, to: &mut [f32; LANES]) {

@@ -5,7 +5,7 @@ use std::ops::Range;
 #[cfg(target_arch = "x86_64")]
 use super::isa::Isa;
 use super::isa::Kernels;
-use super::lanes::{self, Lanes, Step};
+use super::lanes::{self, LANES, Lanes, Step};
 use super::reference;
 use super::tile::{self, Accumulators, Cell, TILE, TILES_BYTES};
 use super::wide;
@@ -104,7 +104,7 @@ pub(super) unsafe fn run_cell(
     lanes::run(kernels, Outputs { sums: &sums, tokens, rows, input, scale, out });
 }
 
-/// Writes the outputs of some tokens and rows, at most two panels, whose sums are given.
+/// Writes the outputs of some tokens and rows, at most two panels, whose sums are given: [`reference::ternary_output`].
 pub(super) struct Outputs<'a, 'out> {
     /// One for each token at least.
     pub(super) sums: &'a [[i32; 2 * PANEL]],
@@ -121,17 +121,17 @@ impl Step for Outputs<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self, _: L) {
+    fn run<L: Lanes>(self, l: L) {
         for (t, sums) in self.tokens.zip(self.sums) {
             let token = self.input.scales[t];
             let out = &mut self.out.row(t)[self.rows.clone()];
-            if let Ok(out) = <&mut [f32; 2 * PANEL]>::try_from(&mut *out) {
-                for (out, &sum) in out.iter_mut().zip(sums) {
-                    *out = reference::ternary_output(sum, self.scale, token);
-                }
-            } else {
-                for (out, &sum) in out.iter_mut().zip(sums) {
-                    *out = reference::ternary_output(sum, self.scale, token);
+            let scale = l.splat(self.scale * token.step);
+            let (sums, _) = sums.as_chunks::<LANES>();
+            for (out, sums) in out.chunks_mut(LANES).zip(sums) {
+                let outputs = l.mul(l.load_less(sums, token.sum), scale);
+                match <&mut [f32; LANES]>::try_from(&mut *out) {
+                    Ok(out) => l.store(outputs, out),
+                    Err(_) => l.store_part(outputs, out),
                 }
             }
         }

@@ -140,8 +140,8 @@ fn attend_piece<E: Element + Plain>(
             (token, token * width + head * dim)
         };
         let shared = tokens * heads.len();
-        for start in (0..shared).step_by(MAX_QUERIES) {
-            let count = MAX_QUERIES.min(shared - start);
+        for start in (0..shared).step_by(scratch.most()) {
+            let count = scratch.most().min(shared - start);
             let tile: [Query<'_>; MAX_QUERIES] = std::array::from_fn(|n| {
                 let (token, place) = place(start + n.min(count - 1));
                 queries.query(config, token, place)

@@ -103,12 +103,20 @@ fn score_blocks<L: Lanes, E: Element, const Q: usize, const B: usize, const FETC
         }
         add_products(l, &mut sums, queries.map(|query| query[d]), key);
     }
-    for (q, sums) in sums.iter().enumerate() {
+    // Scaled and stored by fixed numbers of each, so that the sums never leave their registers.
+    if let Some(scales) = keys.scales.as_chunks::<LANES>().0.get(block..block + B) {
+        for b in 0..B {
+            let scale = l.load(&scales[b]);
+            for q in 0..Q {
+                sums[q][b] = l.mul(sums[q][b], scale);
+            }
+        }
+    }
+    for q in 0..Q {
         let (groups, _) = scores[q * row + block * LANES..].as_chunks_mut::<LANES>();
-        for (b, (group, sum)) in groups.iter_mut().zip(sums).enumerate() {
-            let scale = keys.scales.as_chunks::<LANES>().0.get(block + b);
-            let sum = if let Some(scale) = scale { l.mul(*sum, l.load(scale)) } else { *sum };
-            l.store(sum, group);
+        let groups = &mut groups[..B];
+        for b in 0..B {
+            l.store(sums[q][b], &mut groups[b]);
         }
     }
     B

@@ -104,7 +104,7 @@ impl<E: Element + Into<f64>> Case<E> {
 }
 
 /// How many queries at once: every tile of a few, and of every width; what [`SEEN`] lacks is made of its last.
-const COUNTS: [usize; 10] = [1, 2, 3, 4, 5, 8, 13, 16, 31, MAX_QUERIES];
+const COUNTS: [usize; 11] = [1, 2, 3, 4, 5, 8, 13, 16, 31, 32, MAX_QUERIES];
 
 /// Positions of query `n`: those of `seen`, then the same again, each time one further on.
 fn positions_of(seen: &[(usize, usize); FEW], n: usize) -> (usize, usize) {
@@ -232,4 +232,13 @@ fn keys_and_values_are_stored_where_they_are_read() {
     check_store::<f16>();
     check_store::<f32>();
     check_store::<i8>();
+}
+
+#[test]
+fn fewer_queries_of_a_long_context_are_taken_at_once() {
+    for (context, most) in [(1, MAX_QUERIES), (4096, MAX_QUERIES), (8192, 64), (1 << 20, MIN_QUERIES)] {
+        assert_eq!(most_queries(context), most, "{context}");
+        let expected = (context * most * size_of::<f32>()) as u64;
+        assert_eq!(Scratch::score_bytes(context), expected, "{context}");
+    }
 }
