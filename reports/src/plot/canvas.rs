@@ -96,24 +96,35 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
         self.root.draw(&PathElement::new(pixels, style)).map_err(|e| e.to_string())
     }
 
-    /// A marker: circles for even colours, squares for odd ones, so that engines differ by shape too.
+    /// A marker: its shape changes with the colour, and again where the palette begins anew, so that engines differ by
+    /// shape too.
     pub(crate) fn marker(&self, at: (f64, f64), colour: usize, marker: Marker) -> Result<(), String> {
         let ink = PALETTE[colour % PALETTE.len()];
-        let one = |size: f64, fill: RGBColor| {
-            let (x, y) = self.pixel(at);
-            let half = (size * self.scale).round() as i32;
-            let drawn = if colour.is_multiple_of(2) {
-                self.root.draw(&Circle::new((x, y), half, fill.filled()))
-            } else {
-                self.root.draw(&Rectangle::new([(x - half, y - half), (x + half, y + half)], fill.filled()))
-            };
-            drawn.map_err(|e| e.to_string())
-        };
         match marker {
             Marker::None => Ok(()),
-            Marker::Filled => one(4.5, ink),
-            Marker::Hollow => one(4.5, ink).and_then(|()| one(2.5, WHITE)),
+            Marker::Filled => self.shape(at, colour, 4.5, ink),
+            Marker::Hollow => self.shape(at, colour, 4.5, ink).and_then(|()| self.shape(at, colour, 2.5, WHITE)),
         }
+    }
+
+    fn shape(&self, at: (f64, f64), colour: usize, size: f64, fill: RGBColor) -> Result<(), String> {
+        let (x, y) = self.pixel(at);
+        let half = (size * self.scale).round() as i32;
+        // Corners alone make these shapes smaller to the eye than circle and square.
+        let long = (size * self.scale * 1.3).round() as i32;
+        let drawn = match (colour / PALETTE.len() % 2, colour % 2) {
+            (0, 0) => self.root.draw(&Circle::new((x, y), half, fill.filled())),
+            (0, _) => self.root.draw(&Rectangle::new([(x - half, y - half), (x + half, y + half)], fill.filled())),
+            (_, 0) => {
+                let corners = vec![(x, y - long), (x + long, y + half), (x - long, y + half)];
+                self.root.draw(&Polygon::new(corners, fill.filled()))
+            }
+            _ => {
+                let corners = vec![(x, y - long), (x + long, y), (x, y + long), (x - long, y)];
+                self.root.draw(&Polygon::new(corners, fill.filled()))
+            }
+        };
+        drawn.map_err(|e| e.to_string())
     }
 
     /// Text with a point of it at `at`.

@@ -6,7 +6,7 @@ use crate::analysis::{Analysis, variant};
 use crate::cells::{CellSummary, Kind};
 use crate::load::RunData;
 use crate::stats::Estimate;
-use suites::cell::{Phase, Workload};
+use suites::cell::{Cell, Phase, Workload};
 
 /// Every chart that has something to show.
 pub(crate) fn all(data: &RunData, analysis: &Analysis) -> Vec<(Plot, Chart)> {
@@ -154,7 +154,7 @@ impl Figure<'_> {
     }
 
     fn new_series(&self, name: String, cell: &CellSummary, light: bool, first: Point) -> Series {
-        let colour = colour(self.analysis, &cell.cell.engine);
+        let colour = colour(self.analysis, &cell.cell);
         let marker = if light { Marker::Hollow } else { Marker::Filled };
         Series { name, colour, dashed: light, marker, points: vec![first] }
     }
@@ -178,9 +178,19 @@ impl Figure<'_> {
     }
 }
 
-/// An engine's colour: its place among the run's engines.
-pub(crate) fn colour(analysis: &Analysis, engine: &str) -> usize {
-    analysis.engines.iter().position(|e| e == engine).unwrap_or(0)
+/// The colour of a cell's engine and variant: their place among those of the run.
+pub(crate) fn colour(analysis: &Analysis, cell: &Cell) -> usize {
+    let mut looks: Vec<(&str, String)> = Vec::new();
+    for engine in &analysis.engines {
+        for other in analysis.cells.iter().map(|c| &c.cell).filter(|c| c.engine == *engine) {
+            let look = (engine.as_str(), variant(other));
+            if !looks.contains(&look) {
+                looks.push(look);
+            }
+        }
+    }
+    let own = (cell.engine.as_str(), variant(cell));
+    looks.iter().position(|look| *look == own).unwrap_or(0)
 }
 
 /// A point with its interval.

@@ -10,10 +10,50 @@ const TITLE_HEIGHT: f64 = 66.0;
 const BODY: f64 = 15.0;
 const SMALL: f64 = 14.0;
 
-/// Height of a chart's picture in logical units.
+/// Top of the first entry of the legend.
+const LEGEND_TOP: f64 = TITLE_HEIGHT + 36.0;
+/// From an entry of the legend to the next, and from a line of a name to the next.
+const ENTRY: f64 = 26.0;
+const NAME_LINE: f64 = 17.0;
+/// What a legend's line and marker take to the left of the name, and what is left free around both.
+const KEY: f64 = 78.0;
+/// Widest name in the legend; a longer one goes on in a second line, or more.
+const NAME: f64 = 300.0;
+
+/// Height of a chart's picture in logical units: what its panels take, and no less than its legend.
 pub(crate) fn height(chart: &Chart) -> f64 {
     let rows = chart.panels.len().div_ceil(columns(chart.panels.len()));
-    if rows <= 1 && chart.panels.len() <= 1 { 560.0 } else { TITLE_HEIGHT + 250.0 * rows as f64 }
+    let panels = if rows <= 1 && chart.panels.len() <= 1 { 560.0 } else { TITLE_HEIGHT + 250.0 * rows as f64 };
+    // Before there is a canvas to measure text on: no letter of a name is wider than this.
+    let lines = |name: &str| wrapped(name, |text| text.chars().count() as f64 * BODY * 0.7).len() as f64;
+    let legend: f64 = entries(chart).iter().map(|e| ENTRY + NAME_LINE * (lines(&e.name) - 1.0)).sum();
+    panels.max(LEGEND_TOP + legend)
+}
+
+/// The series that the legend names, each name once.
+fn entries(chart: &Chart) -> Vec<&Series> {
+    let mut entries: Vec<&Series> = Vec::new();
+    for series in chart.panels.iter().flat_map(|p| &p.series) {
+        if !entries.iter().any(|known| known.name == series.name) {
+            entries.push(series);
+        }
+    }
+    entries
+}
+
+/// `name` in lines no wider than [`NAME`], broken at spaces; a single word may be wider.
+fn wrapped(name: &str, width: impl Fn(&str) -> f64) -> Vec<String> {
+    let mut lines: Vec<String> = vec![String::new()];
+    for word in name.split(' ') {
+        let last = lines.len() - 1;
+        let longer = if lines[last].is_empty() { word.to_owned() } else { format!("{} {word}", lines[last]) };
+        if lines[last].is_empty() || width(&longer) <= NAME {
+            lines[last] = longer;
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
 }
 
 fn columns(panels: usize) -> usize {
@@ -42,23 +82,21 @@ pub(crate) fn chart<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, chart: &Chart) 
 
 /// The legend in a strip of its own beside the panels, never over data. Returns the strip's width.
 fn legend<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, chart: &Chart) -> Result<f64, String> {
-    let mut entries: Vec<&Series> = Vec::new();
-    for series in chart.panels.iter().flat_map(|p| &p.series) {
-        if !entries.iter().any(|known| known.name == series.name) {
-            entries.push(series);
-        }
-    }
-    let mut widest = 0.0f64;
-    for entry in &entries {
-        widest = widest.max(canvas.text_width(&entry.name, BODY)?);
-    }
-    let strip = (widest + 78.0).min(WIDTH / 2.0);
+    let measured = |text: &str| canvas.text_width(text, BODY).unwrap_or(f64::INFINITY);
+    let entries: Vec<(&Series, Vec<String>)> =
+        entries(chart).into_iter().map(|e| (e, wrapped(&e.name, measured))).collect();
+    let widest = entries.iter().flat_map(|(_, lines)| lines).map(|line| measured(line)).fold(0.0, f64::max);
+    let strip = (widest + KEY).min(WIDTH / 2.0);
     let left = WIDTH - strip + 12.0;
-    for (index, entry) in entries.iter().enumerate() {
-        let y = TITLE_HEIGHT + 36.0 + 26.0 * index as f64;
+    let mut y = LEGEND_TOP;
+    for (entry, lines) in &entries {
         canvas.line(&[(left, y), (left + 36.0, y)], entry.colour, 2.2, entry.dashed)?;
         canvas.marker((left + 18.0, y), entry.colour, entry.marker)?;
-        canvas.text(&entry.name, (left + 44.0, y), BODY, DARK, Anchor::MiddleLeft, false)?;
+        for line in lines {
+            canvas.text(line, (left + 44.0, y), BODY, DARK, Anchor::MiddleLeft, false)?;
+            y += NAME_LINE;
+        }
+        y += ENTRY - NAME_LINE;
     }
     Ok(strip)
 }
@@ -175,4 +213,43 @@ fn draw_series<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, frame: &Frame<'_>, s
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(names: &[&str]) -> Chart {
+        let series = |name: &&str| Series {
+            name: (*name).to_owned(),
+            colour: 0,
+            dashed: false,
+            marker: Marker::Filled,
+            points: Vec::new(),
+        };
+        let axis = Axis::fit("x", super::super::chart::Scale::Linear, [1.0].into_iter()).unwrap();
+        let series = names.iter().map(series).collect();
+        let panel = Panel { title: String::new(), x: axis.clone(), y: axis, series, mark: None };
+        Chart { title: String::new(), subtitle: String::new(), panels: vec![panel.clone(), panel] }
+    }
+
+    #[test]
+    fn a_picture_is_as_high_as_its_legend() {
+        let names: Vec<String> = (0..12).map(|i| format!("engine {i}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert_eq!(height(&named(&names[..3])), TITLE_HEIGHT + 250.0);
+        assert_eq!(height(&named(&names)), LEGEND_TOP + 12.0 * ENTRY, "two panels' series are named once");
+    }
+
+    #[test]
+    fn a_long_name_goes_on_in_a_second_line() {
+        let by_letters = |text: &str| text.len() as f64 * 10.0;
+        assert_eq!(wrapped("ternary", by_letters), ["ternary"]);
+        assert_eq!(
+            wrapped("0123456789 0123456789 0123456789 x", by_letters),
+            ["0123456789 0123456789", "0123456789 x"]
+        );
+        let one = "0123456789012345678901234567890123456789";
+        assert_eq!(wrapped(one, by_letters), [one]);
+    }
 }

@@ -34,7 +34,7 @@ fn grid(
             let engine = &line.cell.cell.engine;
             let name = format!("{}{}", analysis.shown(engine), variant(&line.cell.cell));
             let name: String = name.chars().filter(|c| !c.is_control()).collect();
-            let colour = colour(analysis, engine);
+            let colour = colour(analysis, &line.cell.cell);
             match series.iter_mut().find(|s| s.name == name) {
                 Some(known) => known.points.extend(line.points.iter().cloned()),
                 None => {
