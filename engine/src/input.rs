@@ -283,7 +283,7 @@ impl Input {
         match linear {
             Linear::Ternary(_) | Linear::Base3(_) => self.prepare_int8(team, kernels),
             Linear::F16(_) => self.prepare_tiles(team, kernels),
-            Linear::Bf16(matrix) => self.prepare_bf16(team, kernels, bf16::by_pairs(kernels, matrix)),
+            Linear::Bf16(matrix) => self.prepare_bf16(team, kernels, bf16::batches_by_pairs(kernels, matrix)),
             Linear::Q8(_) | Linear::Q6(_) => self.prepare_q8(team, kernels),
             Linear::Plain(_) => {}
         }

@@ -21,9 +21,14 @@ use crate::threads::Strip;
 /// The values of a pair of columns of a panel.
 const PAIR: usize = 2 * PANEL;
 
-/// Whether a matrix is multiplied by `vdpbf16ps`; else its weights are widened to f32.
+/// Whether a matrix is multiplied with one token by `vdpbf16ps`; else its weights are widened to f32.
 pub(crate) fn by_pairs(kernels: Kernels, matrix: &Bf16Matrix) -> bool {
     kernels.multiplies_bf16() && !matrix.holds_tiny()
+}
+
+/// Whether several tokens are; else the weights are widened to f32 once for all of them.
+pub(crate) fn batches_by_pairs(kernels: Kernels, matrix: &Bf16Matrix) -> bool {
+    kernels.batches_by_bf16() && by_pairs(kernels, matrix)
 }
 
 /// Rounds the activations of a token, two to a word, the even column in the lower half.
@@ -97,7 +102,7 @@ pub(crate) fn gemm(kernels: Kernels, matrix: &Bf16Matrix, input: &Bf16, mut out:
         return;
     };
     let (panels, pairs) = (panels(matrix, first, rows), matrix.cols().div_ceil(2));
-    if by_pairs(kernels, matrix) {
+    if batches_by_pairs(kernels, matrix) {
         let packing = Pairs { panels, pairs };
         Gemm { kernels, kernel, packing, lines: pairs, tiles: input.pair_tiles() }.run(out);
     } else {
@@ -110,7 +115,7 @@ pub(crate) fn gemm(kernels: Kernels, matrix: &Bf16Matrix, input: &Bf16, mut out:
 fn kernel(kernels: Kernels, matrix: &Bf16Matrix) -> Option<Kernel> {
     match kernels.base() {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 if by_pairs(kernels, matrix) => Some(avx512::bf16::wide),
+        Isa::Avx512 if batches_by_pairs(kernels, matrix) => Some(avx512::bf16::wide),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => Some(avx512::float16::wide),
         #[cfg(target_arch = "x86_64")]

@@ -180,10 +180,11 @@ fn same(a: f32, b: f32) -> bool {
     a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()
 }
 
-/// Every path with its kernels, and with those of a CPU that lacks `vdpbf16ps`.
+/// Every path with its kernels, and with those of a CPU that lacks `vdpbf16ps`, or on which it is the faster or the slower
+/// with several tokens.
 fn all_kernels() -> impl Iterator<Item = Kernels> {
     let kernels = Isa::available().into_iter().map(|isa| Kernels::new(Some(isa)).unwrap());
-    kernels.flat_map(|kernels| [kernels, kernels.without_bf16()])
+    kernels.flat_map(|kernels| [kernels, kernels.without_bf16(), kernels.with_bf16_batches()])
 }
 
 #[test]

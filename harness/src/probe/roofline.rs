@@ -100,12 +100,19 @@ pub fn decode(threads: usize, bytes: u64) -> Limit {
 }
 
 /// What prefill with weights of `element` is held against: the best instruction of the path that is forced, or that the CPU
-/// has; where there is none for these weights, f32.
+/// has; where there is none for these weights, f32. Of bf16 too, where f32's multiply-adds are the faster: widening is exact.
 pub fn prefill(threads: usize, element: peak::Element, path: Option<&str>) -> Limit {
     let known = |limit: &Limit| limit.per_second.is_some();
-    let forced = path.map(|path| multiply_adds(element, threads, Some(path), peak::QUICK)).filter(known);
-    let limit = forced.unwrap_or_else(|| multiply_adds(element, threads, None, peak::QUICK));
-    if known(&limit) { limit } else { multiply_adds(peak::Element::F32, threads, None, peak::QUICK) }
+    let best = |element| {
+        let forced = path.map(|path| multiply_adds(element, threads, Some(path), peak::QUICK)).filter(known);
+        forced.unwrap_or_else(|| multiply_adds(element, threads, None, peak::QUICK))
+    };
+    let limit = best(element);
+    if known(&limit) && element != peak::Element::Bf16 {
+        return limit;
+    }
+    let widened = best(peak::Element::F32);
+    if widened.per_second > limit.per_second { widened } else { limit }
 }
 
 fn dram(threads: usize, passes: usize) -> Limit {
