@@ -4,6 +4,7 @@
 //! wire type that refuses unknown keys, then turned into a checked domain type. Records are the only interface between
 //! measuring (`harness`) and meaning (`reports`).
 
+pub mod arithmetic;
 pub mod catalogue;
 pub mod cell;
 pub mod definition;
