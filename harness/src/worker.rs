@@ -186,7 +186,7 @@ impl Bench<'_, '_> {
         let mut samples: Vec<Sample> = Vec::new();
         let mut measured_ns = 0;
         let (reads, head_reads) = (self.session.sparse_reads(), self.session.head_reads());
-        let (before, begin) = (energy.read(), Instant::now());
+        energy.begin();
         counters.start();
         while samples.is_empty() || (measured_ns < self.request.min_window_ns && samples.len() < MAX_SAMPLES) {
             self.session.truncate(workload.depth() as usize);
@@ -198,12 +198,12 @@ impl Bench<'_, '_> {
             samples.push(sample);
         }
         counters.stop();
-        let (after, window_ns) = (energy.read(), nanos(begin));
-        let total: u64 = samples.iter().map(|s| u64::from(s.tokens)).sum();
+        let lap = energy.lap();
+        let energy = energy.energy(&lap, samples.iter().map(|s| u64::from(s.tokens)).sum());
         let since = |now: Option<u64>, then: Option<u64>| Some(now?.saturating_sub(then?));
         Ok(Measured {
             samples,
-            energy: energy.between(&before, &after, window_ns, total),
+            energy,
             counters: counters.read(),
             sparsity: reads.and_then(|before| local::sparsity(self.session, before)),
             bounded: self.bounded.zip(head_reads).and_then(|(h, before)| local::head_reads(self.session, h, before)),

@@ -335,6 +335,48 @@ pub struct Joules {
     pub tokens: u64,
 }
 
+/// Whether joules were read or computed. A computed joule is never called measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EnergyKind {
+    /// Read from a counter, a sensor or a meter.
+    Measured,
+    /// Computed from a model.
+    Modelled,
+}
+
+impl EnergyKind {
+    /// The name in records and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            EnergyKind::Measured => "measured",
+            EnergyKind::Modelled => "modelled",
+        }
+    }
+}
+
+/// What one source has counted over a window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceEnergy {
+    /// `powercap`, for example.
+    pub source: String,
+    /// Measured or modelled.
+    pub kind: EnergyKind,
+    /// Sum over what counts (parents never added to their children); `None` where any of it is unknown.
+    pub total_uj: Option<u64>,
+    /// Why there is no total.
+    pub invalid: Option<String>,
+    /// Highest power over any stretch of 50 ms or more, in milliwatts.
+    pub peak_mw: Option<u64>,
+    /// Every domain whose energy is known, parents and children alike.
+    pub domains: Vec<DomainEnergy>,
+    /// What makes the figures less than certain, and domains without a figure.
+    pub doubts: Vec<String>,
+    /// Readings in the window.
+    pub readings: u32,
+}
+
 /// One domain's energy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -2,7 +2,9 @@
 
 use super::say;
 use crate::machine;
-use crate::probe::{counters::Counters, energy::EnergyMeter, procfs};
+use crate::probe::energy::EnergyMeter;
+use crate::probe::energy::source::{Domain, Info, Missing, Part, Scale};
+use crate::probe::{counters::Counters, procfs};
 use anyhow::Result;
 use std::path::PathBuf;
 use suites::run::{Build, Machine};
@@ -32,12 +34,15 @@ pub fn run(args: &Args) -> Result<u8> {
     if args.json {
         let object = serde_json::json!({
             "machine": machine, "build": build, "warnings": warnings, "counters": counters,
-            "energy_available": meter.available(), "steal_share": steal,
+            "energy_available": meter.available(), "energy": sources(&meter), "steal_share": steal,
         });
         say(object)?;
         return Ok(if meter.available() { 0 } else { 2 });
     }
     say(report(&machine, &build, steal))?;
+    for line in energy_lines(&meter) {
+        say(line)?;
+    }
     for counter in counters {
         let state = counter.unavailable.unwrap_or_else(|| "available".to_owned());
         say(format_args!("counter      {}: {state}", counter.name))?;
@@ -46,6 +51,48 @@ pub fn run(args: &Args) -> Result<u8> {
         say(format_args!("warning      {warning}"))?;
     }
     Ok(if meter.available() { 0 } else { 2 })
+}
+
+/// Every source, found or not.
+fn sources(meter: &EnergyMeter) -> Vec<serde_json::Value> {
+    let period = meter.meter().period().as_millis();
+    let found = |info: &Info| {
+        let domain = |domain: &Domain| {
+            let left = match &domain.part {
+                Part::Counted => None,
+                Part::Left(why) => Some(why),
+            };
+            let gap = domain.longest_gap(info.refresh).map(|gap| gap.as_secs_f64());
+            serde_json::json!({
+                "name": domain.name, "counted": left.is_none(), "left_out": left, "longest_gap_s": gap,
+                "unit": if domain.scale == Scale::Power { "W" } else { "J" },
+            })
+        };
+        let domains: Vec<_> = info.domains.iter().map(domain).collect();
+        serde_json::json!({
+            "source": info.name, "kind": info.kind, "available": true, "domains": domains,
+            "refresh_ms": info.refresh.as_secs_f64() * 1e3, "read_every_ms": period,
+        })
+    };
+    let missing = |(name, missing): &(&str, Missing)| serde_json::json!({ "source": name, "available": false, "reason": missing.reason, "remedy": missing.remedy });
+    meter.meter().infos().iter().map(found).chain(meter.missing().iter().map(missing)).collect()
+}
+
+/// The same for reading.
+fn energy_lines(meter: &EnergyMeter) -> Vec<String> {
+    let mut lines = Vec::new();
+    for info in meter.meter().infos() {
+        lines.push(format!("energy       {} ({}):", info.name, info.kind.name()));
+        lines.extend(info.domains.iter().map(|domain| match &domain.part {
+            Part::Counted => format!("               {}, counted", domain.name),
+            Part::Left(why) => format!("               {}, not counted: {why}", domain.name),
+        }));
+    }
+    for (name, missing) in meter.missing() {
+        lines.push(format!("energy       no {name}: {}", missing.reason));
+        lines.extend(missing.remedy.iter().map(|remedy| format!("               mended by: {remedy}")));
+    }
+    lines
 }
 
 /// What was found, a line each; unknown is said, never 0.
@@ -71,7 +118,6 @@ fn report(machine: &Machine, build: &Build, steal: Option<f64>) -> String {
         format!("governor     {governor}"),
         format!("steal        {steal}"),
         format!("build        {} profile, opt-level {}, {}", build.profile, build.opt_level, build.rustc),
-        format!("energy       {}", machine.energy),
     ]);
     lines.join("\n")
 }

@@ -3,6 +3,7 @@
 pub mod chat;
 pub mod convert;
 pub mod doctor;
+pub mod energy;
 pub mod folder;
 pub mod generate;
 pub mod jsonl;
@@ -49,6 +50,8 @@ pub enum Command {
     Report(report::Args),
     /// What this machine can measure, what it can't, and what mends it
     Doctor(doctor::Args),
+    /// Joules, watts, memory and time of any command; or what the papers' energy model makes of a model
+    Energy(energy::Args),
     /// What this machine can do at most: read bandwidth of DRAM and caches, peaks of multiply-adds
     Roofline(roofline::Args),
     /// Continue a prompt with either engine
@@ -104,6 +107,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::List(args) => list::run(args),
         Command::Report(args) => report::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Energy(args) => energy::run(args),
         Command::Roofline(args) => roofline::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Chat(args) => chat::run(args),

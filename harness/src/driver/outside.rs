@@ -66,13 +66,14 @@ impl Driver<'_> {
     ) -> Result<Result<Outside, Failure>> {
         let asked = Asked { cell: &cell.cell, engine, model, windows };
         let energy = EnergyMeter::open(self.sysfs_root.as_deref());
-        let (load_milli, steal, before) = (procfs::load_milli(), procfs::steal_ns(), energy.read());
+        let (load_milli, steal) = (procfs::load_milli(), procfs::steal_ns());
+        energy.begin();
         let timeout = self.timeout(cell.predicted_ns);
         let ran = match child::run(&engine.spec.program, &asked.arguments(), timeout, &self.interrupt)? {
             child::Ended::Exited(ran) => ran,
             child::Ended::Failed(failure) => return Ok(Err(failure)),
         };
-        let (after, now) = (energy.read(), procfs::steal_ns());
+        let (lap, now) = (energy.lap(), procfs::steal_ns());
         let told = match asked.read(&ran.stdout) {
             Ok(told) => told,
             Err(message) => {
@@ -93,7 +94,7 @@ impl Driver<'_> {
                 predicted_bytes: cell.predicted_bytes,
             },
             process_ns,
-            process_energy: energy.between(&before, &after, process_ns, tokens),
+            process_energy: energy.energy(&lap, tokens),
             interference: Interference {
                 steal_ns: now.zip(steal).map(|(now, then)| now.saturating_sub(then)),
                 involuntary_switches: None,

@@ -1,0 +1,181 @@
+//! Energy as a user meets it: a counter that this test advances at a known power, read by `energy`, `doctor` and a suite's
+//! real worker.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use suites::Record;
+use suites::record::Energy;
+
+const WATTS: f64 = 40.0;
+
+/// A powercap tree whose one package takes [`WATTS`] as long as this lives.
+struct Machine {
+    folder: tempfile::TempDir,
+    stop: Arc<AtomicBool>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Machine {
+    fn new() -> Machine {
+        let folder = tempfile::tempdir().unwrap();
+        let zone = folder.path().join("class/powercap/intel-rapl/intel-rapl:0");
+        std::fs::create_dir_all(&zone).unwrap();
+        for (file, text) in [("name", "package-0\n"), ("max_energy_range_uj", "262143328850\n"), ("energy_uj", "0\n")] {
+            std::fs::write(zone.join(file), text).unwrap();
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, file, begin) = (Arc::clone(&stop), zone.join("energy_uj"), Instant::now());
+        let writer = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                let new = file.with_extension("new");
+                std::fs::write(&new, format!("{}\n", (begin.elapsed().as_secs_f64() * WATTS * 1e6) as u64)).unwrap();
+                // Replaced at once, so that no reader sees half of it.
+                std::fs::rename(&new, &file).unwrap();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        Machine { folder, stop, writer: Some(writer) }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn harness(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
+        command.current_dir(self.folder.path()).args(arguments).output().unwrap()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.writer.take().map(JoinHandle::join);
+    }
+}
+
+fn json(path: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_commands_joules_with_its_own_output_and_exit_code() {
+    let machine = Machine::new();
+    let usual = ["energy", "--sysfs-root", ".", "--json", "out.json", "--csv", "out.csv", "--interval", "200ms"];
+    let output =
+        machine.harness(&[&usual[..], &["--idle", "300ms", "--", "sh", "-c", "echo said; sleep 1; exit 7"]].concat());
+    let told = text(&output.stderr);
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(7), "said\n"), "{told}");
+    assert!(told.contains("J (powercap, measured)") && told.contains("package-0"), "{told}");
+    let report = json(&machine.path("out.json"));
+    assert_eq!((&report["exit_code"], &report["signal"]), (&7.into(), &serde_json::Value::Null));
+    let source = &report["sources"][0];
+    let mean = source["average_mw"].as_f64().unwrap() / 1e3;
+    assert!((mean / WATTS - 1.0).abs() < 0.05, "{report:#}");
+    // At rest the machine takes as much: next to nothing is left.
+    let (total, net) = (source["total_uj"].as_f64().unwrap(), source["net_uj"].as_f64().unwrap());
+    assert!(net.abs() < 0.1 * total, "{report:#}");
+    assert!(report["peak_rss_bytes"].as_u64().unwrap() > 100_000, "{report:#}");
+    let mut rows = csv::Reader::from_path(machine.path("out.csv")).unwrap();
+    let rows: Vec<csv::StringRecord> = rows.records().map(Result::unwrap).collect();
+    let sum: f64 = rows.iter().filter(|row| &row[4] == "total").map(|row| row[5].parse::<f64>().unwrap()).sum();
+    assert!((sum * 1e6 / total - 1.0).abs() < 1e-6, "{sum} J in rows of {total} uJ");
+    assert!(rows.len() >= 8, "{rows:?}");
+}
+
+#[test]
+fn a_killed_command_and_a_signal_to_the_meter_lose_nothing() {
+    let machine = Machine::new();
+    let usual = ["energy", "--sysfs-root", ".", "--json", "out.json", "--"];
+    let output = machine.harness(&[&usual[..], &["sh", "-c", "sleep 0.2; kill -9 $$"]].concat());
+    assert_eq!(output.status.code(), Some(137), "{}", text(&output.stderr));
+    let report = json(&machine.path("out.json"));
+    assert!(report["signal"] == 9 && report["sources"][0]["total_uj"].as_u64() > Some(1_000_000), "{report:#}");
+    // To the meter alone: passed on, and everything is told at the end.
+    let mut meter = Command::new(env!("CARGO_BIN_EXE_harness"));
+    meter.current_dir(machine.folder.path()).args(usual).args(["sleep", "30"]);
+    let mut meter = meter.stdin(std::process::Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(600));
+    assert!(Command::new("kill").args(["-TERM", &meter.id().to_string()]).status().unwrap().success());
+    assert_eq!(meter.wait().unwrap().code(), Some(143));
+    let report = json(&machine.path("out.json"));
+    assert!(report["signal"] == 15 && report["sources"][0]["total_uj"].as_u64() > Some(1_000_000), "{report:#}");
+}
+
+#[test]
+fn without_counters_the_command_runs_and_the_reasons_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
+        command.current_dir(folder.path()).args(arguments).output().unwrap()
+    };
+    let output = run(&["energy", "--sysfs-root", ".", "--", "sh", "-c", "exit 3"]);
+    let told = text(&output.stderr);
+    assert!(output.status.code() == Some(3) && told.contains("no powercap: no powercap tree at"), "{told}");
+    assert_eq!(run(&["energy"]).status.code(), Some(64));
+    let output = run(&["energy", "--", "./nothing"]);
+    assert!(output.status.code() == Some(64) && text(&output.stderr).contains("./nothing"), "{output:?}");
+}
+
+#[test]
+fn doctor_tells_every_source_and_by_its_exit_code_whether_one_measures() {
+    let machine = Machine::new();
+    let output = machine.harness(&["doctor", "--sysfs-root", ".", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let sources = told["energy"].as_array().unwrap();
+    let of = |name: &str| sources.iter().find(|source| source["source"] == name).unwrap();
+    assert_eq!((&of("powercap")["kind"], &of("powercap")["domains"][0]["counted"]), (&"measured".into(), &true.into()));
+    for missing in ["perf", "hwmon", "battery"] {
+        assert!(of(missing)["available"] == false && of(missing)["reason"].is_string(), "{told:#}");
+    }
+    let empty = tempfile::tempdir().unwrap();
+    let output = machine.harness(&["doctor", "--sysfs-root", &empty.path().display().to_string()]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn the_model_of_the_papers_is_printed_as_modelled() {
+    let machine = Machine::new();
+    let output = machine.harness(&["energy", "model"]);
+    let told = text(&output.stdout);
+    assert!(output.status.success() && told.starts_with("Modelled, not measured"), "{told}");
+    let row = told.lines().find(|line| line.starts_with("BitNet b1.58 2B4T") && line.contains(" 7 nm")).unwrap();
+    assert!(row.contains("0.0277") && row.ends_with("0.028"), "{row}");
+    let output = machine.harness(&["energy", "model", "--model", "2b4t", "--json"]);
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["rows"].as_array().unwrap().len(), 6);
+    assert!(told["rows"].as_array().unwrap().iter().all(|row| row["kind"] == "modelled"), "{told:#}");
+    assert_eq!(machine.harness(&["energy", "model", "--model", "2b4x"]).status.code(), Some(64));
+}
+
+/// A real worker of a suite, against a counter of known power: joules a token are power over speed, to 1 %.
+#[test]
+fn a_suites_joules_a_token_are_right() {
+    let machine = Machine::new();
+    let suite = "name = \"own\"\nabout = \"a test\"\nblocks = 1\nseed = 9\ntimeout = \"60s\"\nmin_window = \"2s\"\n\
+        [[group]]\nmodels = [\"125m\"]\nengines = [\"ternary\"]\nthreads = [1]\nworkloads = [\"tg16\"]\n";
+    std::fs::write(machine.path("own.toml"), suite).unwrap();
+    let output = machine.harness(&["suite", "./own.toml", "--sysfs-root", ".", "--out", "out", "--name", "run"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let records = std::fs::read_to_string(machine.path("out/run/records.jsonl")).unwrap();
+    let record: Record = serde_json::from_str(records.lines().next().unwrap()).unwrap();
+    let measured = record.measurement().unwrap();
+    let Energy::Measured(joules) = &measured.energy else { panic!("{:?}", measured.energy) };
+    let seconds: f64 = measured.samples.iter().map(|sample| sample.duration_ns as f64 / 1e9).sum();
+    let tokens: u64 = measured.samples.iter().map(|sample| u64::from(sample.tokens)).sum();
+    assert_eq!(joules.tokens, tokens);
+    let (found, want) = (joules.total_uj as f64 / 1e6 / tokens as f64, WATTS * seconds / tokens as f64);
+    assert!((found / want - 1.0).abs() < 0.01, "{found} J/token, {want} by power and speed; {joules:?}, {seconds} s");
+    let summary = std::fs::read_to_string(machine.path("out/run/summary.csv")).unwrap();
+    let row = summary.lines().find(|line| line.contains(",joules_per_token,")).unwrap();
+    assert!(row.contains(",measured,ok,"), "{row}");
+}
