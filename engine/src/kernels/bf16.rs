@@ -162,9 +162,13 @@ impl Packing for Columns<'_> {
     #[inline(always)]
     fn unpack<'b, L: Lanes>(_: L, packed: &[bf16], mut lines: impl Iterator<Item = &'b mut Line>) {
         for pair in packed.as_chunks().0 {
+            // In the order of `widened`, each by a loop of its own: vectors hold one of the two.
             let words = words(pair);
-            for (line, half) in lines.by_ref().take(2).zip(0..) {
-                line.0 = words.map(|word| widened(word)[half]);
+            if let Some(line) = lines.next() {
+                line.0 = words.map(|word| widened(word)[0]);
+            }
+            if let Some(line) = lines.next() {
+                line.0 = words.map(|word| widened(word)[1]);
             }
         }
     }
