@@ -235,6 +235,7 @@ fn apart(a: u64, b: u64, range: u64) -> u64 {
 /// `energy_uj` is readable by root alone since CVE-2020-8694: says so, with the command that grants all zones at once.
 fn unreadable(reason: String, folder: &Path) -> Missing {
     let tree = folder.ancestors().find(|above| above.ends_with("powercap")).unwrap_or(folder);
-    let grant = format!("sudo find -L {} -maxdepth 3 -name energy_uj -exec chmod a+r {{}} +", tree.display());
+    let now = format!("sudo find -L {} -maxdepth 3 -name energy_uj -exec chmod a+r {{}} +", tree.display());
+    let grant = format!("sudo scripts/grant-rapl --apply (or, until the next boot: {now})");
     Missing { reason, remedy: Some(grant) }
 }
