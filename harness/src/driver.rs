@@ -10,6 +10,7 @@ pub mod process;
 use crate::error::Error;
 use crate::local::PAIR_BOUND_PPB;
 use crate::plan::{self, Host, predict};
+use crate::probe::energy::Options;
 use crate::progress::Progress;
 use crate::protocol::{Answer, Mode, Reference, Request};
 use crate::store::{KeptAnswer, Store};
@@ -17,7 +18,6 @@ use anyhow::Result;
 use interrupt::Interrupt;
 use process::{Ended, WorkerCommand};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use suites::cell::KvCache;
 use suites::model::{EngineSpec, ModelSpec, WeightFormat};
@@ -36,8 +36,8 @@ pub struct Driver<'a> {
     pub catalogue: &'a Catalogue,
     /// The machine.
     pub host: &'a Host,
-    /// Where energy counters are looked for instead of `/sys`.
-    pub sysfs_root: Option<PathBuf>,
+    /// Where energy is read.
+    pub energy: Options,
     /// What starts a worker.
     pub command: WorkerCommand,
     /// Ctrl-C.
@@ -78,7 +78,7 @@ impl<'a> Driver<'a> {
             suite,
             catalogue,
             host,
-            sysfs_root: None,
+            energy: Options::default(),
             command,
             interrupt: Interrupt::default(),
             run: suite.name.clone(),
@@ -278,7 +278,7 @@ impl<'a> Driver<'a> {
             predicted_bytes,
             mode,
             references,
-            sysfs_root: self.sysfs_root.clone(),
+            energy: self.energy.clone(),
         }
     }
 }

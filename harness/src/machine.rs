@@ -1,6 +1,7 @@
 //! Provenance: the machine a run is made on and how the program was built.
 
-use crate::probe::{energy::EnergyMeter, lockstep, procfs, roofline};
+use crate::probe::energy::{EnergyMeter, Options};
+use crate::probe::{lockstep, procfs, roofline};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -70,7 +71,7 @@ pub fn describe(measure_limits: bool) -> Machine {
         turbo: turbo(),
         load_milli: procfs::load_milli(),
         temperature_mc: temperature(),
-        energy: EnergyMeter::open(None).describe(),
+        energy: EnergyMeter::open(&Options::default()).describe(),
     }
 }
 

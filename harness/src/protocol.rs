@@ -1,6 +1,7 @@
 //! What the driver and a worker say to each other: one [`Request`] on stdin (one line of JSON, then end of file), one
 //! [`Event`] a line on stdout. Prose goes to stderr.
 
+use crate::probe::energy::Options;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use suites::Cell;
@@ -31,8 +32,8 @@ pub struct Request {
     pub mode: Mode,
     /// What the probe's logits must agree with before anything is timed.
     pub references: Vec<Reference>,
-    /// Where energy counters are looked for instead of `/sys`.
-    pub sysfs_root: Option<PathBuf>,
+    /// Where energy is read.
+    pub energy: Options,
 }
 
 /// What a request asks for.

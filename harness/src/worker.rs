@@ -59,7 +59,7 @@ fn emit(event: &Event) -> Result<()> {
 }
 
 fn run(request: &Request) -> Result<Event, Failed> {
-    let energy = EnergyMeter::open(request.sysfs_root.as_deref());
+    let energy = EnergyMeter::open(&request.energy);
     // Before the pool: only threads made later are counted.
     let mut counters = Counters::open();
     let start = Instant::now();

@@ -125,6 +125,28 @@ fn without_counters_the_command_runs_and_the_reasons_are_told() {
     assert!(output.status.code() == Some(64) && text(&output.stderr).contains("./nothing"), "{output:?}");
 }
 
+/// A meter of the user's own comes first; what is modelled is never called measured, and never makes `doctor` content.
+#[test]
+fn a_users_meter_is_trusted_most_and_a_model_is_marked() {
+    let machine = Machine::new();
+    std::fs::write(machine.path("wall"), "55.5 W\n").unwrap();
+    let usual = ["energy", "--sysfs-root", ".", "--meter", "file:wall", "--cpu-watts", "65", "--json", "out.json"];
+    let output = machine.harness(&[&usual[..], &["--", "sleep", "0.4"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let report = json(&machine.path("out.json"));
+    let sources = report["sources"].as_array().unwrap();
+    let of = |index: usize| (sources[index]["source"].as_str().unwrap(), sources[index]["kind"].as_str().unwrap());
+    assert_eq!([of(0), of(1), of(2)], [("file", "measured"), ("powercap", "measured"), ("cpu-time", "modelled")]);
+    let mean = sources[0]["average_mw"].as_f64().unwrap();
+    assert!((mean / 55_500.0 - 1.0).abs() < 0.01, "{report:#}");
+    let told = text(&output.stderr);
+    assert!(told.contains("(cpu-time, modelled)") && !told.contains("(cpu-time, measured)"), "{told}");
+    let empty = tempfile::tempdir().unwrap();
+    let output = machine.harness(&["doctor", "--sysfs-root", &empty.path().display().to_string(), "--cpu-watts", "65"]);
+    assert_eq!(output.status.code(), Some(2), "modelled only");
+    assert_eq!(machine.harness(&["energy", "--meter", "wall", "--", "true"]).status.code(), Some(64));
+}
+
 #[test]
 fn doctor_tells_every_source_and_by_its_exit_code_whether_one_measures() {
     let machine = Machine::new();

@@ -2,19 +2,17 @@
 
 use super::say;
 use crate::machine;
-use crate::probe::energy::EnergyMeter;
 use crate::probe::energy::source::{Domain, Info, Missing, Part, Scale};
+use crate::probe::energy::{EnergyMeter, Options};
 use crate::probe::{counters::Counters, procfs};
 use anyhow::Result;
-use std::path::PathBuf;
 use suites::run::{Build, Machine};
 
 /// Arguments of `doctor`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Look for energy counters below this folder instead of /sys
-    #[arg(long)]
-    sysfs_root: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
     /// One JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -25,7 +23,7 @@ pub struct Args {
 /// # Errors
 /// Only if stdout fails.
 pub fn run(args: &Args) -> Result<u8> {
-    let meter = EnergyMeter::open(args.sysfs_root.as_deref());
+    let meter = EnergyMeter::open(&args.options);
     let (mut machine, steal) = procfs::steal_share(|| machine::describe(true));
     machine.energy = meter.describe();
     let build = machine::build();

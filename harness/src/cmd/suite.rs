@@ -6,7 +6,7 @@ use crate::driver::process::WorkerCommand;
 use crate::driver::{Driver, Summary, now};
 use crate::error::Error;
 use crate::plan::{self, Host};
-use crate::probe::energy::EnergyMeter;
+use crate::probe::energy::{EnergyMeter, Options};
 use crate::store::SUITE_FILE;
 use crate::store::{Earlier, Store};
 use crate::{machine, progress};
@@ -42,9 +42,8 @@ pub struct Args {
     /// Name of the run [default: suite, date and time]
     #[arg(long, value_parser = parse_name)]
     name: Option<String>,
-    /// Look for energy counters below this folder instead of /sys
-    #[arg(long)]
-    sysfs_root: Option<PathBuf>,
+    #[command(flatten)]
+    energy: Options,
     /// Keep each cell's request in requests.jsonl: a line of it on the stdin of `harness worker` repeats that cell
     #[arg(long)]
     keep_requests: bool,
@@ -93,7 +92,7 @@ pub fn run(args: &Args) -> Result<u8> {
     };
     let suite = select::suite(&name, &catalogue)?;
     let mut description = machine::describe(!args.dry_run);
-    description.energy = EnergyMeter::open(args.sysfs_root.as_deref()).describe();
+    description.energy = EnergyMeter::open(&args.energy).describe();
     let host = args.select.host(&suite, &catalogue, description.isa.clone())?;
     if args.dry_run {
         let plan = plan::make(&suite, &catalogue, &args.select.filter(), &host)?;
@@ -106,7 +105,7 @@ pub fn run(args: &Args) -> Result<u8> {
     };
     let worker = args.worker.as_ref().map(|program| WorkerCommand(vec![program.into()]));
     let mut driver = Driver::new(&suite, &catalogue, &host, worker.map_or_else(WorkerCommand::own, Ok)?);
-    driver.sysfs_root.clone_from(&args.sysfs_root);
+    driver.energy.clone_from(&args.energy);
     driver.run.clone_from(&prepared.run.name);
     driver.profile.clone_from(&prepared.run.build.profile);
     driver.keep_requests = args.keep_requests;

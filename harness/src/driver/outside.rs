@@ -65,7 +65,7 @@ impl Driver<'_> {
         windows: u32,
     ) -> Result<Result<Outside, Failure>> {
         let asked = Asked { cell: &cell.cell, engine, model, windows };
-        let energy = EnergyMeter::open(self.sysfs_root.as_deref());
+        let energy = EnergyMeter::open(&self.energy);
         let (load_milli, steal) = (procfs::load_milli(), procfs::steal_ns());
         energy.begin();
         let timeout = self.timeout(cell.predicted_ns);

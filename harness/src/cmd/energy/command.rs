@@ -2,8 +2,8 @@
 
 use super::tree;
 use crate::error::Error;
-use crate::probe::energy::EnergyMeter;
 use crate::probe::energy::ledger::Lap;
+use crate::probe::energy::{EnergyMeter, Options};
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
@@ -36,9 +36,8 @@ pub(super) struct Args {
     /// Write everything to a file, as one JSON object
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Look for energy counters below this folder instead of /sys
-    #[arg(long)]
-    sysfs_root: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
     /// The command and its arguments, after --
     #[arg(last = true)]
     words: Vec<OsString>,
@@ -98,7 +97,7 @@ struct Absent {
 /// # Errors
 /// The command can't be started, a file can't be written.
 pub(super) fn run(args: &Args) -> Result<u8> {
-    let meter = EnergyMeter::open(args.sysfs_root.as_deref());
+    let meter = EnergyMeter::open(&args.options);
     // Files are made before the command runs: what it costs must not be lost to a wrong path.
     let mut rows = args.csv.as_deref().map(Rows::create).transpose()?;
     let mut json = args.json.as_deref().map(create).transpose()?;

@@ -1,12 +1,14 @@
 //! Energy: sources behind one trait, the ledger that makes joules of their readings, and the thread that reads often enough.
 //!
 //! ```text
-//! powercap perf hwmon battery -> EnergySource -> Ledger (wraps, gaps, faults) -> Lap -> record
+//! meter powercap perf hwmon battery cpu-time -> EnergySource -> Ledger (wraps, gaps, faults) -> Lap -> record
 //!                                                  ^ Meter: read every 100 ms
 //! ```
 
 pub mod battery;
 pub mod clock;
+pub mod cpu_time;
+pub mod external;
 pub mod hwmon;
 pub mod ledger;
 pub mod meter;
@@ -16,26 +18,54 @@ pub mod source;
 #[cfg(test)]
 mod tests;
 
+use self::external::Spec;
 use self::ledger::Lap;
 use self::meter::{Meter, PERIOD};
 use self::source::{EnergySource, Found, Info, Missing, Part};
-use std::path::Path;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 use suites::record::{Energy, EnergyKind};
 
-/// Looks for every source, the most trusted first, below `sysfs_root` (`/sys` when `None`).
-pub fn discover(sysfs_root: Option<&Path>) -> Vec<Found> {
+/// Where sources are looked for, and which the user names beside what is found.
+#[derive(clap::Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// Look for energy counters below this folder instead of /sys
+    #[arg(long)]
+    pub sysfs_root: Option<PathBuf>,
+    /// A meter of your own, trusted most: file:PATH, or command:PROGRAM that prints a line a reading; each a number with J, Wh, kWh or
+    /// W, such as `1234.5 J`
+    #[arg(long = "meter", value_name = "SPEC")]
+    pub meters: Vec<Spec>,
+    /// Model energy, where none can be measured, as the share of busy CPU time times these watts; marked as modelled
+    #[arg(long, value_parser = watts)]
+    pub cpu_watts: Option<f64>,
+}
+
+fn watts(text: &str) -> Result<f64, String> {
+    let found = text.parse().ok().filter(|watts| (0.001..=1e6).contains(watts));
+    found.ok_or_else(|| format!("expected watts, such as 65, found `{text}`"))
+}
+
+/// Looks for every source, the most trusted first.
+pub fn discover(options: &Options) -> Vec<Found> {
+    let sysfs_root = options.sysfs_root.as_deref();
     let root = sysfs_root.unwrap_or(Path::new("/sys"));
     // The kernel opens its own machine's PMU, whatever another machine's tree says.
     let perf = match sysfs_root {
         None => perf::Perf::open(root, &perf::opened),
         Some(_) => Err(Missing::new("not this machine's tree: its PMU can't be opened")),
     };
-    vec![
+    let meter = |spec: &Spec| Found { name: spec.name(), source: external::open(spec) };
+    let mut all: Vec<Found> = options.meters.iter().map(meter).collect();
+    all.extend([
         found("powercap", powercap::Powercap::open(root)),
         found("perf", perf),
         found("hwmon", hwmon::Hwmon::open(root)),
         found("battery", battery::Battery::open(root)),
-    ]
+    ]);
+    all.extend(options.cpu_watts.map(|watts| found("cpu-time", cpu_time::CpuTime::open(Path::new("/proc"), watts))));
+    all
 }
 
 fn found<S: EnergySource + 'static>(name: &'static str, source: Result<S, Missing>) -> Found {
@@ -49,10 +79,10 @@ pub struct EnergyMeter {
 }
 
 impl EnergyMeter {
-    /// Looks for sources below `sysfs_root` (`/sys` when `None`) and begins to read them.
-    pub fn open(sysfs_root: Option<&Path>) -> EnergyMeter {
+    /// Looks for sources and begins to read them.
+    pub fn open(options: &Options) -> EnergyMeter {
         let (mut sources, mut missing) = (Vec::new(), Vec::new());
-        for Found { name, source } in discover(sysfs_root) {
+        for Found { name, source } in discover(options) {
             match source {
                 Ok(source) => sources.push(source),
                 Err(reason) => missing.push((name, reason)),

@@ -4,7 +4,7 @@ use super::clock::{Clock, Moment};
 use super::ledger::{Lap, Ledger};
 use super::meter::Meter;
 use super::source::{Domain, EnergySource, Info, MOST_WATTS, Part, Raw, Scale, Wraps};
-use super::{EnergyMeter, battery::Battery, hwmon::Hwmon, perf::Perf, powercap::Powercap};
+use super::{EnergyMeter, Options, battery::Battery, hwmon::Hwmon, perf::Perf, powercap::Powercap};
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use std::fs;
@@ -69,6 +69,10 @@ impl Told {
     fn ledger(&self, clock: &Script) -> Ledger {
         Ledger::new(Box::new(clock.clone()), vec![Box::new(self.clone())])
     }
+}
+
+fn below(root: &Path) -> Options {
+    Options { sysfs_root: Some(root.to_owned()), ..Options::default() }
 }
 
 fn only(lap: &Lap) -> &SourceEnergy {
@@ -164,7 +168,7 @@ fn the_class_views_links_and_a_tree_passed_into_a_guest_are_the_same_zones() {
             ("intel-rapl:0/max_energy_range_uj", &range),
         ],
     );
-    let meter = EnergyMeter::open(Some(guest.path()));
+    let meter = EnergyMeter::open(&below(guest.path()));
     assert!(meter.available());
     assert_eq!(meter.describe(), "powercap: package-0");
 }
@@ -512,7 +516,7 @@ fn the_power_pmu_counts_in_its_own_scale_on_its_own_cpus() {
 #[test]
 fn without_sources_every_reason_is_given() {
     let root = tempfile::tempdir().unwrap();
-    let meter = EnergyMeter::open(Some(root.path()));
+    let meter = EnergyMeter::open(&below(root.path()));
     assert!(!meter.available());
     let told = meter.describe();
     for place in ["class/powercap/intel-rapl", "class/hwmon", "class/power_supply"] {
