@@ -275,6 +275,7 @@ impl<'a> Driver<'a> {
             head: engine.head,
             seed: self.suite.seed,
             min_window_ns: u64::try_from(self.suite.min_window.as_nanos()).unwrap_or(u64::MAX),
+            idle_ns: u64::try_from(self.suite.idle.as_nanos()).unwrap_or(u64::MAX),
             predicted_bytes,
             mode,
             references,

@@ -26,6 +26,8 @@ pub struct Request {
     pub seed: u64,
     /// The window is repeated until this much time is measured.
     pub min_window_ns: u64,
+    /// The machine is measured at rest for so long before and after, where energy can be measured.
+    pub idle_ns: u64,
     /// What the plan predicted for the worker's peak memory, to be recorded beside what was seen.
     pub predicted_bytes: u64,
     /// Measure, or answer only.

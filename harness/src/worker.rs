@@ -3,16 +3,17 @@
 use crate::answer;
 use crate::local::{self, Opened};
 use crate::machine;
-use crate::probe::{counters::Counters, energy::EnergyMeter, procfs};
+use crate::probe::energy::{EnergyMeter, phases::Phases};
+use crate::probe::{counters::Counters, procfs};
 use crate::protocol::{Event, Mode, Request};
 use anyhow::{Context as _, Result, anyhow};
 use engine::bounded::BoundedHead;
 use engine::model::{Model, Session};
 use std::io::{Read as _, Write as _};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use suites::Phase;
 use suites::model::HeadMode;
-use suites::record::{Bounded, Check, Footprint, Interference, Measurement, Memory, Ran, Sample, Sparsity};
+use suites::record::{Bounded, Check, Footprint, Interference, Measurement, Memory, Ran, Sample, Sparsity, Stage};
 
 /// Windows repeated at most, however short they are.
 const MAX_SAMPLES: usize = 1000;
@@ -62,6 +63,11 @@ fn run(request: &Request) -> Result<Event, Failed> {
     let energy = EnergyMeter::open(&request.energy);
     // Before the pool: only threads made later are counted.
     let mut counters = Counters::open();
+    let mut phases = Phases::new(&energy, Duration::from_nanos(request.idle_ns));
+    if request.mode == Mode::Measure {
+        phases.rest(Stage::IdleBefore);
+    }
+    phases.begin();
     let start = Instant::now();
     let cell = &request.cell;
     let path = request.model_path.as_deref();
@@ -70,6 +76,7 @@ fn run(request: &Request) -> Result<Event, Failed> {
     let wanted = request.head == HeadMode::Bounded && request.mode == Mode::Measure;
     let bounded = wanted.then(|| local::bounded(&opened)).transpose().map_err(at("load"))?;
     let load_ns = nanos(start);
+    phases.end(Stage::Load, 0);
     emit(&Event::Loaded { load_ns }).map_err(at("protocol"))?;
     let vocab = opened.model.config().vocab;
     let context = (cell.workload.context() as usize).max(answer::BATCH_TOKENS);
@@ -96,10 +103,11 @@ fn run(request: &Request) -> Result<Event, Failed> {
     }
     emit(&Event::Checked { check: check.clone() }).map_err(at("protocol"))?;
     let mut bench = Bench { request, session: &mut session, bounded, vocab };
-    bench.warm_up().map_err(at("measure"))?;
-    let measured = bench.windows(&energy, &mut counters).map_err(at("measure"))?;
+    bench.warm_up(&mut phases).map_err(at("measure"))?;
+    let measured = bench.windows(&mut phases, &mut counters).map_err(at("measure"))?;
+    phases.rest(Stage::IdleAfter);
     let bytes = (session.kv_bytes() as u64, bounded.map_or(0, |head| head.bytes() as u64));
-    Ok(Event::Done(Box::new(finish(request, &opened, bytes, load_ns, check, measured))))
+    Ok(Event::Done(Box::new(finish(request, &opened, bytes, load_ns, check, measured, phases))))
 }
 
 /// Why a check failed, in one line.
@@ -121,7 +129,6 @@ fn explain(check: &Check) -> String {
 /// What the windows gave.
 struct Measured {
     samples: Vec<Sample>,
-    energy: suites::record::Energy,
     counters: Vec<suites::record::Counter>,
     sparsity: Option<Sparsity>,
     bounded: Option<Bounded>,
@@ -150,9 +157,13 @@ impl Bench<'_, '_> {
     }
 
     /// Brings caches, pages and clocks to where they stay: a short batch, or the depth and a few tokens.
-    fn warm_up(&mut self) -> Result<()> {
+    fn warm_up(&mut self, phases: &mut Phases<'_>) -> Result<()> {
         let workload = self.request.cell.workload;
+        phases.begin();
         self.fill(workload.depth())?;
+        if workload.phase == Phase::Decode && workload.depth() > 0 {
+            phases.end(Stage::Prefill, workload.depth().into());
+        }
         match workload.phase {
             Phase::Prefill => {
                 let tokens = self.prompt(workload.tokens.min(32));
@@ -178,7 +189,7 @@ impl Bench<'_, '_> {
     }
 
     /// Repeats the window until `min_window` is measured.
-    fn windows(&mut self, energy: &EnergyMeter, counters: &mut Counters) -> Result<Measured> {
+    fn windows(&mut self, phases: &mut Phases<'_>, counters: &mut Counters) -> Result<Measured> {
         let workload = self.request.cell.workload;
         let load_milli = procfs::load_milli();
         let (steal, switches) = (procfs::steal_ns(), procfs::involuntary_switches());
@@ -186,7 +197,7 @@ impl Bench<'_, '_> {
         let mut samples: Vec<Sample> = Vec::new();
         let mut measured_ns = 0;
         let (reads, head_reads) = (self.session.sparse_reads(), self.session.head_reads());
-        energy.begin();
+        phases.begin();
         counters.start();
         while samples.is_empty() || (measured_ns < self.request.min_window_ns && samples.len() < MAX_SAMPLES) {
             self.session.truncate(workload.depth() as usize);
@@ -198,12 +209,10 @@ impl Bench<'_, '_> {
             samples.push(sample);
         }
         counters.stop();
-        let lap = energy.lap();
-        let energy = energy.energy(&lap, samples.iter().map(|s| u64::from(s.tokens)).sum());
+        phases.end(stage(workload.phase), samples.iter().map(|s| u64::from(s.tokens)).sum());
         let since = |now: Option<u64>, then: Option<u64>| Some(now?.saturating_sub(then?));
         Ok(Measured {
             samples,
-            energy,
             counters: counters.read(),
             sparsity: reads.and_then(|before| local::sparsity(self.session, before)),
             bounded: self.bounded.zip(head_reads).and_then(|(h, before)| local::head_reads(self.session, h, before)),
@@ -249,6 +258,14 @@ impl Bench<'_, '_> {
     }
 }
 
+/// The stage of a cell's windows.
+fn stage(phase: Phase) -> Stage {
+    match phase {
+        Phase::Prefill => Stage::Prefill,
+        Phase::Decode => Stage::Decode,
+    }
+}
+
 fn nanos(start: Instant) -> u64 {
     start.elapsed().as_nanos() as u64
 }
@@ -260,6 +277,7 @@ fn finish(
     load_ns: u64,
     check: Check,
     measured: Measured,
+    phases: Phases<'_>,
 ) -> Measurement {
     let memory = procfs::own_memory();
     let footprint = opened.model.footprint();
@@ -285,12 +303,13 @@ fn finish(
             kv_bytes,
         },
         memory: Memory {
-            peak_rss_bytes: memory.peak,
+            peak_rss_bytes: phases.peak(),
             rss_anon_bytes: memory.anon,
             rss_file_bytes: memory.file,
             predicted_bytes: request.predicted_bytes,
         },
-        energy: measured.energy,
+        energy: phases.energy(stage(request.cell.workload.phase)),
+        phases: phases.into_records(),
         counters: measured.counters,
         check,
         sparsity: measured.sparsity,

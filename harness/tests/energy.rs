@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use suites::Record;
-use suites::record::Energy;
+use suites::record::{Energy, Stage};
 
 const WATTS: f64 = 40.0;
 
@@ -183,8 +183,8 @@ fn the_model_of_the_papers_is_printed_as_modelled() {
 #[test]
 fn a_suites_joules_a_token_are_right() {
     let machine = Machine::new();
-    let suite = "name = \"own\"\nabout = \"a test\"\nblocks = 1\nseed = 9\ntimeout = \"60s\"\nmin_window = \"2s\"\n\
-        [[group]]\nmodels = [\"125m\"]\nengines = [\"ternary\"]\nthreads = [1]\nworkloads = [\"tg16\"]\n";
+    let suite = "name = \"own\"\nabout = \"a test\"\nblocks = 1\nseed = 9\ntimeout = \"60s\"\nmin_window = \"2s\"\nidle = \"500ms\"\n\
+        [[group]]\nmodels = [\"125m\"]\nengines = [\"ternary\"]\nthreads = [1]\nworkloads = [\"tg16@d32\"]\n";
     std::fs::write(machine.path("own.toml"), suite).unwrap();
     let output = machine.harness(&["suite", "./own.toml", "--sysfs-root", ".", "--out", "out", "--name", "run"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
@@ -197,7 +197,25 @@ fn a_suites_joules_a_token_are_right() {
     assert_eq!(joules.tokens, tokens);
     let (found, want) = (joules.total_uj as f64 / 1e6 / tokens as f64, WATTS * seconds / tokens as f64);
     assert!((found / want - 1.0).abs() < 0.01, "{found} J/token, {want} by power and speed; {joules:?}, {seconds} s");
+    // From rest to rest, each at the same power: next to nothing is left net of rest.
+    let stages: Vec<Stage> = measured.phases.iter().map(|phase| phase.stage).collect();
+    assert_eq!(stages, [Stage::IdleBefore, Stage::Load, Stage::Prefill, Stage::Decode, Stage::IdleAfter]);
+    for phase in &measured.phases {
+        let watts = phase.sources[0].total_uj.unwrap() as f64 * 1e3 / phase.window_ns as f64;
+        let slack = 0.02 + 10e6 / phase.window_ns as f64;
+        assert!((watts / WATTS - 1.0).abs() < slack, "{watts} W, {phase:?}");
+        assert!(phase.peak_rss_bytes.is_some_and(|peak| peak <= measured.memory.peak_rss_bytes.unwrap()), "{phase:?}");
+    }
+    assert_eq!(measured.phases[2].tokens, 32);
+    let net = joules.net_uj.unwrap() as f64 / joules.total_uj as f64;
+    assert!(net.abs() < 0.05, "{net} of all is left net of rest");
     let summary = std::fs::read_to_string(machine.path("out/run/summary.csv")).unwrap();
     let row = summary.lines().find(|line| line.contains(",joules_per_token,")).unwrap();
     assert!(row.contains(",measured,ok,"), "{row}");
+    for metric in ["net_joules_per_token", "average_watts", "peak_watts", "energy_delay"] {
+        assert!(
+            summary.lines().any(|line| line.contains(&format!(",{metric},")) && line.contains(",measured,ok,")),
+            "{metric}"
+        );
+    }
 }

@@ -4,7 +4,7 @@ use crate::outside;
 use crate::stats::{Bootstrap, Estimate, median, quantile_sorted};
 use std::borrow::Cow;
 use suites::cell::{Cell, Phase};
-use suites::record::{Bounded, Energy, Failure, Measurement, Outcome, Record, Sparsity};
+use suites::record::{Bounded, Energy, Failure, Joules, Measurement, Outcome, Record, Sparsity};
 use suites::run::{Bandwidth, PlannedCell};
 
 /// Where a figure comes from.
@@ -354,13 +354,33 @@ fn energy(c: &mut Collector<'_, Measurement>) {
         let joules = joules(m)?;
         (joules.tokens > 0).then(|| joules.total_uj as f64 / 1e6 / joules.tokens as f64)
     });
-    let source = c.processes.iter().find_map(|m| joules(m)).map(|j| format!("source {}", j.source));
-    if let (Some(metric), Some(source)) = (c.out.last_mut(), source)
-        && metric.figure.is_ok()
-    {
-        metric.note = Some(match metric.note.take() {
-            Some(note) => format!("{source}; {note}"),
-            None => source,
-        });
+    let Some(first) = c.processes.iter().find_map(|m| joules(m)) else { return };
+    let mut note = format!("source {}", first.source);
+    for doubt in c.processes.iter().filter_map(|m| joules(m)).flat_map(|j| j.doubts).take(3) {
+        note = format!("{note}; {doubt}");
+    }
+    noted(c, &note);
+    let missing = "not measured at rest, or in records before schema 8";
+    type Figure = (&'static str, &'static str, fn(&Joules) -> Option<f64>);
+    let figures: [Figure; 4] = [
+        ("net_joules_per_token", "J/token", |j| (j.tokens > 0).then_some(j.net_uj? as f64 / 1e6 / j.tokens as f64)),
+        ("average_watts", "W", |j| (j.window_ns > 0).then(|| j.total_uj as f64 * 1e3 / j.window_ns as f64)),
+        ("peak_watts", "W", |j| Some(j.peak_mw? as f64 / 1e3)),
+        // Joules and seconds of a token, multiplied.
+        ("energy_delay", "J s/token2", |j| {
+            let tokens = (j.tokens > 0).then_some(j.tokens as f64)?;
+            Some(j.total_uj as f64 / 1e6 / tokens * (j.window_ns as f64 / 1e9 / tokens))
+        }),
+    ];
+    for (name, unit, figure) in figures {
+        c.add(name, unit, kind, missing, |m| figure(&joules(m)?));
+        noted(c, &note);
+    }
+}
+
+/// Puts `note` before what the last metric says of itself, if it has a figure.
+fn noted(c: &mut Collector<'_, Measurement>, note: &str) {
+    if let Some(metric) = c.out.last_mut().filter(|metric| metric.figure.is_ok()) {
+        metric.note = Some(metric.note.take().map_or(note.to_owned(), |own| format!("{note}; {own}")));
     }
 }

@@ -20,6 +20,7 @@ struct WireSuite {
     budget: Option<Spanned<String>>,
     timeout: Spanned<String>,
     min_window: Spanned<String>,
+    idle: Option<Spanned<String>>,
     group: Vec<WireGroup>,
     #[serde(default)]
     synthetic: Vec<Shape>,
@@ -117,6 +118,8 @@ pub struct Suite {
     pub timeout: Duration,
     /// A window is repeated inside the process until this much time is measured.
     pub min_window: Duration,
+    /// Where energy can be measured, the machine is measured at rest for so long before each cell and after it: 2 s unless said.
+    pub idle: Duration,
     /// What runs.
     pub groups: Vec<Group>,
     /// Every model the suite may name: the catalogue's and its own.
@@ -125,6 +128,8 @@ pub struct Suite {
     pub text: String,
 }
 
+/// How long the machine is measured at rest unless the suite says: long beside a counter's refresh.
+const IDLE: Duration = Duration::from_secs(2);
 /// Most cells that a suite may ask for.
 const MAX_CELLS: usize = 100_000;
 
@@ -175,6 +180,7 @@ impl Suite {
             budget: wire.budget.map(|b| context.duration("budget", &b)).transpose()?,
             timeout: context.duration("timeout", &wire.timeout)?,
             min_window: context.duration("min_window", &wire.min_window)?,
+            idle: wire.idle.map_or(Ok(IDLE), |idle| context.duration("idle", &idle))?,
             groups,
             models,
             text: text.to_owned(),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Version of [`Record`], [`crate::run::Run`] and [`crate::run::Plan`] as written.
-pub const SCHEMA: u32 = 7;
+pub const SCHEMA: u32 = 8;
 /// Oldest version that readers take: what later ones added is optional in it. Any other is refused.
 pub const OLDEST_SCHEMA: u32 = 1;
 
@@ -90,6 +90,9 @@ pub struct Measurement {
     pub memory: Memory,
     /// Joules over the windows, or why there are none.
     pub energy: Energy,
+    /// What each source has counted from rest to rest; empty where there is no source, and in records of schema 7 and before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<PhaseEnergy>,
     /// Counters over the windows.
     pub counters: Vec<Counter>,
     /// How the answer was checked.
@@ -333,6 +336,48 @@ pub struct Joules {
     pub window_ns: u64,
     /// Tokens processed in that window.
     pub tokens: u64,
+    /// `total_uj` less what the machine takes at rest in as much time; `None` where that was not measured, and in records of schema
+    /// 7 and before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub net_uj: Option<i64>,
+    /// Highest power over any stretch of 50 ms or more, in milliwatts; `None` in records of schema 7 and before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_mw: Option<u64>,
+    /// What makes the figure less than certain; none in records of schema 7 and before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<String>,
+}
+
+/// A stretch of a worker's life that energy is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Before anything is loaded: the machine at rest.
+    IdleBefore,
+    /// From the request to a model ready to run.
+    Load,
+    /// Prompts in batches: the timed windows of a prefill cell, the filling of the cache of a deep decode cell.
+    Prefill,
+    /// Token by token: the timed windows of a decode cell.
+    Decode,
+    /// After the windows: the machine at rest again.
+    IdleAfter,
+}
+
+/// What was counted in one stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PhaseEnergy {
+    /// Which.
+    pub stage: Stage,
+    /// Its length.
+    pub window_ns: u64,
+    /// Tokens processed in it.
+    pub tokens: u64,
+    /// `VmHWM` of the stage alone: the peak of the resident set since it began.
+    pub peak_rss_bytes: Option<u64>,
+    /// By source, the most trusted first.
+    pub sources: Vec<SourceEnergy>,
 }
 
 /// Whether joules were read or computed. A computed joule is never called measured.

@@ -66,6 +66,22 @@ fn measurement() -> Measurement {
         },
         memory: Memory { peak_rss_bytes: Some(1), rss_anon_bytes: None, rss_file_bytes: None, predicted_bytes: 2 },
         energy: Energy::Unavailable { reason: text("no powercap tree") },
+        phases: vec![PhaseEnergy {
+            stage: Stage::IdleBefore,
+            window_ns: 1,
+            tokens: 0,
+            peak_rss_bytes: None,
+            sources: vec![SourceEnergy {
+                source: text("cpu-time"),
+                kind: EnergyKind::Modelled,
+                total_uj: Some(1),
+                invalid: None,
+                peak_mw: None,
+                domains: vec![],
+                doubts: vec![text("a doubt")],
+                readings: 2,
+            }],
+        }],
         counters: vec![],
         check: Check {
             digest: text("00"),

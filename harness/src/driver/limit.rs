@@ -76,6 +76,7 @@ mod tests {
             },
             memory: Memory { peak_rss_bytes: None, rss_anon_bytes: None, rss_file_bytes: None, predicted_bytes: 0 },
             energy: Energy::Unavailable { reason: text() },
+            phases: Vec::new(),
             counters: Vec::new(),
             check: Check { digest: text(), argmax: 0, comparisons: Vec::new() },
             sparsity: None,

@@ -27,6 +27,12 @@ pub fn own_memory() -> ProcessMemory {
     memory(&fs::read_to_string("/proc/self/status").unwrap_or_default())
 }
 
+/// Has the kernel forget this process's peak, which then begins anew from what is resident. Where it can't be asked, the
+/// peak stays that of all time, which is no less.
+pub fn reset_peak() {
+    let _ = fs::write("/proc/self/clear_refs", "5");
+}
+
 /// The memory of the process `pid` that runs another program than this one; `None` if it runs this one (it has yet to become
 /// the other), and of a process that is gone.
 pub fn memory_of_other(pid: u32) -> Option<ProcessMemory> {
@@ -169,6 +175,11 @@ mod tests {
     fn own_peak_grows_with_what_is_touched() {
         let before = own_memory().peak.unwrap();
         let block = vec![1u8; 64 << 20];
-        assert!(own_memory().peak.unwrap() >= before.max(64 << 20), "{}", block.len());
+        let with = own_memory().peak.unwrap();
+        assert!(with >= before.max(64 << 20), "{}", block.len());
+        drop(block);
+        reset_peak();
+        // Other tests' blocks may be there, but this one is gone.
+        assert!(own_memory().peak.unwrap() <= with, "forgotten");
     }
 }

@@ -258,6 +258,9 @@ impl Lap {
             domains: source.domains.clone(),
             window_ns: self.window_ns,
             tokens,
+            net_uj: None,
+            peak_mw: source.peak_mw,
+            doubts: source.doubts.clone(),
         };
         match source.kind {
             EnergyKind::Measured => Energy::Measured(joules),

@@ -13,6 +13,7 @@ pub mod hwmon;
 pub mod ledger;
 pub mod meter;
 pub mod perf;
+pub mod phases;
 pub mod powercap;
 pub mod source;
 #[cfg(test)]
@@ -135,7 +136,8 @@ impl EnergyMeter {
         lap.energy(tokens, || self.reason())
     }
 
-    fn reason(&self) -> String {
+    /// Why each source that is not there is not, in one line.
+    pub fn reason(&self) -> String {
         let one = |(_, missing): &(&str, Missing)| match &missing.remedy {
             Some(remedy) => format!("{} (mended by: {remedy})", missing.reason),
             None => missing.reason.clone(),
