@@ -144,6 +144,7 @@ fn a_users_meter_is_trusted_most_and_a_model_is_marked() {
     let empty = tempfile::tempdir().unwrap();
     let output = machine.harness(&["doctor", "--sysfs-root", &empty.path().display().to_string(), "--cpu-watts", "65"]);
     assert_eq!(output.status.code(), Some(2), "modelled only");
+    assert!(text(&output.stdout).contains("cpu-time (modelled)"), "{output:?}");
     assert_eq!(machine.harness(&["energy", "--meter", "wall", "--", "true"]).status.code(), Some(64));
 }
 

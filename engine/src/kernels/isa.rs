@@ -130,7 +130,7 @@ impl Kernels {
     }
 
     /// Whether several tokens are multiplied by it too. On Intel's CPUs it has half the operations a second of f32
-    /// multiply-adds (120 against 239 Gop/s, Granite Rapids; on AMD's twice as many), so that weights widened once for
+    /// multiply-adds (120 against 239 Gop/s measured on Granite Rapids; AMD's Zen 5 is said to have twice as many), so that weights widened once for
     /// all tokens are faster there. One token is bound by memory either way, and the bits are the same.
     pub(crate) fn batches_by_bf16(self) -> bool {
         self.bf16_batches

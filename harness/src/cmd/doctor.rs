@@ -72,7 +72,11 @@ fn sources(meter: &EnergyMeter) -> Vec<serde_json::Value> {
             "refresh_ms": info.refresh.as_secs_f64() * 1e3, "read_every_ms": period,
         })
     };
-    let missing = |(name, missing): &(&str, Missing)| serde_json::json!({ "source": name, "available": false, "reason": missing.reason, "remedy": missing.remedy });
+    let missing = |(name, missing): &(&str, Missing)| {
+        serde_json::json!({
+            "source": name, "available": false, "reason": missing.reason, "remedy": missing.remedy,
+        })
+    };
     meter.meter().infos().iter().map(found).chain(meter.missing().iter().map(missing)).collect()
 }
 

@@ -235,7 +235,7 @@ impl Drop for Program {
     fn drop(&mut self) {
         if let Some(group) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
             // An error means that it has ended by itself.
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::TERM);
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
         let _ = self.child.wait();
     }

@@ -208,7 +208,8 @@ fn added(scale: &Scale, last: Raw, value: Raw, seconds: f64) -> Result<f64, Stri
         _ => return Err("the source gave a value of another sort".to_owned()),
     };
     let (counts, most_watts) = match wraps {
-        Wraps::Never => (value.checked_sub(last).ok_or("it fell, though it never wraps")?, MOST_WATTS),
+        // No fall is undone, so none is mistaken for energy; a meter that counts in steps of 0.001 kWh jumps by 3.6 kJ.
+        Wraps::Never => (value.checked_sub(last).ok_or("it fell, though it never wraps")?, f64::INFINITY),
         Wraps::Unknown(why) => {
             let fell = || format!("it fell from {last} to {value}, and its range is unknown: {why}");
             (value.checked_sub(last).ok_or_else(fell)?, MOST_WATTS)

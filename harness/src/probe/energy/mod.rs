@@ -101,7 +101,8 @@ impl EnergyMeter {
         let one = |info: &Info| {
             let counted = info.domains.iter().filter(|domain| domain.part == Part::Counted);
             let names: Vec<&str> = counted.map(|domain| domain.name.as_str()).collect();
-            format!("{}: {}", info.name, names.join(", "))
+            let mark = if info.kind == EnergyKind::Modelled { " (modelled)" } else { "" };
+            format!("{}{mark}: {}", info.name, names.join(", "))
         };
         infos.iter().map(one).collect::<Vec<_>>().join("; ")
     }

@@ -307,6 +307,20 @@ fn power_is_integrated_by_trapezoids() {
     assert_eq!((only(&lap).total_uj, only(&lap).peak_mw), (Some(1_000_000_000), Some(100_000)));
 }
 
+/// A wall meter's thousandth of a kilowatt-hour comes at once; a fall still has no energy.
+#[test]
+fn a_meter_that_never_wraps_may_count_in_large_steps() {
+    let (clock, told) = (Script::default(), Told::one(Scale::Counter { unit_uj: 1.0, wraps: Wraps::Never }));
+    let mut ledger = told.ledger(&clock);
+    ledger.lap();
+    clock.pass(0.1);
+    told.say(Ok(Raw::Count(3_600_000_000)));
+    assert_eq!(only(&ledger.lap()).total_uj, Some(3_600_000_000));
+    clock.pass(0.1);
+    told.say(Ok(Raw::Count(0)));
+    assert!(only(&ledger.lap()).invalid.as_ref().unwrap().contains("it fell"));
+}
+
 /// What makes a window invalid: never a zero, never a wrap; the one after is right again.
 #[test]
 fn what_can_not_be_known_is_said() {
