@@ -311,6 +311,7 @@ fn finish(
         energy: phases.energy(stage(request.cell.workload.phase)),
         phases: phases.into_records(),
         counters: measured.counters,
+        thread_counters: Vec::new(),
         check,
         sparsity: measured.sparsity,
         bounded: measured.bounded,

@@ -3,15 +3,20 @@
 //! Raw samples, integers, base units: `_ns` nanoseconds, `_bytes` bytes, `_uj` microjoules, `_ppb` parts per 10⁹.
 //! Unknown is `None` (and a reason where one is due), never 0.
 
+pub mod energy;
+pub mod stage;
+
 use crate::cell::Cell;
 use crate::outside::Kind;
 use crate::run::Limit;
+pub use energy::{DomainEnergy, Energy, EnergyKind, Joules, SourceEnergy};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+pub use stage::{Stage, StageFacts, StageRecord};
 use std::collections::BTreeMap;
 
 /// Version of [`Record`], [`crate::run::Run`] and [`crate::run::Plan`] as written.
-pub const SCHEMA: u32 = 8;
+pub const SCHEMA: u32 = 9;
 /// Oldest version that readers take: what later ones added is optional in it. Any other is refused.
 pub const OLDEST_SCHEMA: u32 = 1;
 
@@ -90,11 +95,15 @@ pub struct Measurement {
     pub memory: Memory,
     /// Joules over the windows, or why there are none.
     pub energy: Energy,
-    /// What each source has counted from rest to rest; empty where there is no source, and in records of schema 7 and before.
+    /// Its stages, from rest to rest; empty in records of schema 7 and before, and in those of schema 8 where there is no source of
+    /// energy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub phases: Vec<PhaseEnergy>,
-    /// Counters over the windows.
+    pub phases: Vec<StageRecord>,
+    /// Counters over the windows, of all threads together.
     pub counters: Vec<Counter>,
+    /// The same counters, as far as they are there, of each thread of the engine's pool; empty in records of schema 8 and before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub thread_counters: Vec<ThreadCounters>,
     /// How the answer was checked.
     pub check: Check,
     /// What a sparse engine left unread in the windows; `None` of any other, where no single token was evaluated, and in
@@ -307,131 +316,6 @@ pub struct Memory {
     pub predicted_bytes: u64,
 }
 
-/// Joules over the timed windows. A modelled joule is never called measured.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase", tag = "kind")]
-pub enum Energy {
-    /// Read from a counter or meter.
-    Measured(Joules),
-    /// Computed from a model.
-    Modelled(Joules),
-    /// No source, or an invalid reading.
-    Unavailable {
-        /// What was looked for, and what to do about it.
-        reason: String,
-    },
-}
-
-/// Energy of the windows, by source.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Joules {
-    /// `powercap`, for example.
-    pub source: String,
-    /// Sum over packages (parents never added to their children).
-    pub total_uj: u64,
-    /// Every domain read, parents and children alike.
-    pub domains: Vec<DomainEnergy>,
-    /// Length of the window the joules belong to.
-    pub window_ns: u64,
-    /// Tokens processed in that window.
-    pub tokens: u64,
-    /// `total_uj` less what the machine takes at rest in as much time; `None` where that was not measured, and in records of schema
-    /// 7 and before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub net_uj: Option<i64>,
-    /// Highest power over any stretch of 50 ms or more, in milliwatts; `None` in records of schema 7 and before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub peak_mw: Option<u64>,
-    /// What makes the figure less than certain; none in records of schema 7 and before.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub doubts: Vec<String>,
-}
-
-/// A stretch of a worker's life that energy is told of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Stage {
-    /// Before anything is loaded: the machine at rest.
-    IdleBefore,
-    /// From the request to a model ready to run.
-    Load,
-    /// Prompts in batches: the timed windows of a prefill cell, the filling of the cache of a deep decode cell.
-    Prefill,
-    /// Token by token: the timed windows of a decode cell.
-    Decode,
-    /// After the windows: the machine at rest again.
-    IdleAfter,
-}
-
-/// What was counted in one stage.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PhaseEnergy {
-    /// Which.
-    pub stage: Stage,
-    /// Its length.
-    pub window_ns: u64,
-    /// Tokens processed in it.
-    pub tokens: u64,
-    /// `VmHWM` of the stage alone: the peak of the resident set since it began.
-    pub peak_rss_bytes: Option<u64>,
-    /// By source, the most trusted first.
-    pub sources: Vec<SourceEnergy>,
-}
-
-/// Whether joules were read or computed. A computed joule is never called measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum EnergyKind {
-    /// Read from a counter, a sensor or a meter.
-    Measured,
-    /// Computed from a model.
-    Modelled,
-}
-
-impl EnergyKind {
-    /// The name in records and tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            EnergyKind::Measured => "measured",
-            EnergyKind::Modelled => "modelled",
-        }
-    }
-}
-
-/// What one source has counted over a window.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SourceEnergy {
-    /// `powercap`, for example.
-    pub source: String,
-    /// Measured or modelled.
-    pub kind: EnergyKind,
-    /// Sum over what counts (parents never added to their children); `None` where any of it is unknown.
-    pub total_uj: Option<u64>,
-    /// Why there is no total.
-    pub invalid: Option<String>,
-    /// Highest power over any stretch of 50 ms or more, in milliwatts.
-    pub peak_mw: Option<u64>,
-    /// Every domain whose energy is known, parents and children alike.
-    pub domains: Vec<DomainEnergy>,
-    /// What makes the figures less than certain, and domains without a figure.
-    pub doubts: Vec<String>,
-    /// Readings in the window.
-    pub readings: u32,
-}
-
-/// One domain's energy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct DomainEnergy {
-    /// `package-0`, `package-0/dram`, `psys`.
-    pub domain: String,
-    /// Microjoules over the window.
-    pub energy_uj: u64,
-}
-
 /// One counter over the windows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -446,6 +330,16 @@ pub struct Counter {
     pub running_ns: Option<u64>,
     /// Why there is no value.
     pub unavailable: Option<String>,
+}
+
+/// One thread's counters over the windows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ThreadCounters {
+    /// Its number in the pool, from 0: the thread that calls, too, is one of it.
+    pub thread: u32,
+    /// Its counters that have a value.
+    pub counters: Vec<Counter>,
 }
 
 /// How the answer was checked.

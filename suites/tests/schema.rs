@@ -66,7 +66,7 @@ fn measurement() -> Measurement {
         },
         memory: Memory { peak_rss_bytes: Some(1), rss_anon_bytes: None, rss_file_bytes: None, predicted_bytes: 2 },
         energy: Energy::Unavailable { reason: text("no powercap tree") },
-        phases: vec![PhaseEnergy {
+        phases: vec![StageRecord {
             stage: Stage::IdleBefore,
             window_ns: 1,
             tokens: 0,
@@ -81,8 +81,10 @@ fn measurement() -> Measurement {
                 doubts: vec![text("a doubt")],
                 readings: 2,
             }],
+            facts: Some(StageFacts { throttled: Some(0), ..StageFacts::default() }),
         }],
         counters: vec![],
+        thread_counters: vec![ThreadCounters { thread: 0, counters: vec![] }],
         check: Check {
             digest: text("00"),
             argmax: 1,

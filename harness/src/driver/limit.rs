@@ -78,6 +78,7 @@ mod tests {
             energy: Energy::Unavailable { reason: text() },
             phases: Vec::new(),
             counters: Vec::new(),
+            thread_counters: Vec::new(),
             check: Check { digest: text(), argmax: 0, comparisons: Vec::new() },
             sparsity: None,
             bounded: None,

@@ -4,7 +4,7 @@ use super::EnergyMeter;
 use super::ledger::Lap;
 use crate::probe::procfs;
 use std::time::Duration;
-use suites::record::{Energy, EnergyKind, PhaseEnergy, SourceEnergy, Stage};
+use suites::record::{Energy, EnergyKind, SourceEnergy, Stage, StageRecord};
 
 /// Difference of two readers of the same counters beyond which they are said to disagree.
 const DISAGREE: f64 = 0.02;
@@ -15,7 +15,7 @@ const TWINS: [&str; 2] = ["powercap", "perf"];
 pub struct Phases<'a> {
     meter: &'a EnergyMeter,
     idle: Duration,
-    done: Vec<PhaseEnergy>,
+    done: Vec<StageRecord>,
     peak: Option<u64>,
 }
 
@@ -39,7 +39,7 @@ impl<'a> Phases<'a> {
         let peak_rss_bytes = procfs::own_memory().peak;
         self.peak = self.peak.max(peak_rss_bytes);
         if !sources.is_empty() {
-            self.done.push(PhaseEnergy { stage, window_ns, tokens, peak_rss_bytes, sources });
+            self.done.push(StageRecord { stage, window_ns, tokens, peak_rss_bytes, sources, facts: None });
         }
     }
 
@@ -85,7 +85,7 @@ impl<'a> Phases<'a> {
     }
 
     /// Every stage.
-    pub fn into_records(self) -> Vec<PhaseEnergy> {
+    pub fn into_records(self) -> Vec<StageRecord> {
         self.done
     }
 }
