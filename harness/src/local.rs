@@ -15,6 +15,7 @@ use engine::tokenizer::Tokenizer;
 use engine::{Isa, Kernels};
 use std::path::Path;
 use std::time::Instant;
+use suites::arithmetic::Counted;
 use suites::cell::KvCache;
 use suites::model::{Activation, Family, HeadMode, ModelSpec, Shape, WeightFormat};
 use suites::record::{Bounded, Sparsity};
@@ -59,6 +60,22 @@ pub struct Opened {
 /// Names of the instruction-set paths this machine can run.
 pub fn isas() -> Vec<String> {
     Isa::available().iter().map(Isa::to_string).collect()
+}
+
+impl Opened {
+    /// What the papers' energy model counts of this model: its blocks by their shape.
+    pub fn counted(&self) -> Counted {
+        let config = self.model.config();
+        let wide = |count: usize| count as u64;
+        Counted::gated(
+            wide(config.layers),
+            wide(config.hidden),
+            wide(config.ffn),
+            wide(config.heads),
+            wide(config.kv_heads),
+            wide(config.head_dim),
+        )
+    }
 }
 
 /// The engine's format for a definition's.

@@ -1,6 +1,5 @@
 //! Provenance: the machine a run is made on and how the program was built.
 
-use crate::probe::energy::{EnergyMeter, Options};
 use crate::probe::{lockstep, procfs, roofline};
 use std::collections::BTreeSet;
 use std::fs;
@@ -37,8 +36,11 @@ pub fn thread_counts(cpus: u32) -> Vec<u32> {
     suites::definition::Threads::PowersOfTwo.on(cpus)
 }
 
-/// Describes this machine; measures its limits too (one to two seconds a thread count) when asked.
-pub fn describe(measure_limits: bool) -> Machine {
+/// Describes this machine, with what [`EnergyMeter::describe`] says of its energy; measures its limits too (one to two seconds a
+/// thread count) when asked.
+///
+/// [`EnergyMeter::describe`]: crate::probe::energy::EnergyMeter::describe
+pub fn describe(energy: String, measure_limits: bool) -> Machine {
     let cpus = cpus();
     let limits: Vec<Limit> = match measure_limits {
         true => thread_counts(cpus).into_iter().flat_map(|n| roofline::measure(n as usize)).collect(),
@@ -71,7 +73,7 @@ pub fn describe(measure_limits: bool) -> Machine {
         turbo: turbo(),
         load_milli: procfs::load_milli(),
         temperature_mc: temperature(),
-        energy: EnergyMeter::open(&Options::default()).describe(),
+        energy,
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::answer;
 use crate::local::{self, Opened};
 use crate::machine;
+use crate::probe::energy::arithmetic::Tally;
 use crate::probe::energy::{EnergyMeter, phases::Phases};
 use crate::probe::{counters::Counters, procfs};
 use crate::protocol::{Event, Mode, Request};
@@ -12,6 +13,7 @@ use engine::model::{Model, Session};
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 use suites::Phase;
+use suites::arithmetic::{Counted, Layers};
 use suites::model::HeadMode;
 use suites::record::{Bounded, Check, Footprint, Interference, Measurement, Memory, Ran, Sample, Sparsity, Stage};
 
@@ -60,7 +62,11 @@ fn emit(event: &Event) -> Result<()> {
 }
 
 fn run(request: &Request) -> Result<Event, Failed> {
-    let energy = EnergyMeter::open(&request.energy);
+    let tally = Tally::default();
+    let energy = match request.mode {
+        Mode::Measure => EnergyMeter::of_engine(&request.energy, &tally),
+        Mode::Answer => EnergyMeter::none("nothing is measured while answering"),
+    };
     // Before the pool: only threads made later are counted.
     let mut counters = Counters::open();
     let mut phases = Phases::new(&energy, Duration::from_nanos(request.idle_ns));
@@ -102,7 +108,9 @@ fn run(request: &Request) -> Result<Event, Failed> {
         return Err(Failed { stage: "check", error, check: Some(check) });
     }
     emit(&Event::Checked { check: check.clone() }).map_err(at("protocol"))?;
-    let mut bench = Bench { request, session: &mut session, bounded, vocab };
+    let price = Price { tally, counted: opened.counted(), layers: Layers::of(request.format) };
+    let min_window = Duration::from_nanos(request.min_window_ns).max(energy.shortest_window());
+    let mut bench = Bench { request, session: &mut session, bounded, vocab, price, min_window };
     bench.warm_up(&mut phases).map_err(at("measure"))?;
     let measured = bench.windows(&mut phases, &mut counters).map_err(at("measure"))?;
     phases.rest(Stage::IdleAfter);
@@ -149,6 +157,23 @@ struct Bench<'a, 'm> {
     /// The copy by which tokens are chosen in decode.
     bounded: Option<&'a BoundedHead<'m>>,
     vocab: usize,
+    price: Price,
+    /// The window is repeated until this much is measured: what was asked for, or what energy needs.
+    min_window: Duration,
+}
+
+/// What the arithmetic of a token is modelled to take, and where it is added up.
+struct Price {
+    tally: Tally,
+    counted: Counted,
+    layers: Layers,
+}
+
+impl Price {
+    fn add(&self, from: u32, tokens: u32, times: usize) {
+        let (from, tokens) = (u64::from(from), u64::from(tokens));
+        self.tally.add(&self.counted, self.layers, (from, from + tokens), times as u64);
+    }
 }
 
 impl Bench<'_, '_> {
@@ -162,6 +187,7 @@ impl Bench<'_, '_> {
         phases.begin();
         self.fill(workload.depth())?;
         if workload.phase == Phase::Decode && workload.depth() > 0 {
+            self.price.add(0, workload.depth(), 1);
             phases.end(Stage::Prefill, workload.depth().into());
         }
         match workload.phase {
@@ -188,7 +214,7 @@ impl Bench<'_, '_> {
         Ok(())
     }
 
-    /// Repeats the window until `min_window` is measured.
+    /// Repeats the window until [`Bench::min_window`] is measured.
     fn windows(&mut self, phases: &mut Phases<'_>, counters: &mut Counters) -> Result<Measured> {
         let workload = self.request.cell.workload;
         let load_milli = procfs::load_milli();
@@ -199,7 +225,9 @@ impl Bench<'_, '_> {
         let (reads, head_reads) = (self.session.sparse_reads(), self.session.head_reads());
         phases.begin();
         counters.start();
-        while samples.is_empty() || (measured_ns < self.request.min_window_ns && samples.len() < MAX_SAMPLES) {
+        while samples.is_empty()
+            || (u128::from(measured_ns) < self.min_window.as_nanos() && samples.len() < MAX_SAMPLES)
+        {
             self.session.truncate(workload.depth() as usize);
             let sample = match workload.phase {
                 Phase::Prefill => self.prefill(&tokens)?,
@@ -209,6 +237,7 @@ impl Bench<'_, '_> {
             samples.push(sample);
         }
         counters.stop();
+        self.price.add(workload.depth(), workload.tokens, samples.len());
         phases.end(stage(workload.phase), samples.iter().map(|s| u64::from(s.tokens)).sum());
         let since = |now: Option<u64>, then: Option<u64>| Some(now?.saturating_sub(then?));
         Ok(Measured {

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use suites::Record;
-use suites::record::{Energy, Stage};
+use suites::arithmetic::{Counted, Layers, Process};
+use suites::record::{Energy, EnergyKind, Stage};
 
 const WATTS: f64 = 40.0;
 
@@ -180,6 +181,63 @@ fn the_model_of_the_papers_is_printed_as_modelled() {
     assert_eq!(machine.harness(&["energy", "model", "--model", "2b4x"]).status.code(), Some(64));
 }
 
+/// Counters that root alone may read, and a user who is not root: told with file, mode and command; granted by that command, and
+/// taken back.
+#[test]
+fn a_user_without_the_right_is_told_and_granted_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+    const NOBODY: u32 = 65534;
+    let open = |path: &Path, mode: u32| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path(), 0o755);
+    let zone = folder.path().join("sys/class/powercap/intel-rapl/intel-rapl:0");
+    std::fs::create_dir_all(&zone).unwrap();
+    for (file, text) in [("name", "package-0\n"), ("max_energy_range_uj", "262143328850\n"), ("energy_uj", "5\n")] {
+        std::fs::write(zone.join(file), text).unwrap();
+    }
+    // Whoever is root here can read everything, and lets another user look. A user reads not even what is his own at mode 0.
+    let root = rustix::process::geteuid().is_root();
+    let mode = if root { 0o400 } else { 0 };
+    open(&zone.join("energy_uj"), mode);
+    let program = folder.path().join("harness");
+    std::fs::copy(env!("CARGO_BIN_EXE_harness"), &program).unwrap();
+    open(&program, 0o755);
+    let sysfs = folder.path().join("sys").display().to_string();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(&program);
+        command.current_dir("/").args(arguments);
+        if root {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command.output().unwrap()
+    };
+    let doctor = || {
+        let output = run(&["doctor", "--sysfs-root", &sysfs]);
+        (output.status.code(), text(&output.stdout))
+    };
+    let (code, told) = doctor();
+    let want = format!("intel-rapl:0/energy_uj: Permission denied (os error 13): its mode is {mode:04o}, its owner ");
+    assert!(code == Some(2) && told.contains(&want) && told.contains("sudo scripts/grant-rapl --apply"), "{told}");
+    let output = run(&["energy", "--sysfs-root", &sysfs, "--", "sh", "-c", "exit 5"]);
+    assert!(output.status.code() == Some(5) && text(&output.stderr).contains(&want), "{output:?}");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/grant-rapl");
+    let grant = |word: &str| {
+        let output =
+            Command::new(&script).args(["--root", &folder.path().display().to_string(), word]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    grant("--apply");
+    let (code, told) = doctor();
+    assert!(code == Some(0) && told.contains("powercap (measured)"), "{told}");
+    if root {
+        grant("--undo");
+        assert_eq!(doctor().0, Some(2));
+    }
+}
+
 /// A real worker of a suite, against a counter of known power: joules a token are power over speed, to 1 %.
 #[test]
 fn a_suites_joules_a_token_are_right() {
@@ -208,6 +266,15 @@ fn a_suites_joules_a_token_are_right() {
         assert!(phase.peak_rss_bytes.is_some_and(|peak| peak <= measured.memory.peak_rss_bytes.unwrap()), "{phase:?}");
     }
     assert_eq!(measured.phases[2].tokens, 32);
+    // What the papers' arithmetic makes of the same tokens stands beside it, marked.
+    let modelled = measured.phases[3].sources.iter().find(|source| source.source == "arithmetic").unwrap();
+    assert_eq!(modelled.kind, EnergyKind::Modelled);
+    let catalogue = suites::Catalogue::embedded().unwrap();
+    let Ok(suites::ModelSpec::Synthetic(shape)) = catalogue.model("125m") else { panic!() };
+    let at = |tokens| Counted::from(shape).energy(Layers::Ternary, Process::Nm7, tokens).total() * 1e6;
+    let want = (at(48) - at(32)) * measured.samples.len() as f64;
+    let found = modelled.total_uj.unwrap() as f64;
+    assert!((found - want).abs() <= 1.0, "{found} uJ by the arithmetic, {want} expected");
     let net = joules.net_uj.unwrap() as f64 / joules.total_uj as f64;
     assert!(net.abs() < 0.05, "{net} of all is left net of rest");
     let summary = std::fs::read_to_string(machine.path("out/run/summary.csv")).unwrap();

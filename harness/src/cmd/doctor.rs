@@ -2,6 +2,7 @@
 
 use super::say;
 use crate::machine;
+use crate::probe::energy::arithmetic::Tally;
 use crate::probe::energy::source::{Domain, Info, Missing, Part, Scale};
 use crate::probe::energy::{EnergyMeter, Options};
 use crate::probe::{counters::Counters, procfs};
@@ -23,9 +24,8 @@ pub struct Args {
 /// # Errors
 /// Only if stdout fails.
 pub fn run(args: &Args) -> Result<u8> {
-    let meter = EnergyMeter::open(&args.options);
-    let (mut machine, steal) = procfs::steal_share(|| machine::describe(true));
-    machine.energy = meter.describe();
+    let meter = EnergyMeter::of_engine(&args.options, &Tally::default());
+    let (machine, steal) = procfs::steal_share(|| machine::describe(meter.describe(), true));
     let build = machine::build();
     let warnings = machine::warnings(&machine, &build);
     let counters = Counters::open().read();

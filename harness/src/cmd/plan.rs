@@ -2,7 +2,7 @@
 
 use super::say;
 use super::select::{self, Select};
-use crate::{machine, plan, progress};
+use crate::{plan, progress};
 use anyhow::Result;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub enum Format {
 pub fn run(args: &Args) -> Result<u8> {
     let catalogue = Catalogue::embedded()?;
     let suite = select::suite(&args.suite, &catalogue)?;
-    let host = args.select.host(&suite, &catalogue, machine::describe(false).isa)?;
+    let host = args.select.host(&suite, &catalogue, crate::local::isas())?;
     let plan = plan::make(&suite, &catalogue, &args.select.filter(), &host)?;
     match args.format {
         Format::Table => say(table(&suite, &plan, suite.budget).trim_end())?,

@@ -91,8 +91,7 @@ pub fn run(args: &Args) -> Result<u8> {
         (None, None) => bail!(Error::Usage("name a suite".to_owned())),
     };
     let suite = select::suite(&name, &catalogue)?;
-    let mut description = machine::describe(!args.dry_run);
-    description.energy = EnergyMeter::open(&args.energy).describe();
+    let description = machine::describe(EnergyMeter::open(&args.energy).describe(), !args.dry_run);
     let host = args.select.host(&suite, &catalogue, description.isa.clone())?;
     if args.dry_run {
         let plan = plan::make(&suite, &catalogue, &args.select.filter(), &host)?;

@@ -1,20 +1,14 @@
 //! Meters outside the machine: a file that someone keeps up to date, or a program that prints a line a reading, such as a
 //! wall meter's. Each reading is a number and its unit: `1234.5 J`, `0.7 kWh`, `45.2 W`.
 
+use super::powermetrics::{self, Powermetrics};
+use super::program::Program;
 use super::source::{Domain, EnergySource, Info, Missing, Part, Raw, Scale, Wraps, text};
 use serde::{Deserialize, Serialize};
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use suites::record::EnergyKind;
-
-/// Longest line of a program, in bytes.
-const LINE: u64 = 4096;
-/// How long a program may take to print its first line, and between any two.
-const SILENCE: Duration = Duration::from_secs(10);
 
 /// Where readings come from, as given on the command line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +18,8 @@ pub enum Spec {
     File(PathBuf),
     /// `command:PROGRAM AND ARGUMENTS`, by the shell.
     Command(String),
+    /// `powermetrics`, or `powermetrics:PROGRAM AND ARGUMENTS` that prints as macOS's powermetrics does.
+    Powermetrics(String),
 }
 
 impl Spec {
@@ -32,6 +28,7 @@ impl Spec {
         match self {
             Spec::File(_) => "file",
             Spec::Command(_) => "command",
+            Spec::Powermetrics(_) => "powermetrics",
         }
     }
 }
@@ -41,9 +38,11 @@ impl FromStr for Spec {
 
     fn from_str(text: &str) -> Result<Spec, String> {
         match text.split_once(':') {
+            None if text == "powermetrics" => Ok(Spec::Powermetrics(powermetrics::COMMAND.to_owned())),
+            Some(("powermetrics", words)) if !words.trim().is_empty() => Ok(Spec::Powermetrics(words.to_owned())),
             Some(("file", path)) if !path.is_empty() => Ok(Spec::File(path.into())),
             Some(("command", words)) if !words.trim().is_empty() => Ok(Spec::Command(words.to_owned())),
-            _ => Err(format!("expected file:PATH or command:PROGRAM, found `{text}`")),
+            _ => Err(format!("expected file:PATH, command:PROGRAM or powermetrics, found `{text}`")),
         }
     }
 }
@@ -106,9 +105,8 @@ pub fn open(spec: &Spec) -> Result<Box<dyn EnergySource>, Missing> {
             let first = text(path).and_then(|line| reading(&line)).map_err(Missing::new)?;
             Ok(Box::new(File { info: info("file", first, Duration::from_millis(100)), path: path.clone() }))
         }
-        Spec::Command(words) => {
-            Program::start(words).map(|p| Box::new(p) as Box<dyn EnergySource>).map_err(Missing::new)
-        }
+        Spec::Command(words) => Ok(Box::new(Command::start(words).map_err(Missing::new)?)),
+        Spec::Powermetrics(words) => Ok(Box::new(Powermetrics::start(words)?)),
     }
 }
 
@@ -127,117 +125,28 @@ impl EnergySource for File {
     }
 }
 
-/// A program that runs as long as it is read.
-struct Program {
+/// A program's readings.
+struct Command {
     info: Info,
-    child: Child,
-    said: Arc<Said>,
+    program: Program<Reading>,
 }
 
-/// What it said last, and when.
-#[derive(Default)]
-struct Said {
-    last: Mutex<Heard>,
-    more: Condvar,
-}
-
-#[derive(Default)]
-struct Heard {
-    lines: u64,
-    reading: Option<(Result<Reading, String>, Instant)>,
-    ended: bool,
-}
-
-impl Said {
-    fn lock(&self) -> MutexGuard<'_, Heard> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn hear(&self, line: &str) {
-        let mut heard = self.lock();
-        heard.lines += 1;
-        heard.reading = Some((reading(line), Instant::now()));
-        self.more.notify_all();
-    }
-
-    /// The first reading after `lines` lines were said, with their number; an error if none comes.
-    fn after(&self, lines: u64) -> Result<(Reading, u64, Instant), String> {
-        let (heard, late) = self
-            .more
-            .wait_timeout_while(self.lock(), SILENCE, |heard| heard.lines <= lines && !heard.ended)
-            .unwrap_or_else(PoisonError::into_inner);
-        match &heard.reading {
-            _ if late.timed_out() => Err(format!("no line within {} s", SILENCE.as_secs())),
-            Some((reading, at)) if heard.lines > lines => Ok((reading.clone()?, heard.lines, *at)),
-            _ => Err("it ended".to_owned()),
-        }
-    }
-}
-
-impl Program {
+impl Command {
     /// Starts it, and waits for two lines: how far apart they are tells how often there is something new.
-    fn start(words: &str) -> Result<Program, String> {
-        let mut command = Command::new("sh");
-        command.args(["-c", words]).stdin(Stdio::null()).stdout(Stdio::piped());
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut child = command.spawn().map_err(|error| format!("{words}: {error}"))?;
-        let said = Arc::new(Said::default());
-        let (stdout, shared) = (child.stdout.take(), Arc::clone(&said));
-        std::thread::spawn(move || {
-            if let Some(stdout) = stdout {
-                listen(BufReader::new(stdout), &shared);
-            }
-            shared.lock().ended = true;
-            shared.more.notify_all();
-        });
-        let two = said.after(0).and_then(|(first, lines, then)| {
-            let (_, _, now) = said.after(lines)?;
-            Ok((first, now - then))
-        });
-        let mut program = Program { info: info("command", Reading::Watts(0.0), Duration::ZERO), child, said };
-        let (first, apart) = two.map_err(|reason| format!("{words}: {reason}"))?;
-        program.info = info("command", first, apart);
-        Ok(program)
+    fn start(words: &str) -> Result<Command, String> {
+        let program = Program::start(words, |line| Some(reading(line)))?;
+        let (first, apart) = program.two()?;
+        Ok(Command { info: info("command", first, apart), program })
     }
 }
 
-/// Hears the lines of a program until it ends, or says one that is too long.
-fn listen(mut out: impl std::io::BufRead, said: &Said) {
-    let mut line = String::new();
-    loop {
-        line.clear();
-        match out.by_ref().take(LINE).read_line(&mut line) {
-            Ok(read) if read > 0 && line.ends_with('\n') => said.hear(&line),
-            _ => return,
-        }
-    }
-}
-
-impl EnergySource for Program {
+impl EnergySource for Command {
     fn info(&self) -> &Info {
         &self.info
     }
 
     fn read(&mut self) -> Vec<Result<Raw, String>> {
-        let heard = self.said.lock();
-        let most = (self.info.refresh * 4).clamp(Duration::from_secs(1), SILENCE);
-        let value = match &heard.reading {
-            _ if heard.ended => Err("the meter's program has ended".to_owned()),
-            Some((_, at)) if at.elapsed() > most => Err(format!("no line for {:.1} s", at.elapsed().as_secs_f64())),
-            Some((reading, _)) => reading.clone().map(raw),
-            None => Err("nothing was said yet".to_owned()),
-        };
-        vec![value]
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
-            // An error means that it has ended by itself.
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        }
-        let _ = self.child.wait();
+        vec![self.program.last(self.info.refresh * 4).map(raw)]
     }
 }
 

@@ -3,6 +3,7 @@
 //! A [`Ledger`] holds the sources and is told when to read them; a lap gives what each has counted since the one before.
 //! It has no thread and no clock of its own: the same code runs in tests with a scripted clock.
 
+use super::arithmetic;
 use super::clock::{Clock, Moment};
 use super::source::{Domain, EnergySource, Info, MOST_WATTS, Part, Raw, Scale, Wraps};
 use std::time::Duration;
@@ -12,6 +13,8 @@ use suites::record::{DomainEnergy, Energy, EnergyKind, Joules, SourceEnergy};
 const STALL: Duration = Duration::from_millis(100);
 /// Least difference of the two clocks that is a sleep, and not the time between reading them.
 const SLEEP: Duration = Duration::from_millis(100);
+/// A window shorter than this many refreshes of a source is told with a doubt: each end of it may be off by one.
+const WINDOWS_OVER_REFRESH: u32 = 50;
 /// Shortest stretch that a peak of power is taken over.
 const PEAK_OVER: Duration = Duration::from_millis(50);
 /// How much later than the clock a counter may be when a jump is judged: refreshes, and readings held up.
@@ -92,7 +95,7 @@ impl Ledger {
         let window = self.begun.replace(now).map_or(Duration::ZERO, |begun| now.awake.saturating_sub(begun.awake));
         Lap {
             window_ns: u64::try_from(window.as_nanos()).unwrap_or(u64::MAX),
-            sources: self.accounts.iter_mut().map(Account::close).collect(),
+            sources: self.accounts.iter_mut().map(|account| account.close(window)).collect(),
         }
     }
 }
@@ -122,7 +125,7 @@ impl Account {
     }
 
     /// What was counted since the last time, which begins anew.
-    fn close(&mut self) -> SourceEnergy {
+    fn close(&mut self, window: Duration) -> SourceEnergy {
         let info = self.source.info();
         let (mut domains, mut doubts, mut total, mut invalid) = (Vec::new(), Vec::new(), 0.0, None);
         for (entry, domain) in self.entries.iter_mut().zip(&info.domains) {
@@ -140,13 +143,22 @@ impl Account {
                 doubts.push(format!("{}: whether it wrapped is unknown, as its range is: {why}", domain.name));
             }
         }
+        if !info.refresh.is_zero() && window < info.refresh * WINDOWS_OVER_REFRESH {
+            let share = info.refresh.as_secs_f64() / window.as_secs_f64().max(1e-9) * 100.0;
+            let refresh = info.refresh.as_secs_f64() * 1e3;
+            doubts.push(format!("its values change every {refresh:.0} ms, {share:.0} % of the window"));
+        }
         let peak = std::mem::take(&mut self.peak);
         self.peak.since = self.at.map(|at| at.awake);
         SourceEnergy {
             source: info.name.clone(),
             kind: info.kind,
             total_uj: invalid.is_none().then(|| whole(total)),
-            peak_mw: peak.watts.filter(|_| invalid.is_none()).map(|watts| whole(watts * 1e3)),
+            // What is added up by this process comes at once, at no power of its own.
+            peak_mw: peak
+                .watts
+                .filter(|_| invalid.is_none() && !info.refresh.is_zero())
+                .map(|watts| whole(watts * 1e3)),
             invalid,
             domains,
             doubts,
@@ -245,7 +257,8 @@ impl Lap {
     /// What the most trusted source with a valid total has counted, in which `tokens` tokens were processed; measured joules
     /// before modelled ones. Without one, why there is none, or `missing`.
     pub fn energy(&self, tokens: u64, missing: impl FnOnce() -> String) -> Energy {
-        let of_kind = |kind| self.sources.iter().find(|s| s.kind == kind && s.total_uj.is_some());
+        let of_kind =
+            |kind| self.sources.iter().find(|s| s.kind == kind && s.total_uj.is_some() && s.source != arithmetic::NAME);
         let found = of_kind(EnergyKind::Measured).or_else(|| of_kind(EnergyKind::Modelled));
         let Some((source, total_uj)) = found.and_then(|source| Some((source, source.total_uj?))) else {
             let reasons: Vec<String> =

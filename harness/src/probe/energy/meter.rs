@@ -22,10 +22,10 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Reads `sources`, the most trusted first, every `period` or more often if one of them needs it; without any, there is
-    /// no thread.
+    /// Reads `sources`, the most trusted first, every `period` or more often if one of them needs it; without one that must be
+    /// read, there is no thread.
     pub fn start(sources: Vec<Box<dyn EnergySource>>, period: Duration) -> Meter {
-        let idle = sources.is_empty();
+        let idle = sources.iter().all(|source| source.info().refresh.is_zero());
         let mut ledger = Ledger::new(Box::new(System), sources);
         let period = ledger.longest_gap().map_or(period, |gap| period.min(gap / SPARE)).max(Duration::from_millis(1));
         ledger.lap();

@@ -1,10 +1,11 @@
 //! Energy: sources behind one trait, the ledger that makes joules of their readings, and the thread that reads often enough.
 //!
 //! ```text
-//! meter powercap perf hwmon battery cpu-time -> EnergySource -> Ledger (wraps, gaps, faults) -> Lap -> record
+//! meter powercap perf hwmon battery powermetrics cpu-time arithmetic -> EnergySource -> Ledger (wraps, gaps, faults) -> Lap -> record
 //!                                                  ^ Meter: read every 100 ms
 //! ```
 
+pub mod arithmetic;
 pub mod battery;
 pub mod clock;
 pub mod cpu_time;
@@ -15,17 +16,24 @@ pub mod meter;
 pub mod perf;
 pub mod phases;
 pub mod powercap;
+pub mod powermetrics;
+mod program;
 pub mod source;
 #[cfg(test)]
 mod tests;
 
+use self::arithmetic::{Arithmetic, Tally};
 use self::external::Spec;
 use self::ledger::Lap;
 use self::meter::{Meter, PERIOD};
 use self::source::{EnergySource, Found, Info, Missing, Part};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use suites::record::{Energy, EnergyKind};
+
+/// Shortest window that energy is told of, where the work can be repeated: METHODOLOGY.md.
+const WINDOW: Duration = Duration::from_secs(2);
 
 /// Where sources are looked for, and which the user names beside what is found.
 #[derive(clap::Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,7 +43,7 @@ pub struct Options {
     #[arg(long)]
     pub sysfs_root: Option<PathBuf>,
     /// A meter of your own, trusted most: file:PATH, or command:PROGRAM that prints a line a reading; each a number with J, Wh, kWh or
-    /// W, such as `1234.5 J`
+    /// W, such as `1234.5 J`. Or powermetrics:PROGRAM, whose output is that of macOS's powermetrics
     #[arg(long = "meter", value_name = "SPEC")]
     pub meters: Vec<Spec>,
     /// Model energy, where none can be measured, as the share of busy CPU time times these watts; marked as modelled
@@ -64,6 +72,7 @@ pub fn discover(options: &Options) -> Vec<Found> {
         found("perf", perf),
         found("hwmon", hwmon::Hwmon::open(root)),
         found("battery", battery::Battery::open(root)),
+        found("powermetrics", powermetrics::Powermetrics::open(sysfs_root)),
     ]);
     all.extend(options.cpu_watts.map(|watts| found("cpu-time", cpu_time::CpuTime::open(Path::new("/proc"), watts))));
     all
@@ -82,8 +91,24 @@ pub struct EnergyMeter {
 impl EnergyMeter {
     /// Looks for sources and begins to read them.
     pub fn open(options: &Options) -> EnergyMeter {
+        EnergyMeter::start(discover(options))
+    }
+
+    /// The same for a process that runs an engine of the project, whose arithmetic is modelled by what it adds to `tally`.
+    pub fn of_engine(options: &Options, tally: &Tally) -> EnergyMeter {
+        let mut all = discover(options);
+        all.push(found(arithmetic::NAME, Ok(Arithmetic::new(tally.clone()))));
+        EnergyMeter::start(all)
+    }
+
+    /// Without any source.
+    pub fn none(reason: &'static str) -> EnergyMeter {
+        EnergyMeter::start(vec![Found { name: "energy", source: Err(Missing::new(reason)) }])
+    }
+
+    fn start(all: Vec<Found>) -> EnergyMeter {
         let (mut sources, mut missing) = (Vec::new(), Vec::new());
-        for Found { name, source } in discover(options) {
+        for Found { name, source } in all {
             match source {
                 Ok(source) => sources.push(source),
                 Err(reason) => missing.push((name, reason)),
@@ -94,7 +119,7 @@ impl EnergyMeter {
 
     /// One line: the sources found with what counts of each, or why there are none and what to do about it.
     pub fn describe(&self) -> String {
-        let infos = self.meter.infos();
+        let infos: Vec<Info> = self.meter.infos().into_iter().filter(|info| info.name != arithmetic::NAME).collect();
         if infos.is_empty() {
             return format!("unavailable: {}", self.reason());
         }
@@ -119,7 +144,18 @@ impl EnergyMeter {
 
     /// Whether joules can be measured.
     pub fn available(&self) -> bool {
-        self.meter.infos().iter().any(|info| info.kind == EnergyKind::Measured)
+        self.trusted().is_some()
+    }
+
+    /// The most trusted source that measures.
+    fn trusted(&self) -> Option<Info> {
+        self.meter.infos().into_iter().find(|info| info.kind == EnergyKind::Measured)
+    }
+
+    /// The shortest window whose joules are told to about 1 %: 2 s, and a hundred refreshes of the most trusted source as far
+    /// as 10 s. Nothing where none measures.
+    pub fn shortest_window(&self) -> Duration {
+        self.trusted().map_or(Duration::ZERO, |info| (info.refresh * 100).clamp(WINDOW, WINDOW * 5))
     }
 
     /// Begins a window.

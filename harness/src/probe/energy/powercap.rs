@@ -234,6 +234,10 @@ fn apart(a: u64, b: u64, range: u64) -> u64 {
 
 /// `energy_uj` is readable by root alone since CVE-2020-8694: says so, with the command that grants all zones at once.
 fn unreadable(reason: String, folder: &Path) -> Missing {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let mode = fs::metadata(folder.join("energy_uj")).map(|file| (file.permissions().mode() & 0o7777, file.uid()));
+    let reason =
+        mode.map_or(reason.clone(), |(mode, owner)| format!("{reason}: its mode is {mode:04o}, its owner {owner}"));
     let tree = folder.ancestors().find(|above| above.ends_with("powercap")).unwrap_or(folder);
     let now = format!("sudo find -L {} -maxdepth 3 -name energy_uj -exec chmod a+r {{}} +", tree.display());
     let grant = format!("sudo scripts/grant-rapl --apply (or, until the next boot: {now})");

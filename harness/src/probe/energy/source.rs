@@ -11,13 +11,14 @@ pub const MOST_WATTS: f64 = 750.0;
 /// What a source is, without its values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Info {
-    /// `powercap`, `perf`, `hwmon`, `battery`, `file`, `command`, `powermetrics`, `cpu-time`.
+    /// `powercap`, `perf`, `hwmon`, `battery`, `file`, `command`, `powermetrics`, `cpu-time`, `arithmetic`.
     pub name: String,
     /// Whether it reads joules or computes them.
     pub kind: EnergyKind,
     /// What it tells apart, in the order in which [`EnergySource::read`] gives the values.
     pub domains: Vec<Domain>,
-    /// How often its values change: windows must be long beside it.
+    /// How often its values change: windows must be long beside it. 0 of what this process adds up itself, which need not be read
+    /// in between.
     pub refresh: Duration,
 }
 

@@ -1,124 +1,6 @@
-//! Sources and ledger without hardware: trees as the kernel lays them out, a scripted clock, and scripted counters.
+//! Every reader on trees as the kernel lays them out.
 
-use super::clock::{Clock, Moment};
-use super::ledger::{Lap, Ledger};
-use super::meter::Meter;
-use super::source::{Domain, EnergySource, Info, MOST_WATTS, Part, Raw, Scale, Wraps};
-use super::{EnergyMeter, Options, battery::Battery, hwmon::Hwmon, perf::Perf, powercap::Powercap};
-use rand::{Rng as _, RngExt as _, SeedableRng as _};
-use rand_chacha::ChaCha8Rng;
-use std::fs;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
-use suites::record::{Energy, EnergyKind, SourceEnergy};
-
-/// A clock that is set by hand, and sources that look at it.
-#[derive(Clone, Default)]
-struct Script(Arc<Mutex<Moment>>);
-
-impl Script {
-    fn pass(&self, seconds: f64) {
-        let mut now = self.0.lock().unwrap();
-        now.awake += Duration::from_secs_f64(seconds);
-        now.all += Duration::from_secs_f64(seconds);
-    }
-
-    fn sleep(&self, seconds: f64) {
-        self.0.lock().unwrap().all += Duration::from_secs_f64(seconds);
-    }
-}
-
-impl Clock for Script {
-    fn now(&self) -> Moment {
-        *self.0.lock().unwrap()
-    }
-}
-
-/// Gives what it is told to.
-#[derive(Clone)]
-struct Told(Arc<Mutex<Vec<Result<Raw, String>>>>, Info);
-
-impl EnergySource for Told {
-    fn info(&self) -> &Info {
-        &self.1
-    }
-
-    fn read(&mut self) -> Vec<Result<Raw, String>> {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-impl Told {
-    fn one(scale: Scale) -> Told {
-        let domain = Domain { name: "package-0".to_owned(), part: Part::Counted, scale };
-        let refresh = Duration::from_millis(1);
-        let info = Info { name: "told".to_owned(), kind: EnergyKind::Measured, domains: vec![domain], refresh };
-        Told(Arc::new(Mutex::new(vec![Ok(Raw::Count(0))])), info)
-    }
-
-    fn counter(range: u64) -> Told {
-        Told::one(Scale::Counter { unit_uj: 1.0, wraps: Wraps::After { range, most_watts: MOST_WATTS } })
-    }
-
-    fn say(&self, value: Result<Raw, &str>) {
-        *self.0.lock().unwrap() = vec![value.map_err(str::to_owned)];
-    }
-
-    fn ledger(&self, clock: &Script) -> Ledger {
-        Ledger::new(Box::new(clock.clone()), vec![Box::new(self.clone())])
-    }
-}
-
-fn below(root: &Path) -> Options {
-    Options { sysfs_root: Some(root.to_owned()), ..Options::default() }
-}
-
-fn only(lap: &Lap) -> &SourceEnergy {
-    let [source] = lap.sources.as_slice() else { panic!("{lap:?}") };
-    source
-}
-
-fn write(root: &Path, files: &[(&str, &str)]) {
-    for (path, text) in files {
-        let path = root.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, format!("{text}\n")).unwrap();
-    }
-}
-
-fn zone(root: &Path, folder: &str, name: &str, energy: u64, range: u64) {
-    let (energy, range) = (energy.to_string(), range.to_string());
-    let folder = format!("class/powercap/{folder}");
-    let file = |file| format!("{folder}/{file}");
-    let files = [
-        (file("name"), name),
-        (file("energy_uj"), &energy),
-        (file("max_energy_range_uj"), &range),
-        (file("enabled"), "1"),
-    ];
-    write(root, &files.iter().map(|(path, text)| (path.as_str(), *text)).collect::<Vec<_>>());
-}
-
-const INTEL: u64 = 262_143_328_850;
-const AMD: u64 = 65_532_610_987;
-
-/// A laptop: one package with cores and graphics, psys, and the package once more by MMIO.
-fn laptop(root: &Path, joules: u64) {
-    let uj = joules * 1_000_000;
-    write(root, &[("class/powercap/intel-rapl/enabled", "1")]);
-    zone(root, "intel-rapl/intel-rapl:0", "package-0", uj, INTEL);
-    zone(root, "intel-rapl/intel-rapl:0/intel-rapl:0:0", "core", uj / 2, INTEL);
-    zone(root, "intel-rapl/intel-rapl:0/intel-rapl:0:1", "uncore", uj / 10, INTEL);
-    zone(root, "intel-rapl/intel-rapl:1", "psys", uj * 2, INTEL);
-    zone(root, "intel-rapl-mmio/intel-rapl-mmio:0", "package-0", uj, INTEL);
-}
-
-fn ledger_of(root: &Path, clock: &Script) -> Ledger {
-    let source = Powercap::open(root).unwrap_or_else(|missing| panic!("{missing:?}"));
-    Ledger::new(Box::new(clock.clone()), vec![Box::new(source)])
-}
+use super::*;
 
 #[test]
 fn psys_mmio_and_parts_are_never_added_to_packages() {
@@ -242,153 +124,6 @@ fn dies_that_share_a_counter_count_once_and_must_go_on_sharing_it() {
 }
 
 #[test]
-fn hundreds_of_wraps_are_undone_at_the_zones_own_range() {
-    let (clock, told) = (Script::default(), Told::counter(AMD));
-    let mut ledger = told.ledger(&clock);
-    let (watts, step) = (280.0, 40.0);
-    let value = |seconds: f64| (watts * seconds * 1e6) as u64 % AMD;
-    told.say(Ok(Raw::Count(value(0.0))));
-    ledger.lap();
-    let steps = 2000;
-    for i in 1..=steps {
-        clock.pass(step);
-        told.say(Ok(Raw::Count(value(f64::from(i) * step))));
-        ledger.read();
-    }
-    let wraps = watts * step * f64::from(steps) * 1e6 / AMD as f64;
-    assert!(wraps > 300.0, "{wraps}");
-    let want = watts * step * f64::from(steps) * 1e6;
-    let found = only(&ledger.lap()).total_uj.unwrap() as f64;
-    assert!((found / want - 1.0).abs() < 1e-9, "{found} of {want}");
-}
-
-/// Any power below 1.5 times the thermal design power, read by any legal schedule: the integral, to 0.1 %.
-#[test]
-fn any_curve_read_often_enough_gives_its_integral() {
-    for seed in 0..200 {
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let (clock, range) = (Script::default(), random.random_range(20_000_000_000..300_000_000_000u64));
-        let told = Told::counter(range);
-        let mut ledger = told.ledger(&clock);
-        let most = ledger.longest_gap().unwrap().as_secs_f64();
-        let start = random.random_range(0..range);
-        let mut joules = 0.0;
-        told.say(Ok(Raw::Count(start)));
-        ledger.lap();
-        for _ in 0..random.random_range(1..300) {
-            let gap = random.random_range(0.001..most * 0.999);
-            // The mean of whatever the power did meanwhile.
-            let watts =
-                if random.next_u32().is_multiple_of(4) { MOST_WATTS } else { random.random_range(0.0..MOST_WATTS) };
-            joules += watts * gap;
-            clock.pass(gap);
-            told.say(Ok(Raw::Count(((u128::from(start) + (joules * 1e6) as u128) % u128::from(range)) as u64)));
-            ledger.read();
-        }
-        let lap = ledger.lap();
-        let found = only(&lap).total_uj.unwrap_or_else(|| panic!("seed {seed}: {lap:?}")) as f64 / 1e6;
-        assert!((found - joules).abs() <= joules * 1e-3, "seed {seed}: {found} of {joules}");
-    }
-}
-
-#[test]
-fn power_is_integrated_by_trapezoids() {
-    let (clock, told) = (Script::default(), Told::one(Scale::Power));
-    let mut ledger = told.ledger(&clock);
-    // 0 to 100 W in a line within 10 s, then 100 W for 5 s: 500 J and 500 J.
-    told.say(Ok(Raw::Watts(0.0)));
-    ledger.lap();
-    for i in 1..=15 {
-        clock.pass(1.0);
-        told.say(Ok(Raw::Watts(f64::from(i.min(10)) * 10.0)));
-        ledger.read();
-    }
-    let lap = ledger.lap();
-    assert_eq!((only(&lap).total_uj, only(&lap).peak_mw), (Some(1_000_000_000), Some(100_000)));
-}
-
-/// A wall meter's thousandth of a kilowatt-hour comes at once; a fall still has no energy.
-#[test]
-fn a_meter_that_never_wraps_may_count_in_large_steps() {
-    let (clock, told) = (Script::default(), Told::one(Scale::Counter { unit_uj: 1.0, wraps: Wraps::Never }));
-    let mut ledger = told.ledger(&clock);
-    ledger.lap();
-    clock.pass(0.1);
-    told.say(Ok(Raw::Count(3_600_000_000)));
-    assert_eq!(only(&ledger.lap()).total_uj, Some(3_600_000_000));
-    clock.pass(0.1);
-    told.say(Ok(Raw::Count(0)));
-    assert!(only(&ledger.lap()).invalid.as_ref().unwrap().contains("it fell"));
-}
-
-/// What makes a window invalid: never a zero, never a wrap; the one after is right again.
-#[test]
-fn what_can_not_be_known_is_said() {
-    type Fault = fn(&Script, &Told);
-    let faults: [(&str, Fault); 6] = [
-        ("file vanished", |clock, told| {
-            told.say(Err("file vanished"));
-            clock.pass(1.0);
-        }),
-        ("the machine slept for 60.0 s", |clock, _| clock.sleep(60.0)),
-        ("without a reading", |clock, _| clock.pass(100.0)),
-        ("set back", |clock, told| {
-            told.say(Ok(Raw::Count(0)));
-            clock.pass(1.0);
-        }),
-        ("above its range", |clock, told| {
-            told.say(Ok(Raw::Count(AMD + 1)));
-            clock.pass(1.0);
-        }),
-        ("of another sort", |clock, told| {
-            told.say(Ok(Raw::Watts(3.0)));
-            clock.pass(1.0);
-        }),
-    ];
-    for (want, fault) in faults {
-        let (clock, told) = (Script::default(), Told::counter(AMD));
-        let mut ledger = told.ledger(&clock);
-        told.say(Ok(Raw::Count(30_000_000_000)));
-        ledger.lap();
-        clock.pass(1.0);
-        told.say(Ok(Raw::Count(30_050_000_000)));
-        ledger.read();
-        fault(&clock, &told);
-        ledger.read();
-        told.say(Ok(Raw::Count(30_100_000_000)));
-        clock.pass(1.0);
-        let lap = ledger.lap();
-        let found = only(&lap);
-        assert!(found.total_uj.is_none() && found.peak_mw.is_none(), "{want}: {lap:?}");
-        assert!(found.invalid.as_ref().is_some_and(|reason| reason.contains(want)), "{want}: {lap:?}");
-        let Energy::Unavailable { reason } = lap.energy(1, String::new) else { panic!("{lap:?}") };
-        assert!(reason.contains(want), "{reason}");
-        clock.pass(1.0);
-        told.say(Ok(Raw::Count(30_142_000_000)));
-        assert_eq!(only(&ledger.lap()).total_uj, Some(42_000_000), "after {want}");
-    }
-}
-
-#[test]
-fn a_reader_that_stalls_makes_its_sample_invalid() {
-    struct Slow(Script, Told);
-    impl EnergySource for Slow {
-        fn info(&self) -> &Info {
-            self.1.info()
-        }
-        fn read(&mut self) -> Vec<Result<Raw, String>> {
-            self.0.pass(30.0);
-            self.1.read()
-        }
-    }
-    let (clock, told) = (Script::default(), Told::counter(INTEL));
-    let mut ledger = Ledger::new(Box::new(clock.clone()), vec![Box::new(Slow(clock, told))]);
-    ledger.lap();
-    let lap = ledger.lap();
-    assert!(only(&lap).invalid.as_ref().unwrap().contains("reading it took 30.0 s"), "{lap:?}");
-}
-
-#[test]
 fn an_unknown_range_is_said_and_a_fall_then_has_no_energy() {
     let (root, clock) = (tempfile::tempdir().unwrap(), Script::default());
     zone(root.path(), "intel-rapl/intel-rapl:0", "package-0", 5_000_000, 1);
@@ -507,7 +242,7 @@ fn the_power_pmu_counts_in_its_own_scale_on_its_own_cpus() {
     }
     let count = Arc::new(AtomicU64::new(0));
     let shared = Arc::clone(&count);
-    let opener = move |kind: u32, config: u64, cpu: usize| -> Result<super::perf::Open, String> {
+    let opener = move |kind: u32, config: u64, cpu: usize| -> Result<super::super::perf::Open, String> {
         assert!(kind == 23 && [2, 3, 5].contains(&config) && [0, 18].contains(&cpu));
         let shared = Arc::clone(&shared);
         Ok(Box::new(move || Ok(shared.load(Ordering::Relaxed) * config)))
@@ -520,7 +255,7 @@ fn the_power_pmu_counts_in_its_own_scale_on_its_own_cpus() {
     clock.pass(1.0);
     // Two packages of 20 J and twice 30 J of memory; psys stays apart.
     assert_eq!(only(&ledger.lap()).total_uj, Some(100_000_000));
-    let denied = |_: u32, _: u64, _: usize| -> Result<super::perf::Open, String> {
+    let denied = |_: u32, _: u64, _: usize| -> Result<super::super::perf::Open, String> {
         Err("Permission denied (os error 13)".to_owned())
     };
     let missing = Perf::open(root.path(), &denied).err().unwrap();
@@ -553,28 +288,6 @@ fn a_counter_that_is_not_readable_names_file_and_command() {
     let missing = Powercap::open(root.path()).err().unwrap();
     assert!(missing.reason.contains("intel-rapl:0/energy_uj"), "{missing:?}");
     assert!(missing.remedy.unwrap().contains("energy_uj -exec chmod a+r"));
-}
-
-#[test]
-fn laps_add_up_and_a_fault_stays() {
-    let (clock, told) = (Script::default(), Told::counter(INTEL));
-    let mut ledger = told.ledger(&clock);
-    ledger.lap();
-    let mut next = |uj: u64, seconds: f64| {
-        clock.pass(seconds);
-        told.say(Ok(Raw::Count(uj)));
-        ledger.lap()
-    };
-    let (first, second) = (next(10_000_000, 1.0), next(40_000_000, 1.0));
-    let both = Lap::default().and(first).and(second);
-    assert_eq!(
-        (both.window_ns, only(&both).total_uj, only(&both).peak_mw),
-        (2_000_000_000, Some(40_000_000), Some(30_000))
-    );
-    assert_eq!(only(&both).domains[0].energy_uj, 40_000_000);
-    let broken = next(1, 1.0);
-    let all = both.and(broken);
-    assert!(only(&all).total_uj.is_none() && only(&all).invalid.is_some() && only(&all).domains.is_empty());
 }
 
 /// Real time: a thread of its own reads while a writer advances the counter, and what is found lies between what the writer
