@@ -205,7 +205,7 @@ impl<'a> Driver<'a> {
                 verified(measurement, &request.references)
             }
             Ended::Failed(failure) => Outcome::Failed(failure),
-            Ended::Answered(_) => unasked(),
+            Ended::Answered(_) | Ended::Overhead(_) => unasked(),
         })
     }
 
@@ -247,7 +247,9 @@ impl<'a> Driver<'a> {
                 message: format!("{}: {}: {}", cell.id(), failure.stage, failure.message),
                 ..failure
             }),
-            Ended::Measured(_) => Err(refused("reference", "the worker measured, but was asked to answer")),
+            Ended::Measured(_) | Ended::Overhead(_) => {
+                Err(refused("reference", "the worker measured, but was asked to answer"))
+            }
         };
         self.answers.insert(key, answer.clone());
         Ok(answer)

@@ -46,6 +46,11 @@ pub enum Mode {
     Measure,
     /// Load and run the probe: ends with [`Event::Answer`].
     Answer,
+    /// Load, check, and time windows with and without a meter of energy: ends with [`Event::Overhead`].
+    Overhead {
+        /// How many times four windows, and as many of the control.
+        quads: u32,
+    },
 }
 
 /// An answer to agree with.
@@ -74,6 +79,18 @@ pub struct Answer {
     pub sample: Vec<(u32, u32)>,
 }
 
+/// Four windows of a decode, two with a meter of energy and two without.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quad {
+    /// Whether there was a meter: in a control, there is none in any window.
+    pub sampled: bool,
+    /// Lengths of the two with one, in nanoseconds.
+    pub with_ns: [u64; 2],
+    /// Lengths of the two without.
+    pub without_ns: [u64; 2],
+}
+
 /// What a worker reports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "event")]
@@ -97,6 +114,11 @@ pub enum Event {
     },
     /// The last event of [`Mode::Answer`].
     Answer(Answer),
+    /// The last event of [`Mode::Overhead`].
+    Overhead {
+        /// In order.
+        quads: Vec<Quad>,
+    },
     /// The last event of [`Mode::Measure`].
     Done(Box<Measurement>),
     /// The last event of either, when something went wrong.

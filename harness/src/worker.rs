@@ -1,5 +1,7 @@
 //! One cell in its own process: load, check, measure. A request comes in on stdin, events go out on stdout.
 
+mod overhead;
+
 use crate::answer;
 use crate::local::{self, Opened};
 use crate::machine;
@@ -65,7 +67,8 @@ fn run(request: &Request) -> Result<Event, Failed> {
     let tally = Tally::default();
     let energy = match request.mode {
         Mode::Measure => EnergyMeter::of_engine(&request.energy, &tally),
-        Mode::Answer => EnergyMeter::none("nothing is measured while answering"),
+        // Of overhead, windows without a meter are to have none.
+        Mode::Answer | Mode::Overhead { .. } => EnergyMeter::none("not asked for"),
     };
     // Before the pool: only threads made later are counted.
     let mut counters = Counters::open();
@@ -112,6 +115,10 @@ fn run(request: &Request) -> Result<Event, Failed> {
     let min_window = Duration::from_nanos(request.min_window_ns).max(energy.shortest_window());
     let mut bench = Bench { request, session: &mut session, bounded, vocab, price, min_window };
     bench.warm_up(&mut phases).map_err(at("measure"))?;
+    if let Mode::Overhead { quads } = request.mode {
+        let quads = bench.overhead(quads, &request.energy).map_err(at("measure"))?;
+        return Ok(Event::Overhead { quads });
+    }
     let measured = bench.windows(&mut phases, &mut counters).map_err(at("measure"))?;
     phases.rest(Stage::IdleAfter);
     let bytes = (session.kv_bytes() as u64, bounded.map_or(0, |head| head.bytes() as u64));

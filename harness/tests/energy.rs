@@ -287,3 +287,36 @@ fn a_suites_joules_a_token_are_right() {
         );
     }
 }
+
+/// The study of what sampling costs, on windows too short to judge: what was read, both halves, the control, and an exit code that
+/// says what was found.
+#[test]
+fn the_study_of_overhead_keeps_every_window() {
+    let machine = Machine::new();
+    let usual = ["energy", "overhead", "--model", "125m", "--tokens", "2", "--processes", "2", "--quads", "1"];
+    let study =
+        |more: &[&str]| machine.harness(&[&usual[..], &["--out", ".", "--name", "o", "--sysfs-root"], more].concat());
+    let output = study(&["."]);
+    let told = text(&output.stdout);
+    assert!(told.contains("overhead ") && told.contains("control "), "{told}\n{}", text(&output.stderr));
+    let found = json(&machine.path("o/overhead.json"));
+    assert_eq!((&found["made_tree"], &found["sources"]), (&false.into(), &"powercap: package-0".into()), "{found:#}");
+    let processes = found["processes"].as_array().unwrap();
+    let windows = processes.iter().flat_map(|quads| quads.as_array().unwrap());
+    let of =
+        |quad: &serde_json::Value, half: &str| quad[half][0].as_u64() > Some(0) && quad[half][1].as_u64() > Some(0);
+    let windows: Vec<bool> = windows.map(|quad| of(quad, "with_ns") && of(quad, "without_ns")).collect();
+    assert_eq!(windows, [true; 4]);
+    let code = match found["verdict"].as_str().unwrap() {
+        "below the bound" => 0,
+        "above the bound" => 1,
+        _ => 2,
+    };
+    assert_eq!(output.status.code(), Some(code), "{told}");
+    // A name is taken once; and where nothing measures, files are made, and that is said.
+    assert_eq!(study(&["."]).status.code(), Some(64));
+    std::fs::remove_dir_all(machine.path("o")).unwrap();
+    let empty = tempfile::tempdir().unwrap();
+    let output = study(&[&empty.path().display().to_string()]);
+    assert!(text(&output.stdout).contains("files made for this study: nothing measures here"), "{output:?}");
+}

@@ -2,6 +2,7 @@
 
 mod command;
 mod model;
+mod overhead;
 mod tree;
 
 use crate::error::Error;
@@ -11,11 +12,11 @@ use anyhow::{Result, bail};
 #[derive(clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    override_usage = "harness energy [OPTIONS] -- COMMAND [ARG]...\n       harness energy model [OPTIONS]"
+    override_usage = "harness energy [OPTIONS] -- COMMAND [ARG]...\n       harness energy model [OPTIONS]\n       harness energy overhead [OPTIONS]"
 )]
 pub struct Args {
     #[command(subcommand)]
-    model: Option<Sub>,
+    sub: Option<Sub>,
     #[command(flatten)]
     command: command::Args,
 }
@@ -25,6 +26,8 @@ pub struct Args {
 enum Sub {
     /// Arithmetic energy of a model (modelled, never measured): additions and multiplications, after arXiv 2310.11453
     Model(model::Args),
+    /// What reading energy costs a decode: windows with a meter and without by turns, with an interval
+    Overhead(Box<overhead::Args>),
 }
 
 /// Runs `energy`: the exit code is the command's own.
@@ -32,8 +35,9 @@ enum Sub {
 /// # Errors
 /// No command, one that can't be started, or an unknown model.
 pub fn run(args: &Args) -> Result<u8> {
-    match &args.model {
+    match &args.sub {
         Some(Sub::Model(args)) => model::run(args),
+        Some(Sub::Overhead(args)) => overhead::run(args),
         None if args.command.is_empty() => {
             bail!(Error::Usage("name a command: harness energy -- COMMAND [ARG]...".to_owned()))
         }

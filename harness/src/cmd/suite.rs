@@ -57,7 +57,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     suites::definition::parse_duration(text).ok_or_else(bad)
 }
 
-fn parse_name(text: &str) -> Result<String, String> {
+pub(crate) fn parse_name(text: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     match !text.is_empty() && !text.starts_with('.') && text.chars().all(plain) {
         true => Ok(text.to_owned()),

@@ -3,7 +3,7 @@
 use super::interrupt::Interrupt;
 use super::pipes::{Heard, Tail, events};
 use crate::error::Error;
-use crate::protocol::{Answer, Event, Mode, Request};
+use crate::protocol::{Answer, Event, Mode, Quad, Request};
 use anyhow::Result;
 use rustix::process::Pid;
 use std::ffi::OsString;
@@ -53,7 +53,9 @@ pub enum Ended {
     Measured(Box<Measurement>),
     /// It answered.
     Answered(Answer),
-    /// It did neither.
+    /// It timed windows with and without a meter.
+    Overhead(Vec<Quad>),
+    /// It did nothing of that.
     Failed(Failure),
 }
 
@@ -137,7 +139,7 @@ fn listen(heard: &Receiver<Heard>, deadline: Instant, progress: &mut Progress) {
                     Event::Checked { .. } => "measure",
                     _ => progress.stage,
                 };
-                if matches!(*event, Event::Answer(_) | Event::Done(_) | Event::Failed { .. }) {
+                if matches!(*event, Event::Answer(_) | Event::Overhead { .. } | Event::Done(_) | Event::Failed { .. }) {
                     progress.last.get_or_insert(*event);
                 }
             }
@@ -201,6 +203,7 @@ fn judge(mode: Mode, progress: Progress, status: Option<ExitStatus>, timeout: Du
         (_, None) if progress.half.is_some() => failed("protocol", progress.half.unwrap_or_default()),
         (Mode::Measure, Some(Event::Done(measurement))) => Ended::Measured(measurement),
         (Mode::Answer, Some(Event::Answer(answer))) => Ended::Answered(answer),
+        (Mode::Overhead { .. }, Some(Event::Overhead { quads })) => Ended::Overhead(quads),
         _ => failed("protocol", format!("the worker ended without a result, at stage {}", progress.stage)),
     }
 }
