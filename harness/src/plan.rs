@@ -11,6 +11,7 @@ use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::Duration;
 use suites::cell::KvCache;
 use suites::model::{Activation, EngineSpec, HeadMode, HeadType, ModelSpec};
 use suites::record::SCHEMA;
@@ -50,6 +51,8 @@ pub struct Host {
     pub ternary: BTreeSet<String>,
     /// Outside engines found.
     pub outside: Outside,
+    /// The shortest window whose joules are told; `None` where energy can't be measured, and no machine is left at rest for it.
+    pub energy_window: Option<Duration>,
 }
 
 impl Host {
@@ -66,6 +69,17 @@ impl Host {
     pub fn mapped_bytes(&self, model: &ModelSpec) -> u64 {
         let path = self.path(model).ok().flatten();
         path.and_then(|path| std::fs::metadata(path).ok()).map_or(0, |file| file.len())
+    }
+
+    /// What a worker measures at least.
+    fn window(&self, suite: &Suite) -> Duration {
+        suite.min_window.max(self.energy_window.unwrap_or_default())
+    }
+
+    /// How long the machine is left at rest around a process, in nanoseconds.
+    fn rest_ns(&self, suite: &Suite) -> u64 {
+        let rest = self.energy_window.map_or(Duration::ZERO, |_| suite.idle * 2);
+        u64::try_from(rest.as_nanos()).unwrap_or(u64::MAX / 4)
     }
 
     /// Why no engine can run `cell`, if none can: too many threads, an instruction set that is not there.
@@ -161,7 +175,7 @@ fn planned(suite: &Suite, catalogue: &Catalogue, host: &Host, cell: Cell, blocks
         outside: false,
         blocks,
         predicted_bytes,
-        predicted_ns: predict::cell_ns(model, engine.format, &cell, suite.min_window),
+        predicted_ns: predict::cell_ns(model, engine.format, &cell, host.window(suite)) + host.rest_ns(suite),
         na: not_applicable(host, &cell, model, engine, predicted_bytes),
         cell,
     })

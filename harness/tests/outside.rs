@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use suites::record::{Outcome, Record};
+use suites::record::{Energy, Outcome, Record};
 use suites::run::{Plan, PlannedCell, Run};
 
 const SUITE: &str = r#"name = "own"
@@ -151,6 +151,24 @@ fn a_run_beside_an_outside_engine() {
     }
     let table = String::from_utf8_lossy(&output.stdout);
     assert!(table.contains("theirs (outside) t1") && table.contains("not checked"), "{table}");
+}
+
+/// A counter that stands still: what counts is that it was read from rest to rest, around the process.
+#[test]
+fn an_outside_process_is_measured_net_of_rest() {
+    let bench = Bench::new("ok");
+    bench.write("own.toml", &SUITE.replacen("seed", "idle = \"20ms\"\nseed", 1));
+    let zone = "sys/class/powercap/intel-rapl/intel-rapl:0";
+    std::fs::create_dir_all(bench.path(zone)).unwrap();
+    for (file, text) in [("name", "package-0"), ("max_energy_range_uj", "262143328850"), ("energy_uj", "7000000")] {
+        bench.write(&format!("{zone}/{file}"), text);
+    }
+    let output = bench.run(&["--sysfs-root", "sys", "--blocks", "1"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let [record] = &bench.theirs()[..] else { panic!("{:?}", bench.theirs()) };
+    let Energy::Measured(joules) = &record.outside().unwrap().process_energy else { panic!("{record:?}") };
+    assert_eq!((joules.source.as_str(), joules.total_uj, joules.net_uj), ("powercap", 0, Some(0)));
+    assert_eq!(joules.tokens, 24, "three windows of eight");
 }
 
 /// Each in one suite: an outside engine of its own for everything that can go wrong.

@@ -93,7 +93,15 @@ impl Select {
         }
         let outside = self.outside.as_ref().map(|file| Outside::open(file, suite, catalogue)).transpose()?;
         let (cpus, available_bytes) = (machine::cpus(), machine::available_bytes());
-        Ok(Host { cpus, available_bytes, isas, files, ternary, outside: outside.unwrap_or_default() })
+        Ok(Host {
+            cpus,
+            available_bytes,
+            isas,
+            files,
+            ternary,
+            outside: outside.unwrap_or_default(),
+            energy_window: None,
+        })
     }
 }
 

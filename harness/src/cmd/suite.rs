@@ -91,8 +91,12 @@ pub fn run(args: &Args) -> Result<u8> {
         (None, None) => bail!(Error::Usage("name a suite".to_owned())),
     };
     let suite = select::suite(&name, &catalogue)?;
-    let description = machine::describe(EnergyMeter::open(&args.energy).describe(), !args.dry_run);
-    let host = args.select.host(&suite, &catalogue, description.isa.clone())?;
+    let meter = EnergyMeter::open(&args.energy);
+    let (energy, energy_window) = (meter.describe(), meter.available().then(|| meter.shortest_window()));
+    drop(meter);
+    let description = machine::describe(energy, !args.dry_run);
+    let mut host = args.select.host(&suite, &catalogue, description.isa.clone())?;
+    host.energy_window = energy_window;
     if args.dry_run {
         let plan = plan::make(&suite, &catalogue, &args.select.filter(), &host)?;
         say(super::plan::table(&suite, &plan, args.budget.or(suite.budget)).trim_end())?;

@@ -3,11 +3,14 @@
 use super::{Driver, child, limit, refused};
 use crate::adapters::Engine;
 use crate::adapters::llama_bench::{Asked, UNCHECKED};
-use crate::probe::{energy::EnergyMeter, procfs, roofline};
+use crate::probe::energy::{EnergyMeter, phases::Phases};
+use crate::probe::{procfs, roofline};
 use anyhow::Result;
+use std::ffi::OsString;
 use std::path::Path;
+use std::time::Duration;
 use suites::Phase;
-use suites::record::{Failure, Interference, Memory, NotApplicable, Outcome, Outside};
+use suites::record::{Energy, Failure, Interference, Memory, NotApplicable, Outcome, Outside, Stage};
 use suites::run::{Limit, PlannedCell};
 
 /// Windows in one process at most.
@@ -65,23 +68,20 @@ impl Driver<'_> {
         windows: u32,
     ) -> Result<Result<Outside, Failure>> {
         let asked = Asked { cell: &cell.cell, engine, model, windows };
-        let energy = EnergyMeter::open(&self.energy);
-        let (load_milli, steal) = (procfs::load_milli(), procfs::steal_ns());
-        energy.begin();
-        let timeout = self.timeout(cell.predicted_ns);
-        let ran = match child::run(&engine.spec.program, &asked.arguments(), timeout, &self.interrupt)? {
-            child::Ended::Exited(ran) => ran,
-            child::Ended::Failed(failure) => return Ok(Err(failure)),
-        };
-        let (lap, now) = (energy.lap(), procfs::steal_ns());
+        let Watched { ran, mut process_energy, interference } =
+            match self.watch(&engine.spec.program, &asked.arguments(), self.timeout(cell.predicted_ns))? {
+                Ok(watched) => watched,
+                Err(failure) => return Ok(Err(failure)),
+            };
         let told = match asked.read(&ran.stdout) {
             Ok(told) => told,
             Err(message) => {
                 return Ok(Err(Failure { stderr_tail: ran.tail.text(), ..refused("protocol", &message) }));
             }
         };
-        let process_ns = ran.wall.as_nanos() as u64;
-        let tokens = told.samples.iter().map(|s| u64::from(s.tokens)).sum();
+        if let Energy::Measured(joules) | Energy::Modelled(joules) = &mut process_energy {
+            joules.tokens = told.samples.iter().map(|s| u64::from(s.tokens)).sum();
+        }
         Ok(Ok(Outside {
             program: told.program,
             model: told.model,
@@ -93,17 +93,44 @@ impl Driver<'_> {
                 rss_file_bytes: ran.memory.file,
                 predicted_bytes: cell.predicted_bytes,
             },
-            process_ns,
-            process_energy: energy.energy(&lap, tokens),
-            interference: Interference {
-                steal_ns: now.zip(steal).map(|(now, then)| now.saturating_sub(then)),
-                involuntary_switches: None,
-                load_milli,
-                bandwidth_before: None,
-            },
+            process_ns: ran.wall.as_nanos() as u64,
+            process_energy,
+            interference,
             limit: None,
         }))
     }
+
+    /// One process, with the machine at rest before it and after where energy can be measured.
+    fn watch(&self, program: &Path, arguments: &[OsString], timeout: Duration) -> Result<Result<Watched, Failure>> {
+        let energy = EnergyMeter::open(&self.energy);
+        let mut phases = Phases::new(&energy, self.suite.idle);
+        phases.rest(Stage::IdleBefore);
+        let (load_milli, steal) = (procfs::load_milli(), procfs::steal_ns());
+        energy.begin();
+        let ran = match child::run(program, arguments, timeout, &self.interrupt)? {
+            child::Ended::Exited(ran) => ran,
+            child::Ended::Failed(failure) => return Ok(Err(failure)),
+        };
+        let (lap, now) = (energy.lap(), procfs::steal_ns());
+        phases.rest(Stage::IdleAfter);
+        // What its tokens are, it tells itself.
+        let mut process_energy = energy.energy(&lap, 0);
+        phases.net(&mut process_energy);
+        let interference = Interference {
+            steal_ns: now.zip(steal).map(|(now, then)| now.saturating_sub(then)),
+            involuntary_switches: None,
+            load_milli,
+            bandwidth_before: None,
+        };
+        Ok(Ok(Watched { ran, process_energy, interference }))
+    }
+}
+
+/// A process that ended, and what was seen of it from outside.
+struct Watched {
+    ran: child::Ran,
+    process_energy: Energy,
+    interference: Interference,
 }
 
 /// Windows for `wanted` nanoseconds and a margin, where `windows` took `measured`.

@@ -3,6 +3,7 @@ use suites::model::WeightFormat;
 
 fn host() -> Host {
     Host {
+        energy_window: None,
         cpus: 2,
         available_bytes: Some(22_900_000_000),
         isas: vec!["scalar".into(), "avx2".into()],
@@ -154,4 +155,21 @@ fn bounded_heads_need_f16_and_room() {
     let more = f16.engine_bytes(engine("ternary-bounded")) - f16.engine_bytes(engine("ternary"));
     // Eight bits a weight, and 5 % for scales, norms and whole cache lines.
     assert!((1.04..1.07).contains(&(more as f64 / (128_256.0 * 2560.0))), "{more}");
+}
+
+/// Where energy is measured, rest before and after and longer windows are part of what is predicted.
+#[test]
+fn rest_and_longer_windows_are_predicted_where_energy_is_measured() {
+    let catalogue = Catalogue::embedded().unwrap();
+    let suite = catalogue.suite("x86-quick").unwrap();
+    let total = |energy_window| {
+        let host = Host { energy_window, ..self::host() };
+        let plan = make(&suite, &catalogue, &Filter::default(), &host).unwrap();
+        let open: Vec<u64> = plan.cells.iter().filter(|cell| cell.na.is_none()).map(|cell| cell.predicted_ns).collect();
+        (open.iter().sum::<u64>(), open.len() as u64)
+    };
+    let (without, cells) = total(None);
+    let (with, _) = total(Some(std::time::Duration::from_secs(2)));
+    let rest = u64::try_from(suite.idle.as_nanos()).unwrap() * 2;
+    assert!(with >= without + cells * rest && suite.idle.as_secs() >= 2, "{with} {without} {cells}");
 }

@@ -64,13 +64,20 @@ impl<'a> Phases<'a> {
         };
         let lap = Lap { window_ns: phase.window_ns, sources: phase.sources.clone() };
         let mut energy = lap.energy(phase.tokens, || self.meter.reason());
+        self.net(&mut energy);
         if let Energy::Measured(joules) | Energy::Modelled(joules) = &mut energy {
-            let rest = self.at_rest(&joules.source);
-            let net = |watts: f64| joules.total_uj as f64 - watts * joules.window_ns as f64 / 1e3;
-            joules.net_uj = rest.map(|watts| net(watts).round() as i64);
             joules.doubts.extend(disagreement(&phase.sources));
         }
         energy
+    }
+
+    /// Adds what is left of `energy` without what the machine takes at rest, where that was measured.
+    pub fn net(&self, energy: &mut Energy) {
+        if let Energy::Measured(joules) | Energy::Modelled(joules) = energy {
+            let rest = self.at_rest(&joules.source);
+            let net = |watts: f64| joules.total_uj as f64 - watts * joules.window_ns as f64 / 1e3;
+            joules.net_uj = rest.map(|watts| net(watts).round() as i64);
+        }
     }
 
     /// Watts at rest by `source`, before and after together.
