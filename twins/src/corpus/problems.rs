@@ -141,12 +141,12 @@ impl Words {
         let (names, others) = if girl { (&GIRLS, &BOYS) } else { (&BOYS, &GIRLS) };
         let (he, him) = if girl { ("She", "her") } else { ("He", "him") };
         Self {
-            name: random.pick(names),
+            name: *random.pick(names.as_slice()),
             he,
             him,
-            other: random.pick(others),
-            thing: random.pick(&THINGS),
-            holder: random.pick(&HOLDERS),
+            other: *random.pick(others.as_slice()),
+            thing: *random.pick(&THINGS),
+            holder: *random.pick(&HOLDERS),
         }
     }
 

@@ -136,7 +136,7 @@ impl CustomOp3 for Attention {
         let (wide, narrow) = (self.0.time * self.0.q_width(), self.0.time * self.0.kv_width());
         let zeros = |tensor: &Tensor| vec![0.0; tensor.elem_count()];
         let (mut dq, mut dk, mut dv) = (zeros(q), zeros(k), zeros(v));
-        let all = |q: &[f32], k: &[f32], v: &[f32], grad: &[f32]| {
+        let mut all = |q: &[f32], k: &[f32], v: &[f32], grad: &[f32]| {
             let out = dq.par_chunks_mut(wide).zip(dk.par_chunks_mut(narrow)).zip(dv.par_chunks_mut(narrow));
             let inputs = q.par_chunks(wide).zip(k.par_chunks(narrow)).zip(v.par_chunks(narrow));
             let inputs = inputs.zip(grad.par_chunks(wide));
