@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use twins::model::{Mode, Shape};
 use twins::optimizer::Schedule;
-use twins::train::{self, Plan};
-use twins::tokens;
+use twins::train::{self, Plan, State};
+use twins::{check, evaluate, export, tokens};
 
 /// Trains a ternary model and its fp16 twin
 #[derive(Parser)]
@@ -115,6 +115,15 @@ fn main() -> Result<()> {
         Command::Corpus { out, seed, problems } => twins::corpus::write(&out, seed, problems),
         Command::Tokenizer { out, seed } => tokens::save(&tokens::train(seed)?, &out),
         Command::Train(train) => train.run(),
-        _ => Ok(()),
+        Command::Export { from, out } => {
+            let (plan, state) = State::load(&from)?;
+            export::write(&plan, &state, &from, &out)
+        }
+        Command::Eval { from, items } => {
+            let (plan, state) = State::load(&from)?;
+            println!("{}", evaluate::run(&plan, &state.model, &tokens::load(&from)?, items)?);
+            Ok(())
+        }
+        Command::Check { from, model } => check::run(&State::load(&from)?.1.model, &model),
     }
 }

@@ -174,7 +174,8 @@ impl Curve {
     fn open(path: &Path, step: usize) -> Result<Self> {
         const HEAD: &str = "step,loss,rate,gradient_norm\n";
         let old = std::fs::read_to_string(path).unwrap_or_default();
-        let kept = |line: &&str| line.split(',').next().and_then(|at| at.parse().ok()).is_some_and(|at: usize| at <= step);
+        let kept =
+            |line: &&str| line.split(',').next().and_then(|at| at.parse().ok()).is_some_and(|at: usize| at <= step);
         let mut text = HEAD.to_owned();
         for line in old.lines().skip(1).filter(kept) {
             text.push_str(line);

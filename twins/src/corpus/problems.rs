@@ -180,7 +180,10 @@ impl Words {
             Some((Op::Div, _)) => format!(" How many {thing} does each friend get?"),
             Some((Op::Mul, _)) => format!(" How many {thing} does {name} have?"),
             _ => {
-                format!(" How many {thing} does {name} have {}?", random.pick(&["now", "in the end", "left after that"]))
+                format!(
+                    " How many {thing} does {name} have {}?",
+                    random.pick(&["now", "in the end", "left after that"])
+                )
             }
         };
         question.push_str(&asked);

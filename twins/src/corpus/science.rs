@@ -33,7 +33,8 @@ pub fn documents() -> Vec<Document> {
     for (table, relation, column) in columns() {
         for row in table.rows {
             for asked in asked(relation, row[0], row[column]).into_iter().filter(|a| a.side == Side::Train) {
-                documents.push(Document { text: format!("{} {}", prompt(&asked.question), asked.answer), key: asked.key });
+                documents
+                    .push(Document { text: format!("{} {}", prompt(&asked.question), asked.answer), key: asked.key });
             }
             for (nth, form) in relation.statements.iter().enumerate() {
                 let text = form.replace("{s}", row[0]).replace("{v}", row[column]);
