@@ -88,8 +88,8 @@ fn asked(relation: &Relation, subject: &str, value: &'static str) -> Vec<Asked> 
     let mut held_out = 0;
     let ask = |(nth, form): (usize, &&str)| {
         let key = format!("{subject}|{}|{nth}", relation.name);
-        let side = match hash(&format!("twins/{key}")) % 3 {
-            0 if held_out < MOST_HELD_OUT => Side::Test,
+        let side = match hash(&format!("twins/{key}")) % 5 {
+            0 | 1 if held_out < MOST_HELD_OUT => Side::Test,
             _ => Side::Train,
         };
         held_out += usize::from(side == Side::Test);

@@ -192,6 +192,6 @@ mod tests {
     }
 
     fn normal_out(q: &Tensor, k: &Tensor) -> Result<Vec<Vec<f32>>> {
-        attention(q, k, &normal(&[10, 16], 3)?, &plan())?.to_vec2()
+        attention(q, k, normal(&[10, 16], 3)?.as_tensor(), &plan())?.to_vec2()
     }
 }
