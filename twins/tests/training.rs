@@ -4,7 +4,7 @@ use std::path::Path;
 use twins::export;
 use twins::model::{Mode, Shape};
 use twins::optimizer::Schedule;
-use twins::train::{Plan, State, run};
+use twins::train::{Plan, run};
 
 fn plan(mode: Mode) -> Plan {
     let shape = Shape { layers: 1, context: 128, ..Shape::default() };
