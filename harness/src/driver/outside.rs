@@ -111,7 +111,7 @@ impl Driver<'_> {
             child::Ended::Exited(ran) => ran,
             child::Ended::Failed(failure) => return Ok(Err(failure)),
         };
-        let (lap, now) = (energy.lap(), procfs::steal_ns());
+        let (lap, now) = (energy.judged(energy.lap()), procfs::steal_ns());
         phases.rest(Stage::IdleAfter);
         // What its tokens are, it tells itself.
         let mut process_energy = energy.energy(&lap, 0);

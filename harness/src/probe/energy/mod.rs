@@ -168,6 +168,11 @@ impl EnergyMeter {
         self.meter.lap()
     }
 
+    /// A whole window's lap with what must be said of its length.
+    pub fn judged(&self, lap: Lap) -> Lap {
+        lap.doubted(&self.meter.infos())
+    }
+
     /// The energy of a window in which `tokens` tokens were processed, by the most trusted source.
     pub fn energy(&self, lap: &Lap, tokens: u64) -> Energy {
         lap.energy(tokens, || self.reason())

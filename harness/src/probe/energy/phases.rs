@@ -35,7 +35,7 @@ impl<'a> Phases<'a> {
 
     /// Ends it.
     pub fn end(&mut self, stage: Stage, tokens: u64) {
-        let Lap { window_ns, sources } = self.meter.lap();
+        let Lap { window_ns, sources } = self.meter.judged(self.meter.lap());
         let peak_rss_bytes = procfs::own_memory().peak;
         self.peak = self.peak.max(peak_rss_bytes);
         if !sources.is_empty() {
