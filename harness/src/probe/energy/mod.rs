@@ -14,7 +14,6 @@ pub mod hwmon;
 pub mod ledger;
 pub mod meter;
 pub mod perf;
-pub mod phases;
 pub mod powercap;
 pub mod powermetrics;
 mod program;
