@@ -114,7 +114,7 @@ fn run(request: &Request) -> Result<Event, Failed> {
     emit(&Event::Checked { check: check.clone() }).map_err(at("protocol"))?;
     let price = Price { tally, counted: opened.counted(), layers: Layers::of(request.format) };
     let min_window = Duration::from_nanos(request.min_window_ns).max(energy.shortest_window());
-    counters.open_threads(&counters::pool_threads());
+    counters.open_threads(&counters::pool_threads(), opened.pool.threads());
     let mut bench = Bench { request, session: &mut session, bounded, vocab, price, min_window };
     bench.warm_up(&mut phases).map_err(at("measure"))?;
     let measured = bench.windows(&mut phases, &mut counters).map_err(at("measure"))?;

@@ -56,6 +56,13 @@ fn a_records_stages_have_their_facts_and_its_threads_their_counters() {
         assert_eq!(thread.counters.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), names, "{thread:?}");
         assert!(thread.counters.iter().all(|c| c.value.is_some() && c.enabled_ns > Some(0)), "{thread:?}");
     }
+    // No other threads work in the windows.
+    let switches = measured.counters.iter().find(|c| c.name == "context-switches").unwrap();
+    if let Some(all) = switches.value {
+        let threads = measured.thread_counters.iter().flat_map(|thread| &thread.counters);
+        let sum: u64 = threads.filter(|c| c.name == switches.name).filter_map(|c| c.value).sum();
+        assert!(sum <= all && all <= 2 * sum + 100, "{sum} of {all}");
+    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! Each counter is opened on its own (a group read panics in the crate after a failed member). Those of the process have
 //! `inherit`, which covers the threads created afterwards: open them before the engine's pool. Those of a thread are opened by its
-//! id, after it was made.
+//! id, after it was made. A PMU counts few events at once: where each thread has a counter of one, that of the process is closed
+//! and its count is their sum, so that the kernel need not let them take turns.
 
 use perf_event::events::{Event, Hardware, Software};
 use perf_event::{Builder, Counter};
@@ -14,8 +15,13 @@ use suites::record::{self, ThreadCounters};
 /// Open files left to everything else when there are many threads.
 const SPARE_FILES: u64 = 256;
 
+/// Hardware events come first in [`slots`].
+const HARDWARE: usize = 4;
+
 enum Slot {
     Open(Counter),
+    /// Closed: the count is the sum of all threads'.
+    OfThreads,
     Unavailable(String),
 }
 
@@ -47,9 +53,9 @@ impl Counters {
         Counters { slots, threads: Vec::new() }
     }
 
-    /// Opens counters of each of `threads` besides, which are there already. Where the system allows too few open files for
-    /// all of them, none is opened, and stderr tells it.
-    pub fn open_threads(&mut self, threads: &[Thread]) {
+    /// Opens counters of each of `threads`, which are there already; all that count are `all` of them. Where the system allows
+    /// too few open files, none is opened, and stderr tells it.
+    pub fn open_threads(&mut self, threads: &[Thread], all: usize) {
         let files = (threads.len() * self.slots.len()) as u64 + SPARE_FILES;
         if !room_for(files) {
             eprintln!("no counters of each thread: they take {files} open files, more than the limit");
@@ -57,6 +63,19 @@ impl Counters {
         }
         let of = |thread: &Thread| (*thread, slots(|builder| builder.observe_pid(thread.id)));
         self.threads = threads.iter().map(of).collect();
+        if threads.len() == all {
+            self.leave_to_threads(HARDWARE);
+        }
+    }
+
+    /// Closes the process's counters of the first `count` events, as far as each thread has one.
+    fn leave_to_threads(&mut self, count: usize) {
+        for (index, (_, slot)) in self.slots.iter_mut().enumerate().take(count) {
+            let mut counters = self.threads.iter().map(|(_, slots)| &slots[index].1);
+            if counters.len() > 0 && counters.all(|slot| matches!(slot, Slot::Open(_))) {
+                *slot = Slot::OfThreads;
+            }
+        }
     }
 
     /// Begins counting.
@@ -73,7 +92,11 @@ impl Counters {
 
     /// The counts of the process, each with its value or the reason why there is none.
     pub fn read(&mut self) -> Vec<record::Counter> {
-        self.slots.iter_mut().map(|(name, slot)| read(name, slot)).collect()
+        let one = |(index, (name, slot)): (usize, &mut (&'static str, Slot))| match slot {
+            Slot::OfThreads => sum(name, self.threads.iter_mut().map(|(_, slots)| read(name, &mut slots[index].1))),
+            slot => read(name, slot),
+        };
+        self.slots.iter_mut().enumerate().map(one).collect()
     }
 
     /// The counts of each thread that have a value; threads without any are left out.
@@ -162,138 +185,53 @@ fn open(builder: Builder) -> Slot {
     }
 }
 
-fn read(name: &str, slot: &mut Slot) -> record::Counter {
-    let name = name.to_owned();
-    let none = |reason: String| record::Counter {
-        name: name.clone(),
+fn unavailable(name: &str, reason: String) -> record::Counter {
+    record::Counter {
+        name: name.to_owned(),
         value: None,
         enabled_ns: None,
         running_ns: None,
         unavailable: Some(reason),
-    };
+    }
+}
+
+/// Threads' counters of one event as one; one that has no value makes the sum have none.
+fn sum(name: &str, threads: impl Iterator<Item = record::Counter>) -> record::Counter {
+    let zero = Some(0);
+    let mut all =
+        record::Counter { name: name.to_owned(), value: zero, enabled_ns: zero, running_ns: zero, unavailable: None };
+    let add = |a: Option<u64>, b: Option<u64>| a?.checked_add(b?);
+    for one in threads {
+        if one.unavailable.is_some() {
+            return one;
+        }
+        all.value = add(all.value, one.value);
+        all.enabled_ns = add(all.enabled_ns, one.enabled_ns);
+        all.running_ns = add(all.running_ns, one.running_ns);
+    }
+    if all.value.is_some() { all } else { unavailable(name, "the threads' counts are too many to add up".to_owned()) }
+}
+
+fn read(name: &str, slot: &mut Slot) -> record::Counter {
     match slot {
-        Slot::Unavailable(reason) => none(reason.clone()),
+        Slot::Unavailable(reason) => unavailable(name, reason.clone()),
+        Slot::OfThreads => unavailable(name, "no thread has one".to_owned()),
         // The crate asserts running <= enabled, which the kernel breaks now and then (its issue 65).
         Slot::Open(counter) => {
             match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| counter.read_count_and_time())) {
                 Ok(Ok(count)) => record::Counter {
-                    name: name.clone(),
+                    name: name.to_owned(),
                     value: Some(count.count),
                     enabled_ns: Some(count.time_enabled),
                     running_ns: Some(count.time_running),
                     unavailable: None,
                 },
-                Ok(Err(error)) => none(error.to_string()),
-                Err(_) => none("the kernel reported more time running than enabled".to_owned()),
+                Ok(Err(error)) => unavailable(name, error.to_string()),
+                Err(_) => unavailable(name, "the kernel reported more time running than enabled".to_owned()),
             }
         }
     }
 }
 
 #[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn threads_made_later_are_counted() {
-        let mut counters = Counters::open();
-        counters.start();
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let block = vec![1u8; 8 << 20];
-                assert!(std::hint::black_box(&block)[4096] == 1);
-            });
-        });
-        counters.stop();
-        for counter in counters.read() {
-            assert!(counter.value.is_some() != counter.unavailable.is_some(), "{counter:?}");
-            if let ("page-faults", Some(faults)) = (counter.name.as_str(), counter.value) {
-                assert!(faults > 0, "an untouched block of 8 MiB faults");
-            }
-        }
-    }
-
-    /// Blocks too small for huge pages, each touched.
-    fn touch(blocks: usize) {
-        let kept: Vec<Vec<u8>> = (0..blocks).map(|_| vec![1; 64 << 10]).collect();
-        assert_eq!(std::hint::black_box(&kept).len(), blocks);
-    }
-
-    #[test]
-    fn threads_made_earlier_are_told_apart() {
-        let (told, ids) = std::sync::mpsc::channel();
-        let begin = std::sync::Barrier::new(3);
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = [(1, 16), (2, 256)]
-                .map(|(number, blocks)| {
-                    let (told, begin) = (told.clone(), &begin);
-                    scope.spawn(move || {
-                        let id = rustix::thread::gettid().as_raw_nonzero().get();
-                        told.send(Thread { number, id }).unwrap();
-                        begin.wait();
-                        touch(blocks);
-                    })
-                })
-                .into();
-            let mut threads: Vec<Thread> = ids.iter().take(2).collect();
-            threads.sort_by_key(|thread| thread.number);
-            let mut counters = Counters::open();
-            counters.open_threads(&threads);
-            counters.start();
-            begin.wait();
-            workers.into_iter().for_each(|worker| worker.join().unwrap());
-            counters.stop();
-            let found = counters.read_threads();
-            let faults = |number: u32| {
-                let thread = found.iter().find(|found| found.thread == number)?;
-                let counter = thread.counters.iter().find(|counter| counter.name == "page-faults")?;
-                assert!(counter.enabled_ns > Some(0) && counter.running_ns.is_some(), "{counter:?}");
-                counter.value
-            };
-            // Where counters are forbidden, those of the process are too, with the reason.
-            let allowed = counters.read().iter().any(|c| c.name == "page-faults" && c.value.is_some());
-            let (few, many) = (faults(1), faults(2));
-            assert_eq!((few.is_some(), many.is_some()), (allowed, allowed), "{found:?}");
-            if let (Some(few), Some(many)) = (few, many) {
-                assert!(few > 0 && many > 3 * few, "{few} and {many} faults");
-            }
-            assert!(found.iter().flat_map(|thread| &thread.counters).all(|counter| counter.value.is_some()));
-        });
-    }
-
-    #[test]
-    fn a_thread_that_is_gone_has_no_counters() {
-        let mut counters = Counters::open();
-        counters.open_threads(&[Thread { number: 1, id: i32::MAX }]);
-        counters.start();
-        counters.stop();
-        assert!(counters.read_threads().is_empty());
-    }
-
-    #[test]
-    fn the_pool_is_known_by_its_names() {
-        let tasks = tempfile::tempdir().unwrap();
-        let task = |id: &str, name: &str| {
-            std::fs::create_dir(tasks.path().join(id)).unwrap();
-            std::fs::write(tasks.path().join(id).join("comm"), name).unwrap();
-        };
-        assert_eq!(pool_below(&tasks.path().join("none"), 7), [Thread { number: 0, id: 7 }]);
-        for (id, name) in [("7", "harness\n"), ("8", "energy\n"), ("10", "worker-10\n"), ("9", "worker-2\n")] {
-            task(id, name);
-        }
-        for (id, name) in [("11", "worker-\n"), ("12", "worker-0\n"), ("13", "worker-x\n"), ("x", "worker-1\n")] {
-            task(id, name);
-        }
-        std::fs::create_dir(tasks.path().join("14")).unwrap();
-        let of = |number, id| Thread { number, id };
-        assert_eq!(pool_below(tasks.path(), 7), [of(0, 7), of(2, 9), of(10, 10)]);
-        task("15", "worker-2\n");
-        assert_eq!(pool_below(tasks.path(), 7), [of(0, 7), of(10, 10)], "claimed by two");
-    }
-
-    #[test]
-    fn open_files_are_made_room_for_or_it_is_told() {
-        assert!(room_for(0));
-        assert!(!room_for(u64::MAX / 2) || getrlimit(Resource::Nofile).current.is_none());
-    }
-}
+mod tests;
