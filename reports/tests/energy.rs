@@ -105,12 +105,18 @@ fn fill(record: &mut Record, has: Has) {
 
 /// Renders a run whose cells have what `of` says of their model: names and texts of all that comes out, the suite's own table too.
 fn render(of: impl Fn(&str) -> Has) -> BTreeMap<String, String> {
+    render_edited(of, |_| ())
+}
+
+/// The same with the records as `edit` leaves them.
+fn render_edited(of: impl Fn(&str) -> Has, edit: impl Fn(&mut Vec<Record>)) -> BTreeMap<String, String> {
     let dir = tempfile::tempdir().unwrap();
     let mut records = fixture::write(dir.path(), &SHAPE);
     for record in &mut records {
         let has = of(&record.cell.model);
         fill(record, has);
     }
+    edit(&mut records);
     let plan = Plan { schema: SCHEMA, seed: 7, cells: Vec::new(), steps: Vec::new() };
     fixture::write_files(dir.path(), &fixture::run(), &plan, &records);
     reports::render(dir.path()).unwrap();
@@ -204,6 +210,43 @@ fn both_kinds_stand_apart() {
         assert_eq!(files[chart], measured[chart]);
     }
     assert!(!files.keys().any(|name| name.contains("modelled")));
+}
+
+/// The arithmetic alone is no machine's energy: it has its table, and the reason why there are no joules stands beside it.
+#[test]
+fn arithmetic_never_stands_for_the_machine() {
+    let files = render_edited(
+        |_| MODELLED_ONLY,
+        |records| {
+            for record in records {
+                let Outcome::Ok(m) = &mut record.outcome else { continue };
+                m.energy = Energy::Unavailable { reason: "nothing measures".to_owned() };
+                m.phases.iter_mut().for_each(|stage| stage.sources.retain(|s| s.source == "arithmetic"));
+            }
+        },
+    );
+    assert_eq!(faults(&files, &DIGITS), Vec::<String>::new());
+    let page = &files["report.md"];
+    assert!(page.contains("unavailable in 8 cells: nothing measures") && page.contains("### Modelled, not measured"));
+    assert!(!page.contains("| mean W |") && !files.keys().any(|name| name.contains("energy")));
+    assert!(
+        rows(&files, "summary.csv", &["_watts,"]).is_empty() && rows(&files, "summary.csv", &["_joules,"]).is_empty()
+    );
+}
+
+/// An outside program's joules are modelled where its process's are.
+#[test]
+fn outside_joules_keep_their_kind() {
+    for (has, kind) in [(MEASURED_ONLY, "measured"), (MODELLED_ONLY, "modelled")] {
+        let add = |records: &mut Vec<Record>| {
+            let theirs: Vec<Record> = records.iter().filter_map(fixture::outside).collect();
+            records.extend(theirs.into_iter().filter(|r| r.block == 0));
+        };
+        let files = render_edited(|_| has, add);
+        assert_eq!(faults(&files, &DIGITS), Vec::<String>::new());
+        let found = rows(&files, "summary.csv", &[",theirs,", ",process_joules,"]);
+        assert!(!found.is_empty() && found.iter().all(|row| row.contains(&format!(",{kind},outside,"))), "{found:?}");
+    }
 }
 
 /// `UPDATE_GOLDEN=1` rewrites the snapshot after a change that was meant.
