@@ -283,8 +283,11 @@ impl Lap {
         for source in &mut self.sources {
             let info = infos.iter().find(|info| info.name == source.source && !info.refresh.is_zero());
             if let Some(refresh) = info.map(|info| info.refresh).filter(|&refresh| window < refresh * REFRESHES) {
-                let (every, window) = (refresh.as_secs_f64() * 1e3, window.as_secs_f64() * 1e3);
-                source.doubts.push(format!("its values change every {every:.0} ms, in a window of {window:.0} ms"));
+                // Without the window's own length: the same doubt of many windows is told once.
+                let every = refresh.as_secs_f64() * 1e3;
+                source
+                    .doubts
+                    .push(format!("a window of fewer than {REFRESHES} of its values, a new one every {every:.0} ms"));
             }
         }
         self

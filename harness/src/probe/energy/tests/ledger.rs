@@ -186,7 +186,7 @@ fn a_window_of_few_refreshes_is_told_with_that_doubt() {
         let lap = ledger.lap();
         if second == 2 {
             let doubts = only(&lap.clone().doubted(&infos)).doubts.clone();
-            assert_eq!(doubts, ["its values change every 1000 ms, in a window of 1000 ms"]);
+            assert_eq!(doubts, ["a window of fewer than 50 of its values, a new one every 1000 ms"]);
         }
         all = all.and(lap);
     }
