@@ -29,7 +29,10 @@ pub fn run(args: &Args) -> Result<u8> {
     let (machine, steal) = procfs::steal_share(|| machine::describe(meter.describe(), true));
     let build = machine::build();
     let warnings = machine::warnings(&machine, &build);
-    let counters = Counters::open().read();
+    let mut counters = Counters::open();
+    counters.start();
+    counters.stop();
+    let counters = counters.read();
     let facts = facts(&Facts::of_machine(args.options.sysfs_root.as_deref()));
     if args.json {
         let object = serde_json::json!({

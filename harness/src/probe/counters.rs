@@ -4,7 +4,12 @@
 //! `inherit`, which covers the threads created afterwards: open them before the engine's pool. Those of a thread are opened by its
 //! id, after it was made. A PMU counts few events at once: where each thread has a counter of one, that of the process is closed
 //! and its count is their sum, so that the kernel need not let them take turns.
+//!
+//! Where `perf_event_open` is forbidden, software events are what `/proc` keeps of each thread.
 
+mod kept;
+
+use self::kept::{Kept, Tasks};
 use perf_event::events::{Event, Hardware, Software};
 use perf_event::{Builder, Counter};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -15,6 +20,9 @@ use suites::record::{self, ThreadCounters};
 /// Open files left to everything else when there are many threads.
 const SPARE_FILES: u64 = 256;
 
+/// This process's threads.
+const TASKS: &str = "/proc/self/task";
+
 /// Hardware events come first in [`slots`].
 const HARDWARE: usize = 4;
 
@@ -22,6 +30,8 @@ enum Slot {
     Open(Counter),
     /// Closed: the count is the sum of all threads'.
     OfThreads,
+    /// From `/proc`.
+    Kept(Kept),
     Unavailable(String),
 }
 
@@ -46,10 +56,7 @@ pub struct Counters {
 impl Counters {
     /// Opens what can be opened. Threads created later are counted; call this before any is.
     pub fn open() -> Counters {
-        let slots = slots(|mut builder| {
-            builder.inherit(true);
-            builder
-        });
+        let slots = slots(inherited, &Tasks::All(TASKS.into()));
         Counters { slots, threads: Vec::new() }
     }
 
@@ -61,7 +68,10 @@ impl Counters {
             eprintln!("no counters of each thread: they take {files} open files, more than the limit");
             return;
         }
-        let of = |thread: &Thread| (*thread, slots(|builder| builder.observe_pid(thread.id)));
+        let of = |thread: &Thread| {
+            let task = Tasks::One(Path::new(TASKS).join(thread.id.to_string()));
+            (*thread, slots(|builder| builder.observe_pid(thread.id), &task))
+        };
         self.threads = threads.iter().map(of).collect();
         if threads.len() == all {
             self.leave_to_threads(HARDWARE);
@@ -80,14 +90,14 @@ impl Counters {
 
     /// Begins counting.
     pub fn start(&mut self) {
-        each(&mut self.slots, Counter::enable);
-        self.threads.iter_mut().for_each(|(_, slots)| each(slots, Counter::enable));
+        each(&mut self.slots, Counter::enable, Kept::start);
+        self.threads.iter_mut().for_each(|(_, slots)| each(slots, Counter::enable, Kept::start));
     }
 
     /// Stops counting.
     pub fn stop(&mut self) {
-        self.threads.iter_mut().for_each(|(_, slots)| each(slots, Counter::disable));
-        each(&mut self.slots, Counter::disable);
+        self.threads.iter_mut().for_each(|(_, slots)| each(slots, Counter::disable, Kept::stop));
+        each(&mut self.slots, Counter::disable, Kept::stop);
     }
 
     /// The counts of the process, each with its value or the reason why there is none.
@@ -112,7 +122,7 @@ impl Counters {
 
 /// The threads of the engine's pool: the calling thread is number 0, the others are named `worker-1` and so on.
 pub fn pool_threads() -> Vec<Thread> {
-    pool_below(Path::new("/proc/self/task"), rustix::thread::gettid().as_raw_nonzero().get())
+    pool_below(Path::new(TASKS), rustix::thread::gettid().as_raw_nonzero().get())
 }
 
 /// The same of a folder of tasks. A number that two threads claim is neither's.
@@ -138,8 +148,14 @@ fn room_for(files: u64) -> bool {
     current.is_none_or(|most| files <= most) || setrlimit(Resource::Nofile, wanted).is_ok()
 }
 
-/// Every event, each opened with what `of` says of whom it counts.
-fn slots(of: impl for<'a> Fn(Builder<'a>) -> Builder<'a>) -> Slots {
+/// As of threads that are made later.
+fn inherited(mut builder: Builder<'_>) -> Builder<'_> {
+    builder.inherit(true);
+    builder
+}
+
+/// Every event, each opened with what `of` says of whom it counts, or as `/proc` keeps it of `tasks`.
+fn slots(of: impl for<'a> Fn(Builder<'a>) -> Builder<'a>, tasks: &Tasks) -> Slots {
     let hardware = [
         ("cycles", Hardware::CPU_CYCLES),
         ("instructions", Hardware::INSTRUCTIONS),
@@ -157,17 +173,25 @@ fn slots(of: impl for<'a> Fn(Builder<'a>) -> Builder<'a>) -> Slots {
     let one = |(name, event, kernel): (&'static str, Event, bool)| {
         let mut builder = Builder::new().kind(event);
         builder.exclude_kernel(!kernel);
-        (name, open(of(builder)))
+        let slot = match open(of(builder)) {
+            Slot::Unavailable(reason) => Kept::open(name, tasks.clone()).map_or(Slot::Unavailable(reason), Slot::Kept),
+            slot => slot,
+        };
+        (name, slot)
     };
     hardware.chain(software).map(one).collect()
 }
 
-fn each(slots: &mut Slots, act: impl Fn(&mut Counter) -> std::io::Result<()>) {
+fn each(slots: &mut Slots, act: impl Fn(&mut Counter) -> std::io::Result<()>, kept: impl Fn(&mut Kept)) {
     for (_, slot) in slots {
-        if let Slot::Open(counter) = slot
-            && let Err(error) = act(counter)
-        {
-            *slot = Slot::Unavailable(error.to_string());
+        match slot {
+            Slot::Open(counter) => {
+                if let Err(error) = act(counter) {
+                    *slot = Slot::Unavailable(error.to_string());
+                }
+            }
+            Slot::Kept(counter) => kept(counter),
+            Slot::OfThreads | Slot::Unavailable(_) => {}
         }
     }
 }
@@ -216,6 +240,16 @@ fn read(name: &str, slot: &mut Slot) -> record::Counter {
     match slot {
         Slot::Unavailable(reason) => unavailable(name, reason.clone()),
         Slot::OfThreads => unavailable(name, "no thread has one".to_owned()),
+        Slot::Kept(kept) => match kept.value() {
+            Some(value) => record::Counter {
+                name: name.to_owned(),
+                value: Some(value),
+                enabled_ns: None,
+                running_ns: None,
+                unavailable: None,
+            },
+            None => unavailable(name, "not counted yet, or a thread ended meanwhile".to_owned()),
+        },
         // The crate asserts running <= enabled, which the kernel breaks now and then (its issue 65).
         Slot::Open(counter) => {
             match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| counter.read_count_and_time())) {
