@@ -3,21 +3,21 @@
 
 use crate::analysis::{Analysis, variant};
 use crate::cells::{CellSummary, Kind, Metric};
-use crate::joules::{ARITHMETIC, AT_7_NM_METRIC, AT_45_NM_METRIC, STAGES, kind_of, marked, stem, windows};
+use crate::joules::{ARITHMETIC, AT_7_NM_METRIC, AT_45_NM_METRIC, STAGES, kind_of, marked, sources, stem, windows};
 use crate::load::RunData;
 use crate::text::{bytes, code, escape, markdown_table, short, with_interval};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use suites::cell::Cell;
-use suites::record::{Energy, EnergyKind};
+use suites::record::{Energy, EnergyKind, Measurement};
 
 /// From here on two sources disagree.
 const DISAGREE: f64 = 0.02;
 
 const CELLS: &str = "Joules of the timed windows, loading left out; net of what the machine takes at rest. Energy-delay is joules a token \
     times seconds a token.";
-const STAGES_NOTE: &str =
-    "Each figure is of the most trusted source that has a total in that stage. Peak memory is the stage's own.";
+const STAGES_NOTE: &str = "Each figure is of the most trusted source that has a total in that stage; net of rest by the same source. Peak memory is the \
+    stage's own.";
 const SIDE_BY_SIDE: &str = "Joules a token of the same windows by every source that measured, the most trusted first.";
 const MODELLED: &str = "What the additions and multiplications of a token would take by the papers' constants (2310.11453): **modelled**, \
     without memory, control or this machine. The ratio is what the papers' claims of energy rest on.";
@@ -113,34 +113,47 @@ fn by_stage(analysis: &Analysis) -> String {
             let Some(metric) = cell.metric(&joules).filter(|m| m.figure.is_ok()) else { continue };
             let mut row = place(analysis, cell);
             row.extend([title.to_owned(), source(metric), kind(metric.kind)]);
-            row.extend([middle(cell, &joules), middle(cell, &format!("{name}_watts"))]);
+            row.push(middle(cell, &joules));
+            row.extend(["net_joules", "watts", "peak_watts"].map(|what| middle(cell, &format!("{name}_{what}"))));
             let peak = cell.figure(&format!("{name}_peak_rss_bytes"));
             row.push(peak.map_or("N/A".to_owned(), |f| bytes(f.value)));
             rows.push(row);
         }
     }
-    let header =
-        ["model", "engine", "threads", "workload", "stage", "source", "kind", "joules", "mean W", "peak memory"];
+    let header = [
+        "model",
+        "engine",
+        "threads",
+        "workload",
+        "stage",
+        "source",
+        "kind",
+        "joules",
+        "net of rest",
+        "mean W",
+        "peak W",
+        "peak memory",
+    ];
     table("From rest to rest", STAGES_NOTE, &header, &rows, 7)
 }
 
-/// Names of the sources that measured a total in the windows of each cell that has several, in the records' order of trust.
-fn measuring(data: &RunData) -> BTreeMap<&Cell, Vec<&str>> {
-    let mut by_cell: BTreeMap<&Cell, Vec<&str>> = BTreeMap::new();
+/// Names of the sources that measured a total in the windows of each cell that has several, in the order of trust.
+fn measuring(data: &RunData) -> BTreeMap<&Cell, Vec<String>> {
+    let mut by_cell: BTreeMap<&Cell, Vec<(u32, &Measurement)>> = BTreeMap::new();
     for record in &data.records {
-        let stage = windows(record.cell.workload.phase);
-        let stages = record.measurement().into_iter().flat_map(|m| &m.phases).filter(|s| s.stage == stage);
-        for source in stages.flat_map(|s| &s.sources) {
-            if source.kind == EnergyKind::Measured && source.total_uj.is_some() {
-                let names = by_cell.entry(&record.cell).or_default();
-                if !names.contains(&source.source.as_str()) {
-                    names.push(&source.source);
-                }
-            }
+        by_cell.entry(&record.cell).or_default().extend(record.measurement().map(|m| (record.block, m)));
+    }
+    let mut several = BTreeMap::new();
+    for (cell, mut processes) in by_cell {
+        processes.sort_by_key(|(block, _)| *block);
+        let found = sources(processes.into_iter().map(|(_, m)| m), &[windows(cell.workload.phase)]);
+        let measured = found.into_iter().filter(|(_, kind)| *kind == EnergyKind::Measured);
+        let names: Vec<String> = measured.map(|(name, _)| name).collect();
+        if names.len() > 1 {
+            several.insert(cell, names);
         }
     }
-    by_cell.retain(|_, names| names.len() > 1);
-    by_cell
+    several
 }
 
 fn side_by_side(data: &RunData, analysis: &Analysis) -> String {
@@ -149,13 +162,13 @@ fn side_by_side(data: &RunData, analysis: &Analysis) -> String {
     for cell in &analysis.cells {
         let Some(names) = several.get(&cell.cell) else { continue };
         for name in names {
-            let ratio = cell.figure(&format!("{}_over_{}", stem(name), stem(names[0])));
+            let ratio = cell.figure(&format!("{}_over_{}", stem(name), stem(&names[0])));
             let apart = ratio.is_some_and(|r| (r.value - 1.0).abs() > DISAGREE);
             let mut row = place(analysis, cell);
             row.extend([escape(name), kind(Kind::Measured), figure(cell, &format!("{}_joules_per_token", stem(name)))]);
             row.push(match ratio {
                 Some(ratio) => with_interval(ratio),
-                None if *name == names[0] => "the most trusted".to_owned(),
+                None if name == &names[0] => "the most trusted".to_owned(),
                 None => "N/A".to_owned(),
             });
             row.push(if apart { "**over 2 % apart**".to_owned() } else { String::new() });
@@ -220,7 +233,9 @@ fn unavailable(analysis: &Analysis) -> Vec<String> {
             None => reasons.push((reason, 1)),
         }
     }
-    let line = |(reason, count): (&str, usize)| format!("J/token unavailable in {count} cells: {}", escape(reason));
+    let line = |(reason, count): (&str, usize)| {
+        format!("J/token unavailable in {count} cell{}: {}", if count == 1 { "" } else { "s" }, escape(reason))
+    };
     reasons.into_iter().map(line).collect()
 }
 

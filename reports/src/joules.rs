@@ -77,12 +77,22 @@ fn of_windows(c: &mut Collector<'_, Measurement>) {
     });
     let of_kind: Vec<Joules> = c.processes.iter().filter_map(|m| joules(m)).collect();
     let Some(first) = of_kind.first() else { return };
-    let mut note = format!("source {}", marked(&first.source, kind));
+    let mut names: Vec<&str> = vec![&first.source];
+    for joules in &of_kind {
+        if !names.contains(&joules.source.as_str()) {
+            names.push(&joules.source);
+        }
+    }
+    let source = names.join(", ");
+    let mut note = format!("source {}", marked(&source, kind));
+    if names.len() > 1 {
+        note.push_str("; processes differ in their source");
+    }
     let doubts: BTreeSet<&String> = of_kind.iter().flat_map(|j| &j.doubts).collect();
     for doubt in doubts.into_iter().take(3) {
         note = format!("{note}; {doubt}");
     }
-    sourced(c, &first.source, &note);
+    sourced(c, &source, &note);
     let missing = "not measured at rest, or in records before schema 8";
     type Figure = (&'static str, &'static str, fn(&Joules) -> Option<f64>);
     let figures: [Figure; 4] = [
@@ -97,22 +107,28 @@ fn of_windows(c: &mut Collector<'_, Measurement>) {
     ];
     for (name, unit, figure) in figures {
         c.add(name, unit, kind, missing, |m| figure(&joules(m)?));
-        sourced(c, &first.source, &note);
+        sourced(c, &source, &note);
     }
 }
 
-/// Names and kinds of the sources that any process has read in a stage, in the order of trust.
-fn sources(processes: &[&Measurement], stage: Stage) -> Vec<(String, EnergyKind)> {
-    let mut found: Vec<(String, EnergyKind)> = Vec::new();
-    for source in processes.iter().flat_map(|m| &m.phases).filter(|s| s.stage == stage).flat_map(|s| &s.sources) {
+/// Names and kinds of the sources that have a total in a stage of any process, in the order of trust: the records' own, in
+/// which a source stands even where its reading was invalid.
+pub(crate) fn sources<'a>(
+    processes: impl Iterator<Item = &'a Measurement>,
+    stages: &[Stage],
+) -> Vec<(String, EnergyKind)> {
+    let mut found: Vec<((String, EnergyKind), bool)> = Vec::new();
+    let read = processes.flat_map(|m| &m.phases).filter(|s| stages.contains(&s.stage)).flat_map(|s| &s.sources);
+    for source in read {
         let own = (source.source.clone(), source.kind);
-        if source.total_uj.is_some() && !found.contains(&own) {
-            found.push(own);
+        match found.iter_mut().find(|(known, _)| *known == own) {
+            Some((_, total)) => *total |= source.total_uj.is_some(),
+            None => found.push((own, source.total_uj.is_some())),
         }
     }
     // Stable: within a kind the records' order of trust stays.
-    found.sort_by_key(|(_, kind)| *kind == EnergyKind::Modelled);
-    found
+    found.sort_by_key(|((_, kind), _)| *kind == EnergyKind::Modelled);
+    found.into_iter().filter(|(_, total)| *total).map(|(own, _)| own).collect()
 }
 
 fn record_of(m: &Measurement, stage: Stage) -> Option<&StageRecord> {
@@ -130,7 +146,7 @@ fn per_token(uj: u64, stage: &StageRecord) -> Option<f64> {
 /// Each modelled source's joules a token of the windows, and each measured one's where there are several, with the ratio to
 /// the most trusted.
 fn of_sources(c: &mut Collector<'_, Measurement>, stage: Stage) {
-    let all = sources(c.processes, stage);
+    let all = sources(c.processes.iter().copied(), &[stage]);
     let measured: Vec<&(String, EnergyKind)> = all.iter().filter(|(_, k)| *k == EnergyKind::Measured).collect();
     let first = measured.first().copied();
     let missing = "no joules of that source";
@@ -166,56 +182,75 @@ fn of_sources(c: &mut Collector<'_, Measurement>, stage: Stage) {
     }
 }
 
-/// Joules, mean watts and peak memory of each stage that any process has told of, and watts of both rests together. The
-/// joules of a stage are of the most trusted source that has a total there.
+/// Stages of rest.
+const RESTS: [Stage; 2] = [Stage::IdleBefore, Stage::IdleAfter];
+
+/// Joules, watts and peak memory of each stage that any process has told of, and watts of both rests together. The joules of a
+/// stage are of the most trusted source that has a total there.
 fn of_stages(c: &mut Collector<'_, Measurement>) {
     for (stage, name, _) in STAGES {
         if c.processes.iter().all(|m| record_of(m, stage).is_none()) {
             continue;
         }
-        if let Some(own) = trusted(&sources(c.processes, stage)) {
-            let kind = kind_of(own.1);
-            let note = format!("source {}", marked(&own.0, kind));
-            let missing = "no joules of that source in the stage";
-            let total = |m: &Measurement| {
-                let stage = record_of(m, stage)?;
-                Some((source_of(stage, &own)?.total_uj?, stage.window_ns))
-            };
-            c.add(format!("{name}_joules"), "J", kind, missing, |m| Some(total(m)?.0 as f64 / 1e6));
-            sourced(c, &own.0, &note);
-            c.add(format!("{name}_watts"), "W", kind, missing, |m| {
-                let (uj, ns) = total(m)?;
-                (ns > 0).then(|| uj as f64 * 1e3 / ns as f64)
-            });
-            sourced(c, &own.0, &note);
+        if let Some(own) = trusted(&sources(c.processes.iter().copied(), &[stage])) {
+            of_stage(c, stage, name, &own);
         }
         let peak = |m: &Measurement| Some(record_of(m, stage)?.peak_rss_bytes? as f64);
         c.add(format!("{name}_peak_rss_bytes"), "bytes", Kind::Measured, "not read in the stage", peak);
     }
-    rest(c);
+    let Some(own) = trusted(&sources(c.processes.iter().copied(), &RESTS)) else { return };
+    c.add("idle_watts", "W", kind_of(own.1), "no joules of that source at rest", |m| rest_watts(m, &own));
+    sourced(c, &own.0, &format!("source {}", marked(&own.0, kind_of(own.1))));
 }
 
-/// Mean watts over both rests: joules of both over the time of both.
-fn rest(c: &mut Collector<'_, Measurement>) {
-    let rests = [Stage::IdleBefore, Stage::IdleAfter];
-    let mut all: Vec<(String, EnergyKind)> = Vec::new();
-    for own in rests.iter().flat_map(|&stage| sources(c.processes, stage)) {
-        if !all.contains(&own) {
-            all.push(own);
-        }
-    }
-    all.sort_by_key(|(_, kind)| *kind == EnergyKind::Modelled);
-    let Some(own) = trusted(&all) else { return };
+/// One stage's joules, net of rest where it is not rest itself, and its mean and peak watts, by one source.
+fn of_stage(c: &mut Collector<'_, Measurement>, stage: Stage, name: &str, own: &(String, EnergyKind)) {
+    type Figure<'a> = (&'a str, &'static str, &'static str, fn(&Measurement, &Part<'_>) -> Option<f64>);
+    let missing = "no joules of that source in the stage";
+    let figures: [Figure<'_>; 4] = [
+        ("joules", "J", missing, |_, part| Some(part.joules)),
+        ("net_joules", "J", "no joules of that source at rest", |m, part| {
+            Some(part.joules - rest_watts(m, part.own)? * part.seconds)
+        }),
+        ("watts", "W", missing, |_, part| (part.seconds > 0.0).then(|| part.joules / part.seconds)),
+        ("peak_watts", "W", "the source tells no peak", |_, part| part.peak_watts),
+    ];
     let kind = kind_of(own.1);
-    c.add("idle_watts", "W", kind, "no joules of that source at rest", |m| {
-        let (mut uj, mut ns) = (0.0, 0.0);
-        for stage in m.phases.iter().filter(|s| rests.contains(&s.stage)) {
-            uj += source_of(stage, &own)?.total_uj? as f64;
-            ns += stage.window_ns as f64;
+    let note = format!("source {}", marked(&own.0, kind));
+    for (what, unit, missing, figure) in figures {
+        if what == "net_joules" && RESTS.contains(&stage) {
+            continue;
         }
-        (ns > 0.0).then(|| uj * 1e3 / ns)
-    });
-    sourced(c, &own.0, &format!("source {}", marked(&own.0, kind)));
+        c.add(format!("{name}_{what}"), unit, kind, missing, |m| figure(m, &part(m, stage, own)?));
+        sourced(c, &own.0, &note);
+    }
+}
+
+/// What one source has counted in one stage of a process.
+struct Part<'a> {
+    own: &'a (String, EnergyKind),
+    joules: f64,
+    seconds: f64,
+    peak_watts: Option<f64>,
+}
+
+fn part<'a>(m: &Measurement, stage: Stage, own: &'a (String, EnergyKind)) -> Option<Part<'a>> {
+    let record = record_of(m, stage)?;
+    let source = source_of(record, own)?;
+    let peak_watts = source.peak_mw.map(|mw| mw as f64 / 1e3);
+    Some(Part { own, joules: source.total_uj? as f64 / 1e6, seconds: record.window_ns as f64 / 1e9, peak_watts })
+}
+
+/// Mean watts over both rests, joules of both over the time of both, as the harness nets its windows; `None` where a rest has
+/// no total of that source.
+fn rest_watts(m: &Measurement, own: &(String, EnergyKind)) -> Option<f64> {
+    let (mut joules, mut seconds) = (0.0, 0.0);
+    for stage in RESTS.into_iter().filter(|&stage| record_of(m, stage).is_some()) {
+        let part = part(m, stage, own)?;
+        joules += part.joules;
+        seconds += part.seconds;
+    }
+    (seconds > 0.0).then(|| joules / seconds)
 }
 
 /// The first of `sources` that tells of the machine's joules.

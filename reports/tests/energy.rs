@@ -14,10 +14,10 @@ use suites::run::Plan;
 
 const SHAPE: Shape<'_> =
     Shape { models: &["125m", "700m"], threads: &[2], workloads: &["pp64", "tg16"], blocks: 2, joules: false };
-/// Joules by RAPL, net of rest, the peak in watts, the second reader's, and at rest.
-const MEASURED: [&str; 5] = ["379", "313", "391", "347", "359"];
-/// The same of a model, and its rest; arithmetic of both engines at 7 and 45 nm.
-const MODELLED: [&str; 8] = ["617", "613", "631", "647", "733", "739", "757", "769"];
+/// Joules by RAPL, net of rest, the peak in watts, the second reader's, at rest, and a stage's net of that.
+const MEASURED: [&str; 6] = ["379", "313", "391", "347", "359", "343"];
+/// The same of a model, without a second reader; arithmetic of both engines at 7 and 45 nm.
+const MODELLED: [&str; 9] = ["617", "613", "631", "647", "552", "733", "739", "757", "769"];
 const DIGITS: Digits<'_> = Digits { measured: &MEASURED, modelled: &MODELLED };
 /// Tokens and length of every window: powers of ten keep a figure's digits.
 const TOKENS: u64 = 100;
@@ -41,7 +41,7 @@ fn source(name: &str, kind: EnergyKind, total_uj: u64, domains: &[(&str, u64)]) 
         kind,
         total_uj: Some(total_uj),
         invalid: None,
-        peak_mw: None,
+        peak_mw: Some(if kind == EnergyKind::Measured { 39_100 } else { 63_100 }),
         domains: domains.iter().map(domain).collect(),
         doubts: vec![format!("{name} was read late")],
         readings: 9,
@@ -101,6 +101,17 @@ fn fill(record: &mut Record, has: Has) {
         facts: None,
     };
     m.phases = stages.map(stage).to_vec();
+    // Powers of ten keep the digits, and draw the lines of a chart apart.
+    let times = if ternary { 1 } else { 10 } * if record.cell.model == "125m" { 1 } else { 10 };
+    if let Energy::Measured(joules) | Energy::Modelled(joules) = &mut m.energy {
+        joules.total_uj *= times;
+        joules.net_uj = joules.net_uj.map(|uj| uj * times as i64);
+        joules.peak_mw = joules.peak_mw.map(|mw| mw * times);
+    }
+    for source in m.phases.iter_mut().flat_map(|s| &mut s.sources).filter(|s| s.source != "arithmetic") {
+        source.total_uj = source.total_uj.map(|uj| uj * times);
+        source.peak_mw = source.peak_mw.map(|mw| mw * times);
+    }
 }
 
 /// Renders a run whose cells have what `of` says of their model: names and texts of all that comes out, the suite's own table too.
@@ -202,6 +213,10 @@ fn both_kinds_stand_apart() {
     assert!(arithmetic.contains(",modelled,ok,\"source arithmetic (modelled), 7 nm\""), "{arithmetic}");
     assert!(row("arithmetic_45nm_joules_per_token").contains(",0.0000739,J/token,"), "{}", files["summary.csv"]);
     assert!(row("load_joules").contains(",379,J,") && row("idle_watts").contains(",3.59,W,3.59,3.59,2,measured,"));
+    assert!(row("load_net_joules").contains(",343.1,J,") && row("load_peak_watts").contains(",39.1,W,"));
+    assert!(
+        row("decode_net_joules").contains(",2,measured,ok,source powercap") && row("idle_before_net_joules").is_empty()
+    );
     assert!(row("decode_peak_rss_bytes").contains(",5242880,bytes,") && row("prefill_joules").is_empty());
     let papers = rows(&files, "report.md", &["| 125m | ternary |", "`tg16`", "**modelled**", "103×", "104×"]);
     assert_eq!(papers.len(), 1, "{}", files["report.md"]);
@@ -232,6 +247,33 @@ fn arithmetic_never_stands_for_the_machine() {
     assert!(
         rows(&files, "summary.csv", &["_watts,"]).is_empty() && rows(&files, "summary.csv", &["_joules,"]).is_empty()
     );
+}
+
+/// Where the most trusted source fails in one process, it stays the most trusted of the others, and a figure of two sources names
+/// both.
+#[test]
+fn a_failed_reading_does_not_change_the_order_of_trust() {
+    let files = render_edited(
+        |_| BOTH,
+        |records| {
+            for record in records.iter_mut().filter(|r| r.block == 0) {
+                let Outcome::Ok(m) = &mut record.outcome else { continue };
+                m.energy = Energy::Measured(joules("perf", 347_000_000, 313_000_000, 39_100));
+                for source in m.phases.iter_mut().flat_map(|s| &mut s.sources).filter(|s| s.source == "powercap") {
+                    (source.total_uj, source.invalid) = (None, Some("it went on too far".to_owned()));
+                }
+            }
+        },
+    );
+    let row = |metric: &str| rows(&files, "summary.csv", &[",ternary,125m,2,tg16,", &format!(",{metric},")]).join("\n");
+    let stage = row("load_joules");
+    assert!(stage.contains(",379,J,,,1,measured,ok,source powercap; from 1 of 2 processes"), "{stage}");
+    assert!(row("perf_over_powercap").contains(",0.915") && row("powercap_over_perf").is_empty());
+    let both = row("joules_per_token");
+    assert!(both.contains("processes differ in their source"), "{both}");
+    assert!(both.contains("source perf, powercap"), "{both}");
+    let first = rows(&files, "report.md", &["| 125m | ternary |", "`tg16`", "| powercap |", "the most trusted"]);
+    assert_eq!(first.len(), 1, "{}", files["report.md"]);
 }
 
 /// An outside program's joules are modelled where its process's are.
