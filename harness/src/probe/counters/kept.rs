@@ -1,6 +1,8 @@
 //! What the kernel keeps of each thread anyway, in `/proc`: software events where `perf_event_open` is forbidden, as it is in
 //! most containers.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// One event of some threads, from `/proc`.
@@ -9,9 +11,12 @@ pub(super) struct Kept {
     /// A folder of one thread each, or one with a folder a thread.
     of: Tasks,
     count: fn(&Path) -> Option<u64>,
-    begun: Option<u64>,
+    begun: Option<Counts>,
     counted: Option<u64>,
 }
+
+/// Counts by folder of a thread.
+type Counts = BTreeMap<OsString, u64>;
 
 /// Whose events.
 #[derive(Clone, Debug)]
@@ -43,7 +48,12 @@ impl Kept {
     /// Stops counting. Of a thread that ended meanwhile the count is lost, and with it the sum.
     pub(super) fn stop(&mut self) {
         let span = self.begun.take().zip(self.now());
-        self.counted = span.and_then(|(begun, now)| now.checked_sub(begun));
+        self.counted = span.and_then(|(begun, mut now)| {
+            let counted = begun.into_iter().map(|(task, begun)| now.remove(&task)?.checked_sub(begun));
+            let old: u64 = counted.sum::<Option<u64>>()?;
+            // Threads that were made meanwhile began at 0.
+            Some(old + now.into_values().sum::<u64>())
+        });
     }
 
     /// What was counted between the last start and stop.
@@ -51,17 +61,15 @@ impl Kept {
         self.counted
     }
 
-    fn now(&self) -> Option<u64> {
-        match &self.of {
-            Tasks::One(task) => (self.count)(task),
+    fn now(&self) -> Option<Counts> {
+        let tasks = match &self.of {
+            Tasks::One(task) => vec![task.clone()],
             Tasks::All(tasks) => {
-                let mut sum = 0u64;
-                for task in std::fs::read_dir(tasks).ok()? {
-                    sum = sum.checked_add((self.count)(&task.ok()?.path())?)?;
-                }
-                Some(sum)
+                let entries = std::fs::read_dir(tasks).ok()?;
+                entries.map(|entry| Some(entry.ok()?.path())).collect::<Option<Vec<PathBuf>>>()?
             }
-        }
+        };
+        tasks.into_iter().map(|task| Some((task.file_name()?.to_owned(), (self.count)(&task)?))).collect()
     }
 }
 
