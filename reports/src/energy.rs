@@ -73,9 +73,10 @@ fn figure(cell: &CellSummary, name: &str) -> String {
     cell.figure(name).map_or("N/A".to_owned(), with_interval)
 }
 
-/// A figure alone; `N/A` if there is none.
+/// A figure alone; `N/A` if it is unknown, nothing where the cell has no such metric.
 fn middle(cell: &CellSummary, name: &str) -> String {
-    cell.figure(name).map_or("N/A".to_owned(), |f| short(f.value))
+    let Some(metric) = cell.metric(name) else { return String::new() };
+    metric.figure.as_ref().map_or("N/A".to_owned(), |f| short(f.value))
 }
 
 fn by_cell(analysis: &Analysis) -> String {

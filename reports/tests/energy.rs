@@ -339,4 +339,7 @@ fn a_renderer_that_forgets_the_mark_is_found_out() {
     assert_eq!(one("report.md", "| 3.79 | **modelled** |\n| 3.79 | measured |"), 1, "the other way round");
     assert_eq!(one("decode-energy.svg", "<text>J/token</text><text>modelled</text>"), 1);
     assert_eq!(one("decode-energy-modelled.svg", "<text>J/token</text>"), 1);
+    assert_eq!(one("memory.svg", "<text x=\"10\">61.7</text>"), 1, "a figure in a picture");
+    assert_eq!(one("memory.svg", "<text x=\"617\">5</text>"), 0, "a coordinate");
+    assert_eq!(one("x-modelled.svg", "<text>3.79</text><text>modelled</text>"), 1, "both in one picture");
 }
