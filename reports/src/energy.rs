@@ -35,11 +35,15 @@ pub(crate) fn section(data: &RunData, analysis: &Analysis) -> String {
     out
 }
 
+/// What [`place`] says of a row's cell.
+const PLACE: [&str; 4] = ["model", "engine", "threads", "workload"];
+
+/// A table under `title`, whose rows begin with their place; `left` of all columns are words.
 fn table(title: &str, note: &str, header: &[&str], rows: &[Vec<String>], left: usize) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let header: Vec<String> = header.iter().map(|&h| h.to_owned()).collect();
+    let header: Vec<String> = PLACE.iter().chain(header).map(|&h| h.to_owned()).collect();
     let title = if title.is_empty() { String::new() } else { format!("### {title}\n\n") };
     format!("{title}{note}\n\n{}\n", markdown_table(&header, rows, left))
 }
@@ -89,19 +93,7 @@ fn by_cell(analysis: &Analysis) -> String {
         row.extend(["average_watts", "peak_watts", "energy_delay"].map(|name| middle(cell, name)));
         rows.push(row);
     }
-    let header = [
-        "model",
-        "engine",
-        "threads",
-        "workload",
-        "source",
-        "kind",
-        "J/token",
-        "net of rest",
-        "mean W",
-        "peak W",
-        "energy-delay, J s",
-    ];
+    let header = ["source", "kind", "J/token", "net of rest", "mean W", "peak W", "energy-delay, J s"];
     table("", CELLS, &header, &rows, 6)
 }
 
@@ -121,20 +113,7 @@ fn by_stage(analysis: &Analysis) -> String {
             rows.push(row);
         }
     }
-    let header = [
-        "model",
-        "engine",
-        "threads",
-        "workload",
-        "stage",
-        "source",
-        "kind",
-        "joules",
-        "net of rest",
-        "mean W",
-        "peak W",
-        "peak memory",
-    ];
+    let header = ["stage", "source", "kind", "joules", "net of rest", "mean W", "peak W", "peak memory"];
     table("From rest to rest", STAGES_NOTE, &header, &rows, 7)
 }
 
@@ -176,17 +155,7 @@ fn side_by_side(data: &RunData, analysis: &Analysis) -> String {
             rows.push(row);
         }
     }
-    let header = [
-        "model",
-        "engine",
-        "threads",
-        "workload",
-        "source",
-        "kind",
-        "J/token",
-        "over the most trusted",
-        "disagreement",
-    ];
+    let header = ["source", "kind", "J/token", "over the most trusted", "disagreement"];
     table("Sources side by side", SIDE_BY_SIDE, &header, &rows, 6)
 }
 
@@ -210,17 +179,7 @@ fn arithmetic(analysis: &Analysis) -> String {
         row.extend([AT_7_NM_METRIC, AT_45_NM_METRIC].map(|name| ratio(name).unwrap_or_default()));
         rows.push(row);
     }
-    let header = [
-        "model",
-        "engine",
-        "threads",
-        "workload",
-        "kind",
-        "J/token, 7 nm",
-        "J/token, 45 nm",
-        "baseline over it, 7 nm",
-        "baseline over it, 45 nm",
-    ];
+    let header = ["kind", "J/token, 7 nm", "J/token, 45 nm", "baseline over it, 7 nm", "baseline over it, 45 nm"];
     table("Modelled, not measured", MODELLED, &header, &rows, 5)
 }
 
