@@ -58,7 +58,8 @@ impl std::fmt::Debug for Pool {
 
 impl Pool {
     /// A pool of `threads` including the calling one. With `pin`, each thread is bound to one CPU of those allowed to
-    /// the process; with more threads than CPUs none is bound.
+    /// the process; with more threads than CPUs none is bound. The others are named `worker-1` and so on, by which they can be
+    /// found from outside.
     ///
     /// # Errors
     /// [`Error::Size`] for 0 threads, [`Error::Threads`] if the system refuses a thread or its affinity.

@@ -5,9 +5,10 @@ mod overhead;
 use crate::answer;
 use crate::local::{self, Opened};
 use crate::machine;
+use crate::probe::counters::{self, Counters};
+use crate::probe::energy::EnergyMeter;
 use crate::probe::energy::arithmetic::Tally;
-use crate::probe::energy::{EnergyMeter, phases::Phases};
-use crate::probe::{counters::Counters, procfs};
+use crate::probe::{facts::Facts, phases::Phases, procfs};
 use crate::protocol::{Event, Mode, Request};
 use anyhow::{Context as _, Result, anyhow};
 use engine::bounded::BoundedHead;
@@ -17,7 +18,9 @@ use std::time::{Duration, Instant};
 use suites::Phase;
 use suites::arithmetic::{Counted, Layers};
 use suites::model::HeadMode;
-use suites::record::{Bounded, Check, Footprint, Interference, Measurement, Memory, Ran, Sample, Sparsity, Stage};
+use suites::record::{
+    Bounded, Check, Footprint, Interference, Measurement, Memory, Ran, Sample, Sparsity, Stage, ThreadCounters,
+};
 
 /// Windows repeated at most, however short they are.
 const MAX_SAMPLES: usize = 1000;
@@ -72,7 +75,8 @@ fn run(request: &Request) -> Result<Event, Failed> {
     };
     // Before the pool: only threads made later are counted.
     let mut counters = Counters::open();
-    let mut phases = Phases::new(&energy, Duration::from_nanos(request.idle_ns));
+    let facts = Facts::of_machine(request.energy.sysfs_root.as_deref());
+    let mut phases = Phases::new(&energy, Duration::from_nanos(request.idle_ns), facts);
     if request.mode == Mode::Measure {
         phases.rest(Stage::IdleBefore);
     }
@@ -113,6 +117,7 @@ fn run(request: &Request) -> Result<Event, Failed> {
     emit(&Event::Checked { check: check.clone() }).map_err(at("protocol"))?;
     let price = Price { tally, counted: opened.counted(), layers: Layers::of(request.format) };
     let min_window = Duration::from_nanos(request.min_window_ns).max(energy.shortest_window());
+    counters.open_threads(&counters::pool_threads(), opened.pool.threads());
     let mut bench = Bench { request, session: &mut session, bounded, vocab, price, min_window };
     bench.warm_up(&mut phases).map_err(at("measure"))?;
     if let Mode::Overhead { quads } = request.mode {
@@ -145,6 +150,7 @@ fn explain(check: &Check) -> String {
 struct Measured {
     samples: Vec<Sample>,
     counters: Vec<suites::record::Counter>,
+    thread_counters: Vec<ThreadCounters>,
     sparsity: Option<Sparsity>,
     bounded: Option<Bounded>,
     interference: Interference,
@@ -250,6 +256,7 @@ impl Bench<'_, '_> {
         Ok(Measured {
             samples,
             counters: counters.read(),
+            thread_counters: counters.read_threads(),
             sparsity: reads.and_then(|before| local::sparsity(self.session, before)),
             bounded: self.bounded.zip(head_reads).and_then(|(h, before)| local::head_reads(self.session, h, before)),
             interference: Interference {
@@ -347,7 +354,7 @@ fn finish(
         energy: phases.energy(stage(request.cell.workload.phase)),
         phases: phases.into_records(),
         counters: measured.counters,
-        thread_counters: Vec::new(),
+        thread_counters: measured.thread_counters,
         check,
         sparsity: measured.sparsity,
         bounded: measured.bounded,

@@ -1,10 +1,11 @@
 //! From the processes of one cell to its metrics.
 
+use crate::joules;
 use crate::outside;
 use crate::stats::{Bootstrap, Estimate, median, quantile_sorted};
 use std::borrow::Cow;
 use suites::cell::{Cell, Phase};
-use suites::record::{Bounded, Energy, Failure, Joules, Measurement, Outcome, Record, Sparsity};
+use suites::record::{Bounded, Failure, Measurement, Outcome, Record, Sparsity};
 use suites::run::{Bandwidth, PlannedCell};
 
 /// Where a figure comes from.
@@ -70,8 +71,10 @@ pub struct Metric {
     pub kind: Kind,
     /// The figure, or the reason it is unavailable.
     pub figure: Result<Estimate, String>,
-    /// The source of a figure of energy; a caveat of any other.
+    /// The source of a figure of energy, marked where it is modelled; a caveat of any other.
     pub note: Option<String>,
+    /// Name of the source of a figure of energy, as records have it; `None` of any other.
+    pub source: Option<String>,
 }
 
 /// One cell over all its blocks.
@@ -206,7 +209,7 @@ impl<T> Collector<'_, T> {
     /// One figure a process; processes that have none are left out.
     pub(crate) fn add(
         &mut self,
-        name: &'static str,
+        name: impl Into<Cow<'static, str>>,
         unit: &'static str,
         kind: Kind,
         missing: &str,
@@ -216,7 +219,7 @@ impl<T> Collector<'_, T> {
         let figure = self.bootstrap.median(&values).ok_or_else(|| missing.to_owned());
         let short = values.len() < self.processes.len() && figure.is_ok();
         let note = short.then(|| format!("from {} of {} processes: {missing}", values.len(), self.processes.len()));
-        self.out.push(Metric { name: name.into(), unit, kind, figure, note });
+        self.out.push(Metric { name: name.into(), unit, kind, figure, note, source: None });
     }
 }
 
@@ -255,7 +258,7 @@ fn metrics(cell: &Cell, processes: &[&Measurement], bandwidth: &[Bandwidth], boo
     sparsity(&mut c);
     bounded_head(&mut c);
     share(&mut c, cell, bandwidth);
-    energy(&mut c);
+    joules::metrics(&mut c, cell.workload.phase);
     c.out
 }
 
@@ -333,54 +336,4 @@ fn latency_ms(measurement: &Measurement, q: f64) -> Option<f64> {
     let mut all: Vec<f64> = measurement.samples.iter().flat_map(|s| &s.token_ns).map(|&ns| ns as f64 / 1e6).collect();
     all.sort_unstable_by(f64::total_cmp);
     quantile_sorted(&all, q)
-}
-
-/// Measured joules where any process has them; modelled ones, marked as such, only where none has. Never mixed.
-fn energy(c: &mut Collector<'_, Measurement>) {
-    let measured = c.processes.iter().any(|m| matches!(m.energy, Energy::Measured(_)));
-    let modelled = c.processes.iter().any(|m| matches!(m.energy, Energy::Modelled(_)));
-    let joules = |m: &Measurement| match &m.energy {
-        Energy::Measured(joules) => Some(joules.clone()),
-        Energy::Modelled(joules) if !measured => Some(joules.clone()),
-        _ => None,
-    };
-    let reason = c.processes.iter().find_map(|m| match &m.energy {
-        Energy::Unavailable { reason } => Some(reason.clone()),
-        _ => None,
-    });
-    let reason = reason.unwrap_or_else(|| "no joules of that kind, or none per token".to_owned());
-    let kind = if modelled && !measured { Kind::Modelled } else { Kind::Measured };
-    c.add("joules_per_token", "J/token", kind, &reason, |m| {
-        let joules = joules(m)?;
-        (joules.tokens > 0).then(|| joules.total_uj as f64 / 1e6 / joules.tokens as f64)
-    });
-    let Some(first) = c.processes.iter().find_map(|m| joules(m)) else { return };
-    let mut note = format!("source {}", first.source);
-    for doubt in c.processes.iter().filter_map(|m| joules(m)).flat_map(|j| j.doubts).take(3) {
-        note = format!("{note}; {doubt}");
-    }
-    noted(c, &note);
-    let missing = "not measured at rest, or in records before schema 8";
-    type Figure = (&'static str, &'static str, fn(&Joules) -> Option<f64>);
-    let figures: [Figure; 4] = [
-        ("net_joules_per_token", "J/token", |j| (j.tokens > 0).then_some(j.net_uj? as f64 / 1e6 / j.tokens as f64)),
-        ("average_watts", "W", |j| (j.window_ns > 0).then(|| j.total_uj as f64 * 1e3 / j.window_ns as f64)),
-        ("peak_watts", "W", |j| Some(j.peak_mw? as f64 / 1e3)),
-        // Joules and seconds of a token, multiplied.
-        ("energy_delay", "J s/token2", |j| {
-            let tokens = (j.tokens > 0).then_some(j.tokens as f64)?;
-            Some(j.total_uj as f64 / 1e6 / tokens * (j.window_ns as f64 / 1e9 / tokens))
-        }),
-    ];
-    for (name, unit, figure) in figures {
-        c.add(name, unit, kind, missing, |m| figure(&joules(m)?));
-        noted(c, &note);
-    }
-}
-
-/// Puts `note` before what the last metric says of itself, if it has a figure.
-fn noted(c: &mut Collector<'_, Measurement>, note: &str) {
-    if let Some(metric) = c.out.last_mut().filter(|metric| metric.figure.is_ok()) {
-        metric.note = Some(metric.note.take().map_or(note.to_owned(), |own| format!("{note}; {own}")));
-    }
 }

@@ -33,7 +33,10 @@ pub(crate) fn add_speedups(cells: &mut [CellSummary], pairs: &[(String, String)]
                 baseline.reason.as_deref().unwrap_or("no reason recorded")
             )),
         };
-        found.push((position, Metric { name: "speedup".into(), unit: "x", kind: Kind::Derived, figure, note: None }));
+        found.push((
+            position,
+            Metric { name: "speedup".into(), unit: "x", kind: Kind::Derived, figure, note: None, source: None },
+        ));
     }
     for (position, metric) in found {
         cells[position].metrics.push(metric);
@@ -54,7 +57,7 @@ pub(crate) fn add_ratios_to_outside(cells: &mut [CellSummary], bootstrap: &mut B
                 _ => Err(format!("no {engine} figure: {}", theirs.reason.as_deref().unwrap_or("no reason recorded"))),
             };
             let (name, note) = (outside::ratio(engine).into(), Some("their answer is not checked".to_owned()));
-            found.push((position, Metric { name, unit: "x", kind: Kind::Derived, figure, note }));
+            found.push((position, Metric { name, unit: "x", kind: Kind::Derived, figure, note, source: None }));
         }
     }
     for (position, metric) in found {

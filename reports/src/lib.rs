@@ -5,8 +5,10 @@
 pub mod analysis;
 pub mod cells;
 mod compare;
+mod energy;
 pub mod error;
 mod head;
+mod joules;
 pub mod load;
 mod outside;
 mod page;

@@ -89,14 +89,20 @@ fn energy(c: &mut Collector<'_, Outside>) {
         _ => None,
     });
     let why = why.unwrap_or_else(|| "no joules".to_owned());
-    c.add("process_joules", "J", Kind::Measured, &why, |o| match &o.process_energy {
+    // Modelled joules, marked as such, only where no process has measured ones.
+    let measured = c.processes.iter().any(|o| matches!(o.process_energy, Energy::Measured(_)));
+    let modelled = c.processes.iter().any(|o| matches!(o.process_energy, Energy::Modelled(_)));
+    let kind = if modelled && !measured { Kind::Modelled } else { Kind::Measured };
+    c.add("process_joules", "J", kind, &why, |o| match &o.process_energy {
         Energy::Measured(joules) => Some(joules.total_uj as f64 / 1e6),
+        Energy::Modelled(joules) if !measured => Some(joules.total_uj as f64 / 1e6),
         _ => None,
     });
-    note(c, "loading and warm-up included");
-    let known = c.processes.iter().any(|o| matches!(o.process_energy, Energy::Measured(_)));
-    let reason = if known { NO_JOULES } else { why.as_str() };
-    c.add("joules_per_token", "J/token", Kind::Measured, reason, |_| None);
+    let marked =
+        if kind == Kind::Modelled { "modelled, loading and warm-up included" } else { "loading and warm-up included" };
+    note(c, marked);
+    let reason = if measured || modelled { NO_JOULES } else { why.as_str() };
+    c.add("joules_per_token", "J/token", kind, reason, |_| None);
 }
 
 /// Adds to the note of the last metric, if it has a figure.

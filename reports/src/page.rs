@@ -2,6 +2,7 @@
 
 use crate::analysis::{Analysis, variant};
 use crate::cells::{CellSummary, Kind, Status};
+use crate::energy;
 use crate::head;
 use crate::load::RunData;
 use crate::outside;
@@ -30,7 +31,7 @@ pub(crate) fn page(data: &RunData, analysis: &Analysis, plots: &[Plot]) -> Strin
     out.push_str(&sparsity::section(analysis));
     out.push_str(&head::section(analysis));
     out.push_str(&memory(analysis));
-    out.push_str(&energy(data, analysis));
+    out.push_str(&energy::section(data, analysis));
     out.push_str(&sections::checks(data));
     out.push_str(&sections::missing(analysis));
     out.push_str(sections::HOW_TO_READ);
@@ -161,37 +162,4 @@ fn memory(analysis: &Analysis) -> String {
         "## Memory\n\nPeak resident memory is the worker's own `VmHWM`; an outside program's is looked at while it runs.\n\n{}\n",
         markdown_table(&header, &rows, 2)
     )
-}
-
-fn energy(data: &RunData, analysis: &Analysis) -> String {
-    let mut out =
-        format!("## Energy\n\nSources on this machine: {}.\n\n", escape(data.run.machine.energy.trim_end_matches('.')));
-    let mut rows = Vec::new();
-    let mut reasons: Vec<(&str, usize)> = Vec::new();
-    for cell in &analysis.cells {
-        let Some(metric) = cell.metric("joules_per_token") else { continue };
-        match &metric.figure {
-            Ok(figure) => rows.push(vec![
-                escape(&cell.cell.id()),
-                with_interval(*figure),
-                if metric.kind == Kind::Modelled { "**modelled**".to_owned() } else { metric.kind.name().to_owned() },
-                escape(metric.note.as_deref().unwrap_or("")),
-            ]),
-            Err(reason) => match reasons.iter_mut().find(|(known, _)| known == reason) {
-                Some((_, count)) => *count += 1,
-                None => reasons.push((reason, 1)),
-            },
-        }
-    }
-    if !rows.is_empty() {
-        let header = ["cell", "J/token", "kind", "source"].map(str::to_owned);
-        let _ = writeln!(out, "{}", markdown_table(&header, &rows, 1));
-    }
-    for (reason, count) in &reasons {
-        let _ = writeln!(out, "- J/token unavailable in {count} cells: {}", escape(reason));
-    }
-    if !reasons.is_empty() {
-        out.push('\n');
-    }
-    out
 }

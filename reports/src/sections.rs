@@ -25,6 +25,7 @@ pub(crate) const HOW_TO_READ: &str = "\
 - **Outside** engines are other programs, run in the same order and timed by their own clocks. Their answers are not
   checked, so nothing says that such a speed is one of right answers. What they don't tell (latencies, load time, joules
   of a window) is N/A; that they read all of their model file for a token is assumed.
+- **Modelled** joules are computed, not read from a counter or meter. They stand in rows and charts of their own and say so.
 - **N/A** was not attempted, **FAILED** was and did not hold; the footnotes say why. A cell with one wrong answer is
   failed, however fast.
 - Every figure is in `summary.csv`, every raw sample in `records.jsonl`.

@@ -6,8 +6,7 @@ use fixture::Shape;
 use reports::Error;
 use std::collections::BTreeMap;
 use std::path::Path;
-use suites::outside::Kind;
-use suites::record::{Bounded, Outcome, Outside, OutsideModel, Program, SCHEMA, Sparsity};
+use suites::record::{Bounded, Outcome, SCHEMA, Sparsity};
 use suites::run::Plan;
 
 const SMALL: Shape<'_> = Shape {
@@ -320,47 +319,6 @@ fn bounded_and_whole_heads_are_kept_apart() {
     assert!(!of("head_open_share").is_empty() && of("head_open_share").iter().all(|r| r.contains(",ternary-bounded,")));
 }
 
-/// The record an outside engine leaves at the place of `own`, at half its speed.
-fn outside(own: &suites::Record) -> Option<suites::Record> {
-    let m = own.measurement()?;
-    let mut samples = m.samples.clone();
-    for sample in &mut samples {
-        sample.duration_ns *= 2;
-        sample.token_ns.clear();
-        sample.ttft_ns = None;
-    }
-    let text = str::to_owned;
-    let outside = Outside {
-        program: Program {
-            kind: Kind::LlamaBench,
-            file: text("llama-bench"),
-            arguments: vec![text("-m"), text("a.gguf")],
-            commit: Some(text("abc1234")),
-            build: Some(42),
-            isa: None,
-            told: BTreeMap::new(),
-        },
-        model: OutsideModel {
-            file: text("a.gguf"),
-            description: text("bitnet TQ2_0"),
-            bytes: 1 << 30,
-            weights: 1 << 32,
-            file_bytes: Some(1 << 29),
-        },
-        samples,
-        unchecked: text("answer not checked: none given"),
-        memory: m.memory.clone(),
-        process_ns: 5_000_000_000,
-        process_energy: m.energy.clone(),
-        interference: m.interference.clone(),
-        limit: None,
-    };
-    let mut record = own.clone();
-    record.cell.engine = text("theirs");
-    record.outcome = Outcome::Outside(Box::new(outside));
-    Some(record)
-}
-
 /// An outside engine is in every table and plot, marked, with ratios, and never counts as checked.
 #[test]
 fn outside_engines_are_shown_and_marked() {
@@ -369,7 +327,7 @@ fn outside_engines_are_shown_and_marked() {
     reports::render(dir.path()).unwrap();
     let without = text(dir.path(), "report.md");
     assert!(!without.contains("outside engines\n") && !text(dir.path(), "summary.csv").contains("ratio_to"));
-    let theirs: Vec<_> = records.iter().filter(|r| r.cell.engine == "ternary").filter_map(outside).collect();
+    let theirs: Vec<_> = records.iter().filter(|r| r.cell.engine == "ternary").filter_map(fixture::outside).collect();
     records.extend(theirs);
     let plan = Plan { schema: SCHEMA, seed: 7, cells: Vec::new(), steps: Vec::new() };
     fixture::write_files(dir.path(), &fixture::run(), &plan, &records);

@@ -324,7 +324,7 @@ pub struct Counter {
     pub name: String,
     /// The count, unscaled; `None` where it could not be read.
     pub value: Option<u64>,
-    /// Time the counter was enabled.
+    /// Time the counter was enabled; `None` of what the kernel always counts, read from `/proc` where perf is forbidden.
     pub enabled_ns: Option<u64>,
     /// Time it was counting; less than enabled when multiplexed.
     pub running_ns: Option<u64>,

@@ -1,5 +1,6 @@
 //! The published schemas are the ones the types have, and real rows satisfy them.
 
+use std::collections::BTreeSet;
 use suites::outside::Kind;
 use suites::record::*;
 use suites::{Cell, Record, schema};
@@ -164,4 +165,74 @@ fn a_check_without_comparisons_has_not_passed() {
     assert!(check.passed());
     check.comparisons.clear();
     assert!(!check.passed());
+}
+
+/// Whether an object of the schema says which kind its joules are of.
+fn tells_kind(object: &serde_json::Value) -> bool {
+    object["properties"].get("kind").is_some()
+}
+
+/// Objects with a property of joules or watts, by where they stand, that say no kind themselves and lie in none that does. `within`
+/// is whether something around `node` says it; a reference is followed from each place that has one.
+fn unmarked(
+    root: &serde_json::Value,
+    node: &serde_json::Value,
+    at: &str,
+    within: bool,
+    seen: &mut BTreeSet<(String, bool)>,
+    out: &mut BTreeSet<String>,
+) {
+    let within = within || tells_kind(node);
+    if let Some(properties) = node["properties"].as_object() {
+        let energy = |key: &String| ["_uj", "_mw", "_j"].iter().any(|end| key.ends_with(end)) || key.contains("joules");
+        if !within && properties.keys().any(energy) {
+            out.insert(at.to_owned());
+        }
+    }
+    if let Some(name) = node["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/"))
+        && seen.insert((name.to_owned(), within))
+    {
+        unmarked(root, &root["$defs"][name], name, within, seen, out);
+    }
+    match node {
+        serde_json::Value::Object(members) => {
+            for (key, member) in members.iter().filter(|(key, _)| *key != "$defs") {
+                unmarked(root, member, &format!("{at}/{key}"), within, seen, out);
+            }
+        }
+        serde_json::Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                unmarked(root, item, &format!("{at}/{index}"), within, seen, out);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn unmarked_in(schema: &serde_json::Value) -> BTreeSet<String> {
+    let (mut seen, mut out) = (BTreeSet::new(), BTreeSet::new());
+    unmarked(schema, schema, "", false, &mut seen, &mut out);
+    out
+}
+
+/// No joule stands in a published file without its kind: the object that has it says `kind`, or one around it does.
+#[test]
+fn every_joule_says_whether_it_was_measured() {
+    for (name, text) in schema::all() {
+        let schema: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(unmarked_in(&schema), BTreeSet::new(), "{name}");
+    }
+    // The walk reaches the joules, and finds each that loses its kind.
+    let good: serde_json::Value = serde_json::from_str(&schema::all()[0].1).unwrap();
+    let mut source = good.clone();
+    source["$defs"]["SourceEnergy"]["properties"].as_object_mut().unwrap().remove("kind");
+    assert_eq!(unmarked_in(&source), ["DomainEnergy", "SourceEnergy"].map(String::from).into());
+    let mut windows = good.clone();
+    for variant in windows["$defs"]["Energy"]["oneOf"].as_array_mut().unwrap() {
+        variant["properties"].as_object_mut().unwrap().remove("kind");
+    }
+    assert_eq!(unmarked_in(&windows).len(), 3, "both kinds, and their domains: {:?}", unmarked_in(&windows));
+    let mut stage = good;
+    stage["$defs"]["StageRecord"]["properties"]["total_uj"] = serde_json::json!({ "type": "integer" });
+    assert_eq!(unmarked_in(&stage), ["StageRecord".to_owned()].into());
 }

@@ -3,8 +3,8 @@
 use super::{Driver, child, limit, refused};
 use crate::adapters::Engine;
 use crate::adapters::llama_bench::{Asked, UNCHECKED};
-use crate::probe::energy::{EnergyMeter, phases::Phases};
-use crate::probe::{procfs, roofline};
+use crate::probe::energy::EnergyMeter;
+use crate::probe::{facts::Facts, phases::Phases, procfs, roofline};
 use anyhow::Result;
 use std::ffi::OsString;
 use std::path::Path;
@@ -103,7 +103,8 @@ impl Driver<'_> {
     /// One process, with the machine at rest before it and after where energy can be measured.
     fn watch(&self, program: &Path, arguments: &[OsString], timeout: Duration) -> Result<Result<Watched, Failure>> {
         let energy = EnergyMeter::open(&self.energy);
-        let mut phases = Phases::new(&energy, self.suite.idle);
+        let facts = Facts::of_machine(self.energy.sysfs_root.as_deref());
+        let mut phases = Phases::new(&energy, self.suite.idle, facts);
         phases.rest(Stage::IdleBefore);
         let (load_milli, steal) = (procfs::load_milli(), procfs::steal_ns());
         energy.begin();
@@ -111,7 +112,7 @@ impl Driver<'_> {
             child::Ended::Exited(ran) => ran,
             child::Ended::Failed(failure) => return Ok(Err(failure)),
         };
-        let (lap, now) = (energy.lap(), procfs::steal_ns());
+        let (lap, now) = (energy.judged(energy.lap()), procfs::steal_ns());
         phases.rest(Stage::IdleAfter);
         // What its tokens are, it tells itself.
         let mut process_energy = energy.energy(&lap, 0);

@@ -8,7 +8,7 @@ fn status_bytes(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'))?;
     let mut words = line.split_whitespace();
     let value: u64 = words.next()?.parse().ok()?;
-    (words.next() == Some("kB")).then_some(value * 1024)
+    value.checked_mul(1024).filter(|_| words.next() == Some("kB"))
 }
 
 /// A process's memory.
@@ -27,10 +27,12 @@ pub fn own_memory() -> ProcessMemory {
     memory(&fs::read_to_string("/proc/self/status").unwrap_or_default())
 }
 
-/// Has the kernel forget this process's peak, which then begins anew from what is resident. Where it can't be asked, the
-/// peak stays that of all time, which is no less.
-pub fn reset_peak() {
-    let _ = fs::write("/proc/self/clear_refs", "5");
+/// Has the kernel forget this process's peak, which then begins anew from what is resident.
+///
+/// # Errors
+/// `/proc/self/clear_refs` can't be written; the peak stays that of all time.
+pub fn reset_peak() -> std::io::Result<()> {
+    fs::write("/proc/self/clear_refs", "5")
 }
 
 /// The memory of the process `pid` that runs another program than this one; `None` if it runs this one (it has yet to become
@@ -42,17 +44,22 @@ pub fn memory_of_other(pid: u32) -> Option<ProcessMemory> {
     other.then(|| memory(&fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default()))
 }
 
-fn memory(status: &str) -> ProcessMemory {
+/// What a `/proc/PID/status` tells of memory.
+pub(super) fn memory(status: &str) -> ProcessMemory {
     let read = |name| status_bytes(status, name);
     ProcessMemory { peak: read("VmHWM"), anon: read("RssAnon"), file: read("RssFile") }
 }
 
 /// CPU time stolen by the hypervisor since boot, over all CPUs, in nanoseconds.
 pub fn steal_ns() -> Option<u64> {
-    let stat = fs::read_to_string("/proc/stat").ok()?;
+    steal_in(&fs::read_to_string("/proc/stat").ok()?)
+}
+
+/// The same of the text of a `/proc/stat`.
+pub(super) fn steal_in(stat: &str) -> Option<u64> {
     let ticks: u64 = stat.lines().find_map(|l| l.strip_prefix("cpu "))?.split_whitespace().nth(7)?.parse().ok()?;
     let per_second = rustix::param::clock_ticks_per_second();
-    (per_second > 0).then(|| ticks * (1_000_000_000 / per_second))
+    ticks.checked_mul(1_000_000_000u64.checked_div(per_second)?)
 }
 
 /// Share of all CPU time that the hypervisor gave to others while `work` ran; `None` where it can't be read, or where
@@ -89,7 +96,11 @@ pub fn involuntary_switches() -> Option<u64> {
 
 /// Load average over one minute, in thousandths.
 pub fn load_milli() -> Option<u64> {
-    let text = fs::read_to_string("/proc/loadavg").ok()?;
+    load_in(&fs::read_to_string("/proc/loadavg").ok()?)
+}
+
+/// The same of the text of a `/proc/loadavg`.
+pub(super) fn load_in(text: &str) -> Option<u64> {
     let load: f64 = text.split_whitespace().next()?.parse().ok()?;
     (load.is_finite() && load >= 0.0).then(|| (load * 1000.0).round() as u64)
 }

@@ -100,7 +100,12 @@ fn log_axis(low: f64, high: f64) -> (f64, f64, Vec<f64>) {
     let room = ((high / low).log10() * 0.07).max(0.15);
     let (low, high) = (low / 10f64.powf(room), high * 10f64.powf(room));
     let decades = (high / low).log10();
-    let steps: &[f64] = if decades < 3.2 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+    // Close values need more ticks: with three a decade an axis may have but one.
+    let steps: &[f64] = match decades {
+        d if d < 0.8 => &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0],
+        d if d < 3.2 => &[1.0, 2.0, 5.0],
+        _ => &[1.0],
+    };
     let stride = ((decades / 8.0).ceil() as i32).max(1);
     let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
     let decade = |e: i32| steps.iter().map(move |s| s * 10f64.powi(e));
@@ -145,6 +150,10 @@ mod tests {
             axis.ticks.iter().map(|t| t.1.as_str()).collect::<Vec<_>>(),
             ["5", "10", "20", "50", "100", "200", "500"]
         );
+        for close in [1.0, 2.9, 3.79, 7.1, 9.9] {
+            let axis = Axis::fit("x", Scale::Log, [close, close * 1.01].into_iter()).unwrap();
+            assert!(axis.ticks.len() >= 2, "{close}: {:?}", axis.ticks);
+        }
         let axis = Axis::fit("x", Scale::Linear, [0.0, 9.0].into_iter()).unwrap();
         assert_eq!(axis.ticks.iter().map(|t| t.1.as_str()).collect::<Vec<_>>(), ["0", "2", "4", "6", "8"]);
     }

@@ -12,13 +12,21 @@ use suites::cell::{Cell, Phase, Workload};
 pub(crate) fn all(data: &RunData, analysis: &Analysis) -> Vec<(Plot, Chart)> {
     let mut out = Vec::new();
     let stems = [
-        (Phase::Decode, ["decode-speed", "decode-speedup", "decode-threads", "decode-energy"]),
-        (Phase::Prefill, ["prefill-speed", "prefill-speedup", "prefill-threads", "prefill-energy"]),
+        (
+            Phase::Decode,
+            ["decode-speed", "decode-speedup", "decode-threads"],
+            ["decode-energy", "decode-energy-modelled"],
+        ),
+        (
+            Phase::Prefill,
+            ["prefill-speed", "prefill-speedup", "prefill-threads"],
+            ["prefill-energy", "prefill-energy-modelled"],
+        ),
     ];
-    for (phase, [speed, speedup, threads, energy]) in stems {
+    for (phase, [speed, speedup, threads], energy) in stems {
         let Some(workload) = analysis.main_workload(phase) else { continue };
         let name = if phase == Phase::Decode { "Decode" } else { "Prefill" };
-        let one = Figure { data, analysis, workload };
+        let one = Figure { data, analysis, workload, only: None };
         out.extend(one.by_size(
             speed,
             &format!("{name} speed by model size"),
@@ -36,14 +44,7 @@ pub(crate) fn all(data: &RunData, analysis: &Analysis) -> Vec<(Plot, Chart)> {
             1.0,
         ));
         out.extend(grids::threads(data, analysis, workload, threads, &format!("{name} speed by thread count")));
-        out.extend(one.by_size(
-            energy,
-            &format!("{name} energy by model size"),
-            "J/token",
-            Scale::Log,
-            &["joules_per_token"],
-            1.0,
-        ));
+        out.extend(one.energy(energy, name));
         if phase == Phase::Decode {
             out.extend(grids::latency(data, analysis, workload));
             let gib = 1.0 / f64::from(1u32 << 30);
@@ -72,9 +73,31 @@ struct Figure<'a> {
     data: &'a RunData,
     analysis: &'a Analysis,
     workload: Workload,
+    /// The kind of figure that is drawn; any, if `None`.
+    only: Option<Kind>,
 }
 
 impl Figure<'_> {
+    /// Joules a token: the measured ones, or, where there are none, the modelled ones in a chart that says so in its name,
+    /// its title, its axis and its legend. Never both in one chart.
+    fn energy(&self, [measured, modelled]: [&'static str; 2], name: &str) -> Option<(Plot, Chart)> {
+        let (title, joules) = (format!("{name} energy by model size"), ["joules_per_token"]);
+        let of = |kind| Figure { only: Some(kind), ..*self };
+        if let Some((mut plot, chart)) =
+            of(Kind::Measured).by_size(measured, &title, "J/token", Scale::Log, &joules, 1.0)
+        {
+            let modelled = |c: &CellSummary| c.metric(joules[0]).is_some_and(|m| m.kind == Kind::Modelled);
+            if self.analysis.measured(self.workload).any(modelled) {
+                plot.caption.push_str(" Cells whose joules are modelled alone are left out.");
+            }
+            return Some((plot, chart));
+        }
+        let (title, unit) = (format!("{title}, modelled"), "J/token, modelled, not measured");
+        let (mut plot, chart) = of(Kind::Modelled).by_size(modelled, &title, unit, Scale::Log, &joules, 1.0)?;
+        plot.caption.insert_str(0, "Modelled, not measured. ");
+        Some((plot, chart))
+    }
+
     /// One line for each engine, variant, thread count and metric.
     fn by_size(
         &self,
@@ -94,7 +117,10 @@ impl Figure<'_> {
             }
             for &metric in metrics {
                 let Some((x, group)) = self.place(cell) else { continue };
-                let Some(figure) = cell.figure(metric) else { continue };
+                let Some(found) = cell.metric(metric) else { continue };
+                let (Ok(figure), true) = (&found.figure, self.only.is_none_or(|kind| kind == found.kind)) else {
+                    continue;
+                };
                 let name = self.series_name(cell, metric, metrics.len() > 1, memory);
                 let light = if memory { metric == "weights_bytes" } else { cell.cell.threads != most };
                 let point = point(x, figure.scaled(factor), group);

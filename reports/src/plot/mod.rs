@@ -20,7 +20,7 @@ const PNG_SCALE: f64 = 2.0;
 /// size; in an SVG the viewer places it.
 const PNG_LOWER: f64 = 0.16;
 /// Every stem that a plot may have; files of these names are ours to replace.
-const STEMS: [&str; 11] = [
+const STEMS: [&str; 13] = [
     "decode-speed",
     "prefill-speed",
     "decode-speedup",
@@ -31,6 +31,8 @@ const STEMS: [&str; 11] = [
     "memory",
     "decode-energy",
     "prefill-energy",
+    "decode-energy-modelled",
+    "prefill-energy-modelled",
     "depth",
 ];
 

@@ -18,6 +18,8 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use suites::record::SourceEnergy;
 
+/// How soon the processes' memory is looked at, and then twice as late each time until it is as late as [`LOOK`].
+const FIRST_LOOK: Duration = Duration::from_millis(1);
 /// How often the processes' memory is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -65,7 +67,7 @@ struct Report {
     wall_ns: u64,
     /// Of all processes that were waited for; clock ticks of the kernel.
     cpu_ns: Option<u64>,
-    /// The largest sum over all processes that was seen, one look each 50 ms.
+    /// The largest sum over all processes that was seen, one look each 50 ms, and more at first.
     peak_rss_bytes: Option<u64>,
     /// What each source has counted meanwhile.
     sources: Vec<Found>,
@@ -120,7 +122,7 @@ pub(super) fn run(args: &Args) -> Result<u8> {
         wall_ns: u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX),
         cpu_ns: tree::children_cpu_ns(Path::new("/proc")).zip(cpu).map(|(now, then)| now.saturating_sub(then)),
         peak_rss_bytes: ran.peak,
-        sources: sources(ran.lap, [before, after].into_iter().flatten().reduce(Lap::and)),
+        sources: sources(meter.judged(ran.lap), [before, after].into_iter().flatten().reduce(Lap::and)),
         missing: meter
             .missing()
             .iter()
@@ -173,12 +175,14 @@ fn watch(mut child: Child, meter: &EnergyMeter, interval: Duration, mut rows: Op
     let (ended, status) = channel();
     std::thread::spawn(move || ended.send(child.wait()));
     let (mut peak, mut total, mut next) = (None, Lap::default(), Instant::now() + interval);
+    let mut look = FIRST_LOOK;
     let status = loop {
-        match status.recv_timeout(LOOK) {
+        match status.recv_timeout(look) {
             Ok(status) => break status.context("waiting for the command")?,
             Err(RecvTimeoutError::Disconnected) => anyhow::bail!("the command's end was not seen"),
             Err(RecvTimeoutError::Timeout) => peak = peak.max(tree::resident(Path::new("/proc"), id)),
         }
+        look = LOOK.min(look * 2);
         if let Some(rows) = rows.as_deref_mut()
             && Instant::now() >= next
         {

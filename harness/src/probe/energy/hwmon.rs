@@ -13,8 +13,15 @@ use suites::record::EnergyKind;
 const TREE: &str = "class/hwmon";
 /// Channels of a device at most.
 const CHANNELS: u32 = 32;
-/// Labels of a board's input, which feeds all other rails that the same device measures.
-const INPUTS: [&str; 5] = ["VDD_IN", "VIN", "VIN_SYS_5V0", "POM_5V_IN", "5V_IN"];
+/// Channels of an INA3221 that have voltage and current of a rail: the ones above are shunts' voltages, and sums.
+const RAILS: u32 = 3;
+/// Labels of a board's or a module's input, which feeds all other rails that INA monitors measure there (NVIDIA's Jetson
+/// boards; those of the AGX series have none, and their rails add up).
+const INPUTS: [&str; 4] = ["VDD_IN", "VIN", "POM_5V_IN", "5V_IN"];
+/// A rail that another one feeds (Jetson AGX Orin).
+const FED: (&str, &str) = ("VDDQ_VDD2_1V8AO", "VIN_SYS_5V0");
+/// Label of a channel that is not connected.
+const UNUSED: &str = "NC";
 
 /// How a channel is read.
 enum Channel {
@@ -41,33 +48,32 @@ impl Hwmon {
         let tree = root.join(TREE);
         let mut devices: Vec<PathBuf> = fs::read_dir(&tree).into_iter().flatten().flatten().map(|e| e.path()).collect();
         devices.sort();
-        let (mut domains, mut channels, mut others, mut refresh) =
-            (Vec::new(), Vec::new(), Vec::new(), Duration::from_millis(1));
+        let (mut found, mut others, mut refresh) = (Vec::new(), Vec::new(), Duration::from_millis(1));
         for device in devices {
             let name = text(&device.join("name")).unwrap_or_default();
             if !is_known(&name) {
                 others.push(name);
                 continue;
             }
-            let interval: Option<u64> = number(&device.join("update_interval")).ok();
+            let interval = |file: &str| number::<u64>(&device.join(file)).ok();
+            let interval = interval("update_interval").max(interval("power1_average_interval"));
             refresh = refresh.max(Duration::from_millis(interval.unwrap_or(10).min(10_000)));
-            let found = of_device(&device, &name);
-            let labels: Vec<String> = found.iter().map(|(label, _)| label.clone()).collect();
-            for (label, channel) in found {
-                let part = part(&name, &label, &labels);
-                if let (Part::Counted, Err(reason)) = (&part, read(&channel)) {
-                    return Err(Missing::new(reason));
-                }
-                let full = format!("{name}/{label}");
-                // Two boards' monitors of the same kind and label stay apart.
-                let again = domains
-                    .iter()
-                    .filter(|d: &&Domain| d.name == full || d.name.starts_with(&format!("{full}#")))
-                    .count();
-                let unique = if again > 0 { format!("{full}#{}", again + 1) } else { full };
-                domains.push(Domain { name: unique, part, scale: scale(&channel) });
-                channels.push(channel);
+            found.extend(of_device(&device, &name).into_iter().map(|(label, channel)| (name.clone(), label, channel)));
+        }
+        let rails: Vec<String> =
+            found.iter().filter(|(name, ..)| is_ina(name)).map(|(_, label, _)| label.clone()).collect();
+        let (mut domains, mut channels): (Vec<Domain>, Vec<Channel>) = Default::default();
+        for (name, label, channel) in found {
+            let part = part(&name, &label, &rails);
+            if let (Part::Counted, Err(reason)) = (&part, read(&channel)) {
+                return Err(Missing::new(reason));
             }
+            let full = format!("{name}/{label}");
+            // Two monitors of the same kind and label stay apart.
+            let again = domains.iter().filter(|d| d.name == full || d.name.starts_with(&format!("{full}#"))).count();
+            let unique = if again > 0 { format!("{full}#{}", again + 1) } else { full };
+            domains.push(Domain { name: unique, part, scale: scale(&channel) });
+            channels.push(channel);
         }
         if !domains.iter().any(|domain| domain.part == Part::Counted) {
             let seen = if others.is_empty() { "no devices".to_owned() } else { format!("only {}", others.join(", ")) };
@@ -93,8 +99,11 @@ impl EnergySource for Hwmon {
 
 /// Drivers that measure machine or processor: INA219 to INA3221, `power_meter` (ACPI), `amd_energy`, `scmi_sensors`.
 fn is_known(name: &str) -> bool {
-    let ina = name.strip_prefix("ina").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-    ina || matches!(name, "power_meter" | "amd_energy" | "scmi_sensors")
+    is_ina(name) || matches!(name, "power_meter" | "amd_energy" | "scmi_sensors")
+}
+
+fn is_ina(name: &str) -> bool {
+    name.strip_prefix("ina").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// The channels of a device with their labels: energy where it counts it, else power, else volts times amperes.
@@ -116,22 +125,26 @@ fn of_device(device: &Path, name: &str) -> Vec<(String, Channel)> {
     }
     let watts = |n| file("power", n, "input").or_else(|| file("power", n, "average"));
     let power: Vec<_> = all().filter_map(|n| Some((label("power", n), Channel::Power(watts(n)?)))).collect();
-    if !power.is_empty() || !name.starts_with("ina") {
+    if !power.is_empty() || !is_ina(name) {
         return power;
     }
     let rail = |n| Some((label("in", n), Channel::VoltsTimesAmps(file("in", n, "input")?, file("curr", n, "input")?)));
-    all().filter(|&n| is_on("in", n)).filter_map(rail).collect()
+    let rails = (1..=RAILS).filter(|&n| is_on("in", n)).filter_map(rail);
+    rails.filter(|(label, _)| label != UNUSED).collect()
 }
 
-/// A board's input holds its other rails; of AMD's energy driver, sockets hold cores.
-fn part(name: &str, label: &str, labels: &[String]) -> Part {
-    let input = |label: &str| INPUTS.contains(&label);
+/// A board's input holds its other rails, whichever of its INA monitors (whose labels are `rails`) measures them; of AMD's
+/// energy driver, sockets hold cores.
+fn part(name: &str, label: &str, rails: &[String]) -> Part {
     if name == "amd_energy" {
         let socket = label.starts_with("Esocket");
         return if socket { Part::Counted } else { Part::Left("inside a socket".to_owned()) };
     }
-    match labels.iter().find(|other| input(other)) {
-        Some(holder) if holder != label => Part::Left(format!("inside {name}/{holder}")),
+    let input = INPUTS.iter().find(|input| rails.iter().any(|rail| rail == *input));
+    match input {
+        _ if !is_ina(name) => Part::Counted,
+        Some(input) if *input != label => Part::Left(format!("the input, {input}, is counted")),
+        None if label == FED.0 && rails.iter().any(|rail| rail == FED.1) => Part::Left(format!("inside {}", FED.1)),
         _ => Part::Counted,
     }
 }

@@ -14,7 +14,7 @@ const STALL: Duration = Duration::from_millis(100);
 /// Least difference of the two clocks that is a sleep, and not the time between reading them.
 const SLEEP: Duration = Duration::from_millis(100);
 /// A window shorter than this many refreshes of a source is told with a doubt: each end of it may be off by one.
-const WINDOWS_OVER_REFRESH: u32 = 50;
+const REFRESHES: u32 = 50;
 /// Shortest stretch that a peak of power is taken over.
 const PEAK_OVER: Duration = Duration::from_millis(50);
 /// How much later than the clock a counter may be when a jump is judged: refreshes, and readings held up.
@@ -95,7 +95,7 @@ impl Ledger {
         let window = self.begun.replace(now).map_or(Duration::ZERO, |begun| now.awake.saturating_sub(begun.awake));
         Lap {
             window_ns: u64::try_from(window.as_nanos()).unwrap_or(u64::MAX),
-            sources: self.accounts.iter_mut().map(|account| account.close(window)).collect(),
+            sources: self.accounts.iter_mut().map(Account::close).collect(),
         }
     }
 }
@@ -125,7 +125,7 @@ impl Account {
     }
 
     /// What was counted since the last time, which begins anew.
-    fn close(&mut self, window: Duration) -> SourceEnergy {
+    fn close(&mut self) -> SourceEnergy {
         let info = self.source.info();
         let (mut domains, mut doubts, mut total, mut invalid) = (Vec::new(), Vec::new(), 0.0, None);
         for (entry, domain) in self.entries.iter_mut().zip(&info.domains) {
@@ -142,11 +142,6 @@ impl Account {
             if let Scale::Counter { wraps: Wraps::Unknown(why), .. } = &domain.scale {
                 doubts.push(format!("{}: whether it wrapped is unknown, as its range is: {why}", domain.name));
             }
-        }
-        if !info.refresh.is_zero() && window < info.refresh * WINDOWS_OVER_REFRESH {
-            let share = info.refresh.as_secs_f64() / window.as_secs_f64().max(1e-9) * 100.0;
-            let refresh = info.refresh.as_secs_f64() * 1e3;
-            doubts.push(format!("its values change every {refresh:.0} ms, {share:.0} % of the window"));
         }
         let peak = std::mem::take(&mut self.peak);
         self.peak.since = self.at.map(|at| at.awake);
@@ -280,6 +275,22 @@ impl Lap {
             EnergyKind::Measured => Energy::Measured(joules),
             EnergyKind::Modelled => Energy::Modelled(joules),
         }
+    }
+
+    /// Adds a doubt to sources, described by `infos`, whose values change too seldom for so short a window.
+    pub fn doubted(mut self, infos: &[Info]) -> Lap {
+        let window = Duration::from_nanos(self.window_ns);
+        for source in &mut self.sources {
+            let info = infos.iter().find(|info| info.name == source.source && !info.refresh.is_zero());
+            if let Some(refresh) = info.map(|info| info.refresh).filter(|&refresh| window < refresh * REFRESHES) {
+                // Without the window's own length: the same doubt of many windows is told once.
+                let every = refresh.as_secs_f64() * 1e3;
+                source
+                    .doubts
+                    .push(format!("a window of fewer than {REFRESHES} of its values, a new one every {every:.0} ms"));
+            }
+        }
+        self
     }
 
     /// This and the lap that came after it as one.

@@ -14,7 +14,6 @@ pub mod hwmon;
 pub mod ledger;
 pub mod meter;
 pub mod perf;
-pub mod phases;
 pub mod powercap;
 pub mod powermetrics;
 mod program;
@@ -39,7 +38,7 @@ const WINDOW: Duration = Duration::from_secs(2);
 #[derive(clap::Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
-    /// Look for energy counters below this folder instead of /sys
+    /// Look for energy counters, frequencies and temperatures below this folder instead of /sys
     #[arg(long)]
     pub sysfs_root: Option<PathBuf>,
     /// A meter of your own, trusted most: file:PATH, or command:PROGRAM that prints a line a reading; each a number with J, Wh, kWh or
@@ -166,6 +165,11 @@ impl EnergyMeter {
     /// Ends a window, and begins the next.
     pub fn lap(&self) -> Lap {
         self.meter.lap()
+    }
+
+    /// A whole window's lap with what must be said of its length.
+    pub fn judged(&self, lap: Lap) -> Lap {
+        lap.doubted(&self.meter.infos())
     }
 
     /// The energy of a window in which `tokens` tokens were processed, by the most trusted source.

@@ -7,14 +7,17 @@ use super::source::{Domain, EnergySource, Info, MOST_WATTS, Missing, Part, Raw, 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use suites::record::EnergyKind;
 
 /// Where Linux keeps the tree below the root of sysfs.
 const TREE: &str = "class/powercap";
 /// How deep zones lie below it: control type, package, its part.
 const DEPTH: usize = 3;
-/// Microjoules by which counters of two dies may differ when both are the package's, read one after the other.
+/// When zones are opened, counters of two dies are taken for one if they differ by no more than the package can have used between
+/// their two readings, and this.
+const ALIAS_SLACK: Duration = Duration::from_millis(20);
+/// Microjoules by which they may then differ in any reading, however it was held up.
 const ALIAS_UJ: u64 = (MOST_WATTS * 1e6 / 10.0) as u64;
 /// Readings of a file that is empty while its writer replaces the contents.
 const TRIES: u32 = 5;
@@ -55,14 +58,15 @@ impl Powercap {
                 format!("no powercap tree at {} (no RAPL, or a guest without it)", tree.join("intel-rapl").display());
             return Err(Missing::new(reason));
         }
-        let (mut domains, mut folders, mut values): (Vec<Domain>, Vec<PathBuf>, Vec<u64>) = Default::default();
+        let (mut domains, mut folders, mut values): (Vec<Domain>, Vec<PathBuf>, Vec<(u64, Instant)>) =
+            Default::default();
         for zone in &zones {
             let domain = Domain { name: path(zone, &zones), part: part(zone, &zones), scale: scale(&zone.folder) };
             match value(&zone.folder) {
                 Ok(value) => {
                     domains.push(domain);
                     folders.push(zone.folder.clone());
-                    values.push(value);
+                    values.push((value, Instant::now()));
                 }
                 // What is not counted can be missed.
                 Err(_) if domain.part != Part::Counted => {}
@@ -204,7 +208,7 @@ fn value(folder: &Path) -> Result<u64, String> {
 
 /// Dies of one package whose counters are one: AMD's registers count the package, and are listed once a die. Only the first
 /// of them stays counted.
-fn aliases(domains: &mut [Domain], values: &[u64]) -> Vec<(usize, usize, u64)> {
+fn aliases(domains: &mut [Domain], values: &[(u64, Instant)]) -> Vec<(usize, usize, u64)> {
     let die_of = |name: &str| name.split_once("-die-").map(|(package, _)| package.to_owned());
     let mut found = Vec::new();
     for other in 0..domains.len() {
@@ -218,7 +222,9 @@ fn aliases(domains: &mut [Domain], values: &[u64]) -> Vec<(usize, usize, u64)> {
             continue;
         };
         let range = *range;
-        if apart(values[first], values[other], range) <= ALIAS_UJ {
+        let ((value, then), (second, now)) = (values[first], values[other]);
+        let most_uj = MOST_WATTS * 1e6 * (now - then + ALIAS_SLACK).as_secs_f64();
+        if apart(value, second, range) as f64 <= most_uj {
             domains[other].part = Part::Left(format!("the same counter as {}", domains[first].name));
             found.push((first, other, range));
         }

@@ -170,3 +170,26 @@ fn laps_add_up_and_a_fault_stays() {
     let all = both.and(broken);
     assert!(only(&all).total_uj.is_none() && only(&all).invalid.is_some() && only(&all).domains.is_empty());
 }
+
+/// A wall meter that tells something new each second says little of two; the same added up to a minute is certain.
+#[test]
+fn a_window_of_few_refreshes_is_told_with_that_doubt() {
+    let (clock, mut told) = (Script::default(), Told::counter(INTEL));
+    told.1.refresh = Duration::from_secs(1);
+    let mut ledger = told.ledger(&clock);
+    let infos: Vec<Info> = ledger.infos().cloned().collect();
+    ledger.lap();
+    let mut all = Lap::default();
+    for second in 1..=60u32 {
+        clock.pass(1.0);
+        told.say(Ok(Raw::Count(u64::from(second) * 10_000_000)));
+        let lap = ledger.lap();
+        if second == 2 {
+            let doubts = only(&lap.clone().doubted(&infos)).doubts.clone();
+            assert_eq!(doubts, ["a window of fewer than 50 of its values, a new one every 1000 ms"]);
+        }
+        all = all.and(lap);
+    }
+    let all = all.doubted(&infos);
+    assert_eq!((only(&all).total_uj, only(&all).doubts.len()), (Some(600_000_000), 0));
+}

@@ -117,8 +117,8 @@ fn dies_that_share_a_counter_count_once_and_must_go_on_sharing_it() {
     clock.pass(1.0);
     let lap = ledger.lap();
     assert!(only(&lap).invalid.as_ref().unwrap().contains("package-0-die-1 counts on its own"), "{lap:?}");
-    // Two dies with counters of their own, far apart, are two.
-    epyc(1_000_000_000, 9_000_000_000);
+    // Two dies with counters of their own are two, as soon as they are further apart than a reading lasts.
+    epyc(1_000_000_000, 1_040_000_000);
     let ledger = ledger_of(root.path(), &clock);
     assert!(ledger.infos().next().unwrap().domains.iter().all(|d| d.part == Part::Counted));
 }
@@ -191,6 +191,55 @@ fn a_boards_input_holds_its_rails() {
     fs::write(root.path().join("class/hwmon/hwmon1/name"), "amdgpu").unwrap();
     let missing = Hwmon::open(root.path()).err().unwrap();
     assert!(missing.reason.contains("only nvme, amdgpu"), "{missing:?}");
+}
+
+/// Jetson AGX Orin: two monitors, no channel for all of the board, one that is not connected, and shunts' voltages and a sum of
+/// currents that are no rail of their own.
+#[test]
+fn a_board_without_an_input_of_its_own_is_the_sum_of_its_rails() {
+    let (root, clock) = (tempfile::tempdir().unwrap(), Script::default());
+    let monitor = |device: u32, labels: [&str; 3], milliamperes: [u32; 3]| {
+        let file = |name: String| format!("class/hwmon/hwmon{device}/{name}");
+        write(
+            root.path(),
+            &[(&file("name".to_owned()), "ina3221"), (&file("in7_label".to_owned()), "sum of shunt voltages")],
+        );
+        for (n, (label, ma)) in (1..).zip(labels.into_iter().zip(milliamperes)) {
+            write(
+                root.path(),
+                &[
+                    (&file(format!("in{n}_label")), label),
+                    (&file(format!("in{n}_input")), "5000"),
+                    (&file(format!("curr{n}_input")), &ma.to_string()),
+                    (&file(format!("in{}_input", n + 3)), "12"),
+                ],
+            );
+        }
+        write(root.path(), &[(&file("curr4_input".to_owned()), &milliamperes.iter().sum::<u32>().to_string())]);
+    };
+    monitor(2, ["VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"], [1000, 600, 800]);
+    monitor(3, ["NC", "VDDQ_VDD2_1V8AO", "NC"], [0, 300, 0]);
+    let source = Hwmon::open(root.path()).unwrap_or_else(|m| panic!("{m:?}"));
+    let mut ledger = Ledger::new(Box::new(clock.clone()), vec![Box::new(source)]);
+    ledger.lap();
+    clock.pass(2.0);
+    let lap = ledger.lap();
+    // 5, 3 and 4 W; 1.5 W are inside the last.
+    assert_eq!(only(&lap).total_uj, Some(24_000_000));
+    let domains: Vec<(&str, u64)> = only(&lap).domains.iter().map(|d| (d.domain.as_str(), d.energy_uj)).collect();
+    let want = [
+        ("ina3221/VDD_GPU_SOC", 10_000_000),
+        ("ina3221/VDD_CPU_CV", 6_000_000),
+        ("ina3221/VIN_SYS_5V0", 8_000_000),
+        ("ina3221/VDDQ_VDD2_1V8AO", 3_000_000),
+    ];
+    assert_eq!(domains, want);
+    // A module's input counts for all monitors of the board.
+    write(root.path(), &[("class/hwmon/hwmon3/in1_label", "VDD_IN"), ("class/hwmon/hwmon3/curr1_input", "3000")]);
+    let source = Hwmon::open(root.path()).unwrap_or_else(|m| panic!("{m:?}"));
+    let counted: Vec<&str> =
+        source.info().domains.iter().filter(|d| d.part == Part::Counted).map(|d| d.name.as_str()).collect();
+    assert_eq!(counted, ["ina3221/VDD_IN"]);
 }
 
 #[test]

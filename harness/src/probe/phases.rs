@@ -1,8 +1,10 @@
-//! A worker's stages, each with its joules and its peak of memory: at rest, loading, prefill, decode, at rest again.
+//! A worker's stages, each with its joules, its memory and what the machine did meanwhile: at rest, loading, prefill, decode, at
+//! rest again.
 
-use super::EnergyMeter;
-use super::ledger::Lap;
-use crate::probe::procfs;
+use super::energy::EnergyMeter;
+use super::energy::ledger::Lap;
+use super::facts::{Counts, Facts};
+use super::procfs;
 use std::time::Duration;
 use suites::record::{Energy, EnergyKind, SourceEnergy, Stage, StageRecord};
 
@@ -17,30 +19,37 @@ pub struct Phases<'a> {
     idle: Duration,
     done: Vec<StageRecord>,
     peak: Option<u64>,
+    facts: Facts,
+    /// Counts when the stage began.
+    before: Counts,
+    /// Whether the kernel's peak is that of the stage alone.
+    alone: bool,
 }
 
 impl<'a> Phases<'a> {
-    /// With the machine at rest for `idle` before and after, where there is something to measure it by.
-    pub fn new(meter: &'a EnergyMeter, idle: Duration) -> Phases<'a> {
+    /// With the machine at rest for `idle` before and after, where joules are measured; with or without them, each stage has its
+    /// `facts`.
+    pub fn new(meter: &'a EnergyMeter, idle: Duration, facts: Facts) -> Phases<'a> {
         let idle = if meter.available() { idle } else { Duration::ZERO };
-        Phases { meter, idle, done: Vec::new(), peak: None }
+        Phases { meter, idle, done: Vec::new(), peak: None, facts, before: Counts::default(), alone: false }
     }
 
-    /// Begins a stage: what was counted before it belongs to none.
+    /// Begins a stage: what was counted before it belongs to none. Facts are read before the window begins.
     pub fn begin(&mut self) {
         self.peak = self.peak.max(procfs::own_memory().peak);
-        procfs::reset_peak();
+        self.alone = procfs::reset_peak().is_ok();
+        self.before = self.facts.counts();
         self.meter.begin();
     }
 
-    /// Ends it.
+    /// Ends it. Facts are read after the window has ended.
     pub fn end(&mut self, stage: Stage, tokens: u64) {
-        let Lap { window_ns, sources } = self.meter.lap();
-        let peak_rss_bytes = procfs::own_memory().peak;
-        self.peak = self.peak.max(peak_rss_bytes);
-        if !sources.is_empty() {
-            self.done.push(StageRecord { stage, window_ns, tokens, peak_rss_bytes, sources, facts: None });
-        }
+        let Lap { window_ns, sources } = self.meter.judged(self.meter.lap());
+        let facts = Some(self.facts.since(&self.before));
+        let peak = procfs::own_memory().peak;
+        self.peak = self.peak.max(peak);
+        let peak_rss_bytes = peak.filter(|_| self.alone);
+        self.done.push(StageRecord { stage, window_ns, tokens, peak_rss_bytes, sources, facts });
     }
 
     /// Does nothing for a while, as the machine does.
