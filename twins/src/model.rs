@@ -52,7 +52,7 @@ impl Default for Shape {
             ffn: 768,
             layers: 4,
             heads: 4,
-            kv_heads: 2,
+            kv_heads: 4,
             vocab: crate::tokens::VOCAB,
             context: 256,
             theta: 10_000.0,

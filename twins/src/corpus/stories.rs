@@ -51,6 +51,9 @@ const ENDINGS: [&str; 4] = [
     "That night {he} slept well.",
 ];
 
+/// A hero with pronouns, or a turn: cause, effect and remedy.
+type Three = (&'static str, &'static str, &'static str);
+
 /// Draws a story of `side`.
 pub fn draw(random: &mut Random, side: Side) -> Document {
     let choose = |random: &mut Random| {
@@ -58,10 +61,10 @@ pub fn draw(random: &mut Random, side: Side) -> Document {
         let plot = (*random.pick(&PLACES), *random.pick(&WISHES), *random.pick(&TURNS));
         (hero, *random.pick(&FRIENDS), plot)
     };
-    let key = |(hero, friend, plot): &((&str, _, _), &str, (&str, &str, (&str, _, _)))| {
+    let key = |(hero, friend, plot): &(Three, &str, (&str, &str, Three))| {
         format!("{}|{friend}|{}|{}|{}", hero.0, plot.0, plot.1, plot.2.0)
     };
-    let drawn: ((&str, &str, &str), &str, (&str, &str, (&str, &str, &str))) = on_side(side, || choose(random), key);
+    let drawn = on_side(side, || choose(random), key);
     let key = key(&drawn);
     let ((name, he, his), friend, (place, wish, (cause, effect, remedy))) = drawn;
     let (opening, ending) = (random.pick(&OPENINGS), random.pick(&ENDINGS));
