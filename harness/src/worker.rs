@@ -66,13 +66,18 @@ fn emit(event: &Event) -> Result<()> {
     out.flush().context("writing an event")
 }
 
-fn run(request: &Request) -> Result<Event, Failed> {
-    let tally = Tally::default();
-    let energy = match request.mode {
-        Mode::Measure => EnergyMeter::of_engine(&request.energy, &tally),
+/// What reads energy all the time.
+fn meter(request: &Request, tally: &Tally) -> EnergyMeter {
+    match request.mode {
+        Mode::Measure => EnergyMeter::of_engine(&request.energy, tally),
         // Of overhead, windows without a meter are to have none.
         Mode::Answer | Mode::Overhead { .. } => EnergyMeter::none("not asked for"),
-    };
+    }
+}
+
+fn run(request: &Request) -> Result<Event, Failed> {
+    let tally = Tally::default();
+    let energy = meter(request, &tally);
     // Before the pool: only threads made later are counted.
     let mut counters = Counters::open();
     let facts = Facts::of_machine(request.energy.sysfs_root.as_deref());

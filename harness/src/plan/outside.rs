@@ -28,7 +28,7 @@ pub(super) fn planned(suite: &Suite, host: &Host, model: &ModelSpec, cell: Cell,
     let predicted_bytes = file_bytes + cache;
     let predicted_ns = match file_bytes {
         0 => 0,
-        bytes => predict::outside_ns(model, bytes, &cell, host.window(suite)) + host.rest_ns(suite),
+        bytes => predict::outside_ns(model, bytes, &cell, suite.min_window) + host.rest_ns(suite),
     };
     let na = na.or_else(|| host.too_big(predicted_bytes));
     PlannedCell { cell, outside: true, blocks, predicted_bytes, predicted_ns, na }

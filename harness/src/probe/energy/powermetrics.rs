@@ -40,7 +40,7 @@ impl Powermetrics {
     /// Another system, a tree that is not this machine's, or no right to run it.
     pub fn open(sysfs_root: Option<&Path>) -> Result<Powermetrics, Missing> {
         if !cfg!(target_os = "macos") {
-            return Err(Missing::new("no powermetrics: macOS alone has it"));
+            return Err(Missing::new("macOS alone has it"));
         }
         match sysfs_root {
             Some(_) => Err(Missing::new("not this machine's tree: its powermetrics can't be run")),
