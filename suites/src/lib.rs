@@ -14,6 +14,7 @@ pub mod outside;
 pub mod record;
 pub mod run;
 pub mod schema;
+pub mod task;
 
 pub use catalogue::Catalogue;
 pub use cell::{Cell, Phase, Workload};
