@@ -2,12 +2,14 @@
 //!
 //! Files in, files out: nothing here measures, and the same files in give the same bytes out.
 
+pub mod accuracy;
 pub mod analysis;
 pub mod cells;
 mod compare;
 mod energy;
 pub mod error;
 mod head;
+pub mod items;
 mod joules;
 pub mod load;
 mod outside;

@@ -9,6 +9,7 @@ pub mod catalogue;
 pub mod cell;
 pub mod definition;
 pub mod error;
+pub mod eval;
 pub mod model;
 pub mod outside;
 pub mod record;
