@@ -338,9 +338,14 @@ impl Opened {
         Ok(Batch::new(&self.model, &self.pool, self.kernels, options, sequences)?)
     }
 
+    /// Bytes that a sequence of `context` positions takes beside the model, about.
+    pub fn cache_bytes(&self, context: usize, kv: KvType) -> u64 {
+        Session::predict_bytes(&self.model, self.pool.threads(), context, kv)
+    }
+
     /// Options for caches that fit this machine's memory.
     fn options(&self, context: usize, kv: KvType, sequences: usize) -> Result<SessionOptions> {
-        let bytes = Session::predict_bytes(&self.model, self.pool.threads(), context, kv);
+        let bytes = self.cache_bytes(context, kv);
         if context <= self.model.config().context {
             room(&format!("{sequences} x a context of {context} tokens"), bytes.saturating_mul(sequences as u64))?;
         }

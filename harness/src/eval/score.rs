@@ -1,0 +1,109 @@
+//! From answers to an item's part in each figure, by the rules of EleutherAI's lm-evaluation-harness.
+
+use super::backend::{Made, Refused, Scored};
+use std::collections::BTreeMap;
+use suites::eval::{Answer, Row};
+use suites::task::{Ask, Item, Metric};
+
+/// What was read out of a generated answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Judged {
+    /// Right (1) or wrong (0), by metric.
+    pub scores: BTreeMap<Metric, f64>,
+    /// What was found in it.
+    pub found: BTreeMap<Metric, String>,
+}
+
+/// The first 16 hexadecimal digits of the BLAKE3 of every text of an item, each after its length.
+pub fn prompt_digest(item: &Item) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut add = |text: &str| {
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    };
+    match &item.ask {
+        Ask::Choices(choices) => choices.pairs.iter().for_each(|pair| {
+            add(&pair.context);
+            add(&pair.continuation);
+        }),
+        Ask::Likelihood(pair) => {
+            add(&pair.context);
+            add(&pair.continuation);
+        }
+        Ask::Document(text) => add(&text.text),
+        Ask::Generate(prompt) => {
+            add(&prompt.prompt);
+            prompt.stops.iter().for_each(|stop| add(stop));
+        }
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
+/// The index of the greatest value; the first of equals, as NumPy's argmax.
+fn argmax(values: impl Iterator<Item = f64>) -> u32 {
+    let mut best = (f64::NEG_INFINITY, 0);
+    for (value, index) in values.zip(0..) {
+        if value > best.0 {
+            best = (value, index);
+        }
+    }
+    best.1
+}
+
+/// The answer to an item of choices, or of one likelihood, from the scores of its pairs.
+pub fn scored(item: &Item, scored: &[Scored]) -> Answer {
+    let truncated = scored.iter().map(|s| s.truncated).sum();
+    if let Ask::Choices(choices) = &item.ask {
+        let loglikelihoods: Vec<f64> = scored.iter().map(|s| s.loglikelihood).collect();
+        let by_chars = loglikelihoods.iter().zip(&choices.chars).map(|(l, &chars)| l / f64::from(chars.max(1)));
+        return Answer::Choices {
+            choice: argmax(loglikelihoods.iter().copied()),
+            choice_norm: argmax(by_chars),
+            loglikelihoods,
+            tokens: scored.iter().map(|s| s.tokens).collect(),
+            gold: choices.gold.clone(),
+            truncated,
+        };
+    }
+    let Scored { loglikelihood, tokens, greedy, .. } = scored[0];
+    Answer::Likelihood { loglikelihood, tokens, greedy, truncated }
+}
+
+/// An item's row; a refused one is skipped.
+pub fn row(item: &Item, answer: Result<Answer, Refused>, metrics: &[Metric]) -> Row {
+    let answer = answer.unwrap_or_else(|Refused(reason)| Answer::Skipped { reason });
+    let scores = metrics.iter().filter_map(|&metric| Some((metric, score(metric, &answer)?))).collect();
+    Row { index: item.index, prompt: prompt_digest(item), answer, scores }
+}
+
+/// The row of a generated answer.
+pub fn judged(item: &Item, made: Made, judged: Judged) -> Row {
+    let Made { text, tokens, stop, truncated, .. } = made;
+    let answer = Answer::Text { text, tokens, stop, found: judged.found, truncated };
+    Row { index: item.index, prompt: prompt_digest(item), answer, scores: judged.scores }
+}
+
+/// What an answer adds to a figure; `None` if it has no part in it.
+fn score(metric: Metric, answer: &Answer) -> Option<f64> {
+    let is = |right: bool| Some(f64::from(u8::from(right)));
+    match (metric, answer) {
+        (Metric::Acc, Answer::Choices { choice, gold, .. }) => is(gold.contains(choice)),
+        (Metric::AccNorm, Answer::Choices { choice_norm, gold, .. }) => is(gold.contains(choice_norm)),
+        (Metric::Mc2, Answer::Choices { loglikelihoods, gold, .. }) => Some(share_of(loglikelihoods, gold)),
+        (Metric::Acc, Answer::Likelihood { greedy, .. }) => is(*greedy),
+        (Metric::Perplexity, Answer::Likelihood { loglikelihood, .. }) => Some(*loglikelihood),
+        (
+            Metric::WordPerplexity | Metric::BytePerplexity | Metric::BitsPerByte,
+            Answer::Document { loglikelihood, .. },
+        ) => Some(*loglikelihood),
+        _ => None,
+    }
+}
+
+/// The probability of `gold` among all choices.
+fn share_of(loglikelihoods: &[f64], gold: &[u32]) -> f64 {
+    let most = loglikelihoods.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let p = |l: &f64| (l - most).exp();
+    let right: f64 = gold.iter().map(|&index| p(&loglikelihoods[index as usize])).sum();
+    right / loglikelihoods.iter().map(p).sum::<f64>()
+}
