@@ -12,14 +12,16 @@ use crate::local::PAIR_BOUND_PPB;
 use crate::plan::{self, Host, predict};
 use crate::probe::energy::Options;
 use crate::progress::Progress;
-use crate::protocol::{Answer, Mode, Reference, Request};
+use crate::protocol::{Answer, Mode, Reference, Request, TaskRequest};
 use crate::store::{KeptAnswer, Store};
 use anyhow::Result;
 use interrupt::Interrupt;
 use process::{Ended, WorkerCommand};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use suites::cell::KvCache;
+use suites::eval::TaskAsk;
 use suites::model::{EngineSpec, ModelSpec, WeightFormat};
 use suites::record::{Check, Failure, Measurement, NotApplicable, Outcome, Record, SCHEMA, Sample};
 use suites::run::{Plan, PlannedCell, Step};
@@ -46,6 +48,8 @@ pub struct Driver<'a> {
     pub run: String,
     /// Build profile of this program.
     pub profile: String,
+    /// Where fetched data lie, if not in the usual folders.
+    pub data: Option<PathBuf>,
     /// Whether each request is kept in the run folder, so that its worker can be run by hand.
     pub keep_requests: bool,
     /// No cell is begun that would end later than this after the start.
@@ -83,6 +87,7 @@ impl<'a> Driver<'a> {
             interrupt: Interrupt::default(),
             run: suite.name.clone(),
             profile: String::new(),
+            data: None,
             keep_requests: false,
             budget: None,
             answers: BTreeMap::new(),
@@ -123,7 +128,7 @@ impl<'a> Driver<'a> {
             let outcome = match self.budget.filter(|&budget| self.exceeds(budget, start, cell, progress.scale())) {
                 Some(budget) => Ok(over_budget(budget)),
                 None if cell.outside => self.outside_step(cell),
-                None => self.step(cell, store),
+                None => self.step(cell, step.block, store),
             };
             let outcome = match outcome {
                 Err(error) if error.is::<Error>() => {
@@ -172,7 +177,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Runs one cell once.
-    fn step(&mut self, cell: &PlannedCell, store: &mut Store) -> Result<Outcome> {
+    fn step(&mut self, cell: &PlannedCell, block: u32, store: &mut Store) -> Result<Outcome> {
         let (suite, catalogue) = (self.suite, self.catalogue);
         let (model, engine) = plan::resolve(suite, catalogue, &cell.cell)?;
         let own = match self.answer(model, engine, cell.cell.kv, store)? {
@@ -193,7 +198,10 @@ impl<'a> Driver<'a> {
                 Err(failure) => return Ok(Outcome::Failed(failure)),
             }
         }
-        let request = self.request(&cell.cell, model, engine, cell.predicted_bytes, Mode::Measure, references);
+        let mut request = self.request(&cell.cell, model, engine, cell.predicted_bytes, Mode::Measure, references);
+        if block == 0 {
+            request.tasks = cell.tasks.iter().map(|ask| self.task(&cell.cell, model, ask, store)).collect();
+        }
         if self.keep_requests {
             store.request(&request)?;
         }
@@ -255,6 +263,18 @@ impl<'a> Driver<'a> {
         Ok(answer)
     }
 
+    /// What the worker is told of a task; its items are logged in the run's folder.
+    fn task(&self, cell: &Cell, model: &ModelSpec, ask: &TaskAsk, store: &Store) -> TaskRequest {
+        let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
+        let name: String = format!("{}-{}", cell.id(), ask.task).chars().map(plain).collect();
+        let name = format!("items/{}.jsonl", name.trim_end_matches(".toml"));
+        let model_digest = match model {
+            ModelSpec::File(file) => Some(file.sha256.clone()),
+            ModelSpec::Synthetic(_) => None,
+        };
+        TaskRequest { ask: ask.clone(), data: self.data.clone(), model_digest, log: store.folder().join(&name), name }
+    }
+
     /// The suite's timeout, or what a large model needs even on a machine slower than predicted.
     fn timeout(&self, predicted_ns: u64) -> Duration {
         self.suite.timeout.max(Duration::from_nanos(predicted_ns.saturating_mul(3)))
@@ -282,6 +302,7 @@ impl<'a> Driver<'a> {
             mode,
             references,
             energy: self.energy.clone(),
+            tasks: Vec::new(),
         }
     }
 }

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 use suites::cell::KvCache;
+use suites::definition::Asked;
 use suites::model::{Activation, EngineSpec, HeadMode, HeadType, ModelSpec};
 use suites::record::SCHEMA;
 use suites::run::{Plan, PlannedCell, Step};
@@ -114,7 +115,7 @@ pub fn make(suite: &Suite, catalogue: &Catalogue, filter: &Filter, host: &Host) 
     let keep = |names: &Option<Vec<String>>, name: &String| names.as_ref().is_none_or(|n| n.contains(name));
     let mut cells = Vec::new();
     let mut places = BTreeMap::new();
-    for (cell, blocks) in suite.cells(host.cpus, present) {
+    for Asked { cell, blocks, tasks } in suite.cells(host.cpus, present) {
         // Engines side by side stay together: their ratio is formed within a run.
         let next = places.len() as u32;
         let place = *places.entry(Cell { engine: String::new(), ..cell.clone() }).or_insert(next);
@@ -123,7 +124,8 @@ pub fn make(suite: &Suite, catalogue: &Catalogue, filter: &Filter, host: &Host) 
             && filter.threads.as_ref().is_none_or(|t| t.contains(&cell.threads))
             && filter.shard.is_none_or(|(i, n)| place % n == i);
         if kept {
-            cells.push(planned(suite, catalogue, host, cell, blocks.min(filter.blocks.unwrap_or(u32::MAX)))?);
+            let blocks = blocks.min(filter.blocks.unwrap_or(u32::MAX));
+            cells.push(PlannedCell { tasks, ..planned(suite, catalogue, host, cell, blocks)? });
         }
     }
     if cells.is_empty() {
@@ -177,6 +179,7 @@ fn planned(suite: &Suite, catalogue: &Catalogue, host: &Host, cell: Cell, blocks
         predicted_bytes,
         predicted_ns: predict::cell_ns(model, engine.format, &cell, host.window(suite)) + host.rest_ns(suite),
         na: not_applicable(host, &cell, model, engine, predicted_bytes),
+        tasks: Vec::new(),
         cell,
     })
 }

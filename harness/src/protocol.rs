@@ -5,6 +5,7 @@ use crate::probe::energy::Options;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use suites::Cell;
+use suites::eval::TaskAsk;
 use suites::model::{HeadMode, ModelSpec, WeightFormat};
 use suites::record::{Check, Measurement};
 
@@ -36,6 +37,25 @@ pub struct Request {
     pub references: Vec<Reference>,
     /// Where energy is read.
     pub energy: Options,
+    /// What is asked of the model after the windows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskRequest>,
+}
+
+/// A task to answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskRequest {
+    /// Which, and how much of it.
+    pub ask: TaskAsk,
+    /// Where fetched data lie, if not in the usual folders.
+    pub data: Option<PathBuf>,
+    /// Digest of the model's file.
+    pub model_digest: Option<String>,
+    /// The file its items are logged in.
+    pub log: PathBuf,
+    /// The same, as the record has it: in the run's folder.
+    pub name: String,
 }
 
 /// What a request asks for.

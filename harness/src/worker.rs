@@ -1,6 +1,7 @@
 //! One cell in its own process: load, check, measure. A request comes in on stdin, events go out on stdout.
 
 mod overhead;
+mod tasks;
 
 use crate::answer;
 use crate::local::{self, Opened};
@@ -132,7 +133,9 @@ fn run(request: &Request) -> Result<Event, Failed> {
     let measured = bench.windows(&mut phases, &mut counters).map_err(at("measure"))?;
     phases.rest(Stage::IdleAfter);
     let bytes = (session.kv_bytes() as u64, bounded.map_or(0, |head| head.bytes() as u64));
-    Ok(Event::Done(Box::new(finish(request, &opened, bytes, load_ns, check, measured, phases))))
+    let accuracy = tasks::answer(request, &opened, &mut phases);
+    let measurement = finish(request, &opened, bytes, load_ns, check, measured, phases);
+    Ok(Event::Done(Box::new(Measurement { accuracy, ..measurement })))
 }
 
 /// Why a check failed, in one line.
@@ -363,6 +366,7 @@ fn finish(
         check,
         sparsity: measured.sparsity,
         bounded: measured.bounded,
+        accuracy: Vec::new(),
         interference: measured.interference,
         limit: None,
     }

@@ -3,6 +3,7 @@
 use crate::joules;
 use crate::outside;
 use crate::stats::{Bootstrap, Estimate, median, quantile_sorted};
+use crate::tasks;
 use std::borrow::Cow;
 use suites::cell::{Cell, Phase};
 use suites::record::{Bounded, Failure, Measurement, Outcome, Record, Sparsity};
@@ -259,6 +260,7 @@ fn metrics(cell: &Cell, processes: &[&Measurement], bandwidth: &[Bandwidth], boo
     bounded_head(&mut c);
     share(&mut c, cell, bandwidth);
     joules::metrics(&mut c, cell.workload.phase);
+    tasks::metrics(&mut c);
     c.out
 }
 

@@ -73,6 +73,7 @@ mod tests {
             model_digest: None,
             kv: Some("f16".to_owned()),
             head: None,
+            chat: None,
             bos: Some(false),
             context: Some(64),
         }

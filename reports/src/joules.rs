@@ -15,12 +15,13 @@ pub(crate) const AT_7_NM_METRIC: &str = "arithmetic_joules_per_token";
 /// The metric of its joules at 45 nm.
 pub(crate) const AT_45_NM_METRIC: &str = "arithmetic_45nm_joules_per_token";
 /// Each stage, the beginning of its metrics' names, and what tables call it.
-pub(crate) const STAGES: [(Stage, &str, &str); 5] = [
+pub(crate) const STAGES: [(Stage, &str, &str); 6] = [
     (Stage::IdleBefore, "idle_before", "rest before"),
     (Stage::Load, "load", "load"),
     (Stage::Prefill, "prefill", "prefill"),
     (Stage::Decode, "decode", "decode"),
     (Stage::IdleAfter, "idle_after", "rest after"),
+    (Stage::Tasks, "tasks", "tasks"),
 ];
 
 /// The kind of a source as metrics have it.

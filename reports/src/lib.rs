@@ -20,6 +20,7 @@ mod sparsity;
 pub mod stats;
 mod summary;
 mod table;
+mod tasks;
 mod text;
 
 use analysis::Analysis;

@@ -1,10 +1,12 @@
 //! Reads a run folder: `run.json`, `plan.json`, `records.jsonl`.
 
 use crate::error::Error;
+use crate::items::{self, Items};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use suites::eval::TaskOutcome;
 use suites::record::{OLDEST_SCHEMA, Record, SCHEMA};
 use suites::run::{Plan, Run};
 
@@ -19,6 +21,8 @@ pub struct RunData {
     pub records: Vec<Record>,
     /// What was odd about the files, for the report's header: a torn last line, a block recorded twice.
     pub notes: Vec<String>,
+    /// The logs of its tasks, by the name that the records have for them.
+    pub items: BTreeMap<String, Items>,
 }
 
 #[derive(Deserialize)]
@@ -53,7 +57,27 @@ pub fn load(run_dir: &Path) -> Result<RunData, Error> {
     if repeated > 0 {
         notes.push(format!("{repeated} records were superseded by a later record of the same cell and block"));
     }
-    Ok(RunData { run, plan, records, notes })
+    let items = logs(run_dir, &records, &mut notes);
+    Ok(RunData { run, plan, records, notes, items })
+}
+
+/// The logs that records name; one that is gone or unreadable is noted, as figures stand without it.
+fn logs(run_dir: &Path, records: &[Record], notes: &mut Vec<String>) -> BTreeMap<String, Items> {
+    let mut found = BTreeMap::new();
+    for outcome in records.iter().filter_map(Record::measurement).flat_map(|m| &m.accuracy) {
+        let TaskOutcome::Ok(accuracy) = outcome else { continue };
+        let name = &accuracy.log;
+        // A record comes from a file: it names files of its own run alone.
+        let inside =
+            name.strip_prefix("items/").is_some_and(|rest| !rest.contains(['/', '\\']) && !rest.starts_with('.'));
+        match inside.then(|| items::load(&run_dir.join(name))) {
+            Some(Ok(Some(items))) => drop(found.insert(name.clone(), items)),
+            Some(Ok(None)) => notes.push(format!("{name}: empty: its items can't be compared")),
+            Some(Err(error)) => notes.push(format!("{error}: its items can't be compared")),
+            None => notes.push(format!("{name}: expected a file in items/: its items can't be compared")),
+        }
+    }
+    found
 }
 
 /// Parses one line or document, checking the version first where the rest does not fit.

@@ -10,6 +10,7 @@ use crate::plot::Plot;
 use crate::sections;
 use crate::sparsity;
 use crate::stats::Estimate;
+use crate::tasks;
 use crate::text::{Footnotes, bytes, escape, markdown_table, percent, short, with_interval};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -30,6 +31,7 @@ pub(crate) fn page(data: &RunData, analysis: &Analysis, plots: &[Plot]) -> Strin
     out.push_str(&outside::section(data, analysis));
     out.push_str(&sparsity::section(analysis));
     out.push_str(&head::section(analysis));
+    out.push_str(&tasks::section(data, analysis));
     out.push_str(&memory(analysis));
     out.push_str(&energy::section(data, analysis));
     out.push_str(&sections::checks(data));

@@ -3,6 +3,7 @@
 use crate::catalogue::Catalogue;
 use crate::cell::{Cell, KvCache, Workload};
 use crate::error::Error;
+use crate::eval::TaskAsk;
 use crate::model::{EngineSpec, ModelFile, ModelSpec, Shape, with_hint};
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -44,6 +45,8 @@ struct WireGroup {
     kv: KvCache,
     isa: Option<Spanned<String>>,
     blocks: Option<u32>,
+    #[serde(default)]
+    tasks: Vec<TaskAsk>,
 }
 
 #[derive(Deserialize)]
@@ -99,6 +102,19 @@ pub struct Group {
     pub isa: Option<String>,
     /// Blocks (processes per cell) where this group has fewer than the suite.
     pub blocks: u32,
+    /// What is asked of each model after the windows of its first block.
+    pub tasks: Vec<TaskAsk>,
+}
+
+/// A cell as a suite asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// What is measured.
+    pub cell: Cell,
+    /// Processes.
+    pub blocks: u32,
+    /// What is asked of the model besides.
+    pub tasks: Vec<TaskAsk>,
 }
 
 /// A checked suite.
@@ -197,9 +213,9 @@ impl Suite {
         self.groups.iter().any(|g| g.outside.iter().any(|outside| outside == name))
     }
 
-    /// Every cell on a machine with `cpus` CPUs, each with its number of blocks, without repeats, in order of definition.
+    /// Every cell on a machine with `cpus` CPUs, without repeats, in order of definition.
     /// `present` tells whether a file model is on this machine; a missing one is replaced by the group's fallback, if any.
-    pub fn cells(&self, cpus: u32, present: impl Fn(&ModelSpec) -> bool) -> Vec<(Cell, u32)> {
+    pub fn cells(&self, cpus: u32, present: impl Fn(&ModelSpec) -> bool) -> Vec<Asked> {
         let mut seen = BTreeSet::new();
         let mut cells = Vec::new();
         for group in &self.groups {
@@ -222,7 +238,7 @@ impl Suite {
                                 isa: group.isa.clone(),
                             };
                             if seen.insert(cell.clone()) {
-                                cells.push((cell, group.blocks));
+                                cells.push(Asked { cell, blocks: group.blocks, tasks: group.tasks.clone() });
                             }
                         }
                     }
@@ -302,6 +318,7 @@ impl Context<'_> {
             kv: wire.kv,
             isa,
             blocks,
+            tasks: wire.tasks,
         })
     }
 

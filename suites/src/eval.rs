@@ -52,6 +52,8 @@ pub struct Header {
     pub kv: Option<String>,
     /// How the head is read; `None` where it is not ours.
     pub head: Option<String>,
+    /// Name of the chat template that prompts of generation tasks are put in, if they are.
+    pub chat: Option<String>,
     /// Whether texts begin with the model's BOS; `None` where it is not known.
     pub bos: Option<bool>,
     /// Most tokens that the model is given; `None` where it is not known.
@@ -172,6 +174,45 @@ impl Row {
             | Answer::Likelihood { truncated, .. }
             | Answer::Text { truncated, .. } => *truncated,
             Answer::Document { .. } | Answer::Skipped { .. } => 0,
+        }
+    }
+}
+
+/// A task that a suite puts to a cell's model, once its windows are measured.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TaskAsk {
+    /// Its name, or a TOML file.
+    pub task: String,
+    /// The first so many of its items; all, if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// Examples before each question; the task's own number, if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fewshot: Option<u32>,
+}
+
+/// What came of a task that was put to a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "status", rename_all = "lowercase")]
+pub enum TaskOutcome {
+    /// Its figures.
+    Ok(Accuracy),
+    /// None.
+    Unavailable {
+        /// Name of the task.
+        task: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl TaskOutcome {
+    /// Name of the task.
+    pub fn task(&self) -> &str {
+        match self {
+            TaskOutcome::Ok(accuracy) => &accuracy.task,
+            TaskOutcome::Unavailable { task, .. } => task,
         }
     }
 }

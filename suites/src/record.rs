@@ -7,6 +7,7 @@ pub mod energy;
 pub mod stage;
 
 use crate::cell::Cell;
+use crate::eval::TaskOutcome;
 use crate::outside::Kind;
 use crate::run::Limit;
 pub use energy::{DomainEnergy, Energy, EnergyKind, Joules, SourceEnergy};
@@ -16,7 +17,7 @@ pub use stage::{Stage, StageFacts, StageRecord};
 use std::collections::BTreeMap;
 
 /// Version of [`Record`], [`crate::run::Run`] and [`crate::run::Plan`] as written.
-pub const SCHEMA: u32 = 9;
+pub const SCHEMA: u32 = 10;
 /// Oldest version that readers take: what later ones added is optional in it. Any other is refused.
 pub const OLDEST_SCHEMA: u32 = 1;
 
@@ -114,6 +115,10 @@ pub struct Measurement {
     /// before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bounded: Option<Bounded>,
+    /// What the model makes of the suite's tasks, answered after the windows of the first block alone: answers do not change
+    /// from process to process. Empty without tasks, in other blocks, and in records of schema 9 and before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accuracy: Vec<TaskOutcome>,
     /// What else the machine did meanwhile.
     pub interference: Interference,
     /// The machine's limit, and how near the windows came; `None` if it could not be measured, and in records of schema 3

@@ -1,6 +1,7 @@
 //! What a run writes beside its records: `run.json` (provenance) and `plan.json`.
 
 use crate::cell::Cell;
+use crate::eval::TaskAsk;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -206,6 +207,9 @@ pub struct PlannedCell {
     pub predicted_ns: u64,
     /// Why it will not be attempted.
     pub na: Option<String>,
+    /// What is asked of its model, in the first block.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskAsk>,
 }
 
 /// One execution of one cell.

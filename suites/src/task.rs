@@ -122,3 +122,27 @@ pub enum Metric {
     /// -log-likelihood per byte over ln 2.
     BitsPerByte,
 }
+
+impl Metric {
+    /// As tables and logs name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::Acc => "acc",
+            Metric::AccNorm => "acc_norm",
+            Metric::Mc2 => "mc2",
+            Metric::ExactMatchStrict => "exact_match_strict",
+            Metric::ExactMatchFlexible => "exact_match_flexible",
+            Metric::ExactMatch => "exact_match",
+            Metric::PassAt1 => "pass_at1",
+            Metric::Perplexity => "perplexity",
+            Metric::WordPerplexity => "word_perplexity",
+            Metric::BytePerplexity => "byte_perplexity",
+            Metric::BitsPerByte => "bits_per_byte",
+        }
+    }
+
+    /// Whether less is better.
+    pub fn falls(self) -> bool {
+        matches!(self, Metric::Perplexity | Metric::WordPerplexity | Metric::BytePerplexity | Metric::BitsPerByte)
+    }
+}

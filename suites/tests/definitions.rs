@@ -31,7 +31,7 @@ fn embedded_suites_parse_and_name_cells_once() {
     for suite in catalogue().suites().unwrap() {
         let cells = suite.cells(2, |_| true);
         assert!(!cells.is_empty(), "{}", suite.name);
-        let mut ids: Vec<_> = cells.iter().map(|(c, _)| c.id()).collect();
+        let mut ids: Vec<_> = cells.iter().map(|asked| asked.cell.id()).collect();
         ids.sort();
         ids.dedup();
         assert_eq!(ids.len(), cells.len());
@@ -42,7 +42,11 @@ fn embedded_suites_parse_and_name_cells_once() {
 fn a_missing_file_model_gives_way_to_the_fallback() {
     let suite = catalogue().suite("x86-quick").unwrap();
     let names = |present: bool| -> Vec<String> {
-        suite.cells(2, |m| present || matches!(m, ModelSpec::Synthetic(_))).into_iter().map(|(c, _)| c.model).collect()
+        suite
+            .cells(2, |m| present || matches!(m, ModelSpec::Synthetic(_)))
+            .into_iter()
+            .map(|asked| asked.cell.model)
+            .collect()
     };
     assert!(names(true).contains(&"smollm2-135m".to_owned()));
     assert!(!names(false).contains(&"smollm2-135m".to_owned()) && names(false).contains(&"tiny-260k".to_owned()));
@@ -50,7 +54,7 @@ fn a_missing_file_model_gives_way_to_the_fallback() {
     let text = GOOD.replace("[\"125m\"]", "[\"125m\", \"smollm2-135m\"]\nfallback = [\"tiny-260k\"]");
     let suite = Suite::parse(&text, "my.toml", &catalogue()).unwrap();
     let models: std::collections::BTreeSet<String> =
-        suite.cells(2, |m| matches!(m, ModelSpec::Synthetic(_))).into_iter().map(|(c, _)| c.model).collect();
+        suite.cells(2, |m| matches!(m, ModelSpec::Synthetic(_))).into_iter().map(|asked| asked.cell.model).collect();
     assert_eq!(models.into_iter().collect::<Vec<_>>(), ["125m", "tiny-260k"]);
 }
 
@@ -141,7 +145,7 @@ fn outside_engines_have_any_name_but_the_projects() {
     };
     let suite = Suite::parse(&with("\"theirs-1.0\""), "my.toml", &catalogue()).unwrap();
     assert!(suite.is_outside("theirs-1.0") && !suite.is_outside("ternary"));
-    let cells: Vec<String> = suite.cells(2, |_| true).into_iter().map(|(c, _)| c.id()).collect();
+    let cells: Vec<String> = suite.cells(2, |_| true).into_iter().map(|asked| asked.cell.id()).collect();
     assert_eq!(cells.len(), 8);
     assert!(cells.contains(&"theirs-1.0/125m/t2/tg8".to_owned()));
     for (names, part) in

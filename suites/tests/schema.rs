@@ -1,8 +1,10 @@
 //! The published schemas are the ones the types have, and real rows satisfy them.
 
 use std::collections::BTreeSet;
+use suites::eval::{Accuracy, AccuracyFigure, TaskOutcome};
 use suites::outside::Kind;
 use suites::record::*;
+use suites::task::Metric;
 use suites::{Cell, Record, schema};
 
 fn folder() -> std::path::PathBuf {
@@ -98,6 +100,25 @@ fn measurement() -> Measurement {
         },
         sparsity: None,
         bounded: None,
+        accuracy: vec![
+            TaskOutcome::Unavailable { task: text("mmlu"), reason: text("not fetched") },
+            TaskOutcome::Ok(Accuracy {
+                task: text("arc_easy"),
+                items: 2,
+                skipped: 1,
+                truncated: 0,
+                fewshot: 0,
+                figures: vec![AccuracyFigure {
+                    metric: Metric::AccNorm,
+                    value: 0.5,
+                    stderr: Some(0.5),
+                    interval: Some((0.0, 1.0)),
+                }],
+                tokens: 9,
+                duration_ns: 10,
+                log: text("items/0-arc_easy.jsonl"),
+            }),
+        ],
         interference: Interference {
             steal_ns: None,
             involuntary_switches: Some(0),

@@ -1,9 +1,11 @@
 //! The program's commands, one file each.
 
 pub mod chat;
+pub mod compare;
 pub mod convert;
 pub mod doctor;
 pub mod energy;
+pub mod eval;
 pub mod folder;
 pub mod generate;
 pub mod jsonl;
@@ -62,6 +64,10 @@ pub enum Command {
     Logits(logits::Args),
     /// Log-likelihoods of continuations, as JSON
     Score(score::Args),
+    /// Accuracy on a task, with standard errors and a log of every item
+    Eval(eval::Args),
+    /// Compare two evaluations of a task, item by item
+    Compare(compare::Args),
     /// Perplexity of a model over a text
     Perplexity(perplexity::Args),
     /// Make a model, look into one, convert or check one
@@ -113,6 +119,8 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Chat(args) => chat::run(args),
         Command::Logits(args) => logits::run(args),
         Command::Score(args) => score::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Perplexity(args) => perplexity::run(args),
         Command::Model(args) => model::run(args),
         Command::Worker { parent } => crate::worker::main(*parent),

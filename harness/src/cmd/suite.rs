@@ -111,6 +111,7 @@ pub fn run(args: &Args) -> Result<u8> {
     driver.energy.clone_from(&args.energy);
     driver.run.clone_from(&prepared.run.name);
     driver.profile.clone_from(&prepared.run.build.profile);
+    driver.data.clone_from(&args.select.data);
     driver.keep_requests = args.keep_requests;
     driver.budget = args.budget.or(suite.budget);
     driver.interrupt.install()?;

@@ -82,6 +82,7 @@ mod tests {
             check: Check { digest: text(), argmax: 0, comparisons: Vec::new() },
             sparsity: None,
             bounded: None,
+            accuracy: Vec::new(),
             interference: Interference {
                 steal_ns: None,
                 involuntary_switches: None,

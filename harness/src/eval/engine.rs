@@ -3,6 +3,7 @@
 use super::backend::{Backend, Made, Refused, Scored};
 use crate::cmd::speak::{Text, stop_name};
 use crate::error::Error;
+use crate::eval::task::Prepared;
 use crate::local::{self, Opened};
 use anyhow::{Result, bail};
 use engine::chat::{ChatTemplate, Frame, Message};
@@ -10,6 +11,7 @@ use engine::generate::{Sampling, Scorer, generate_batch, perplexity};
 use engine::tokenizer::Tokenizer;
 use std::ops::ControlFlow;
 use suites::cell::KvCache;
+use suites::eval::{EVAL_SCHEMA, Header, Part};
 use suites::task::{Pair, Prompt};
 
 /// Prompts continued together, if their caches fit [`CACHE_BYTES`].
@@ -57,9 +59,31 @@ impl<'a> Local<'a> {
         Ok(Local { opened, tokenizer, kv, context, chat })
     }
 
-    /// Most tokens of a text.
-    pub fn context(&self) -> usize {
-        self.context
+    /// The header of an evaluation by this model.
+    pub fn header(&self, prepared: &Prepared, engine: &str, model: &str, digest: Option<String>) -> Header {
+        Header {
+            schema: EVAL_SCHEMA,
+            task: prepared.name.clone(),
+            task_digest: prepared.digest.clone(),
+            data_digests: prepared.data_digests.clone(),
+            fewshot: prepared.fewshot,
+            seed: prepared.seed,
+            metrics: prepared.metrics.clone(),
+            engine: engine.to_owned(),
+            model: model.to_owned(),
+            model_digest: digest,
+            kv: Some(self.kv.name().to_owned()),
+            head: Some(self.opened.model.head().kind().to_owned()),
+            chat: self.chat.map(|template| template.name().to_owned()),
+            bos: Some(self.tokenizer.adds_bos()),
+            context: Some(self.context as u32),
+        }
+    }
+
+    /// This program, at work.
+    pub fn part(&self) -> Part {
+        let (isa, threads) = (self.opened.kernels.isa().to_string(), self.opened.pool.threads() as u32);
+        super::log::part(Some(isa), Some(threads))
     }
 
     /// Context and continuation tokenised together and parted at the context's token count; white space that ends the

@@ -72,6 +72,15 @@ impl Log {
     }
 }
 
+/// This program, going to work.
+pub fn part(isa: Option<String>, threads: Option<u32>) -> Part {
+    let build = crate::machine::build();
+    let revision = build.git_revision.map_or(String::new(), |revision| format!(" {revision}"));
+    let dirty = if build.git_dirty == Some(true) { " with changes" } else { "" };
+    let program = format!("{}{revision}{dirty}", build.version);
+    Part { started: crate::driver::now(), program, profile: build.profile, isa, threads }
+}
+
 fn write(file: &mut File, lines: &[Line]) -> Result<()> {
     let mut text = String::new();
     for line in lines {

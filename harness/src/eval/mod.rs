@@ -2,8 +2,12 @@
 
 pub mod backend;
 pub mod engine;
+pub mod evaluation;
 pub mod log;
 pub mod score;
+pub mod task;
+
+pub use evaluation::Evaluation;
 
 use crate::driver::interrupt::Interrupt;
 use crate::error::Error;

@@ -72,6 +72,7 @@ fn header() -> Header {
         model_digest: None,
         kv: None,
         head: None,
+        chat: None,
         bos: None,
         context: None,
     }

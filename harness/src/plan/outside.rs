@@ -31,7 +31,7 @@ pub(super) fn planned(suite: &Suite, host: &Host, model: &ModelSpec, cell: Cell,
         bytes => predict::outside_ns(model, bytes, &cell, suite.min_window) + host.rest_ns(suite),
     };
     let na = na.or_else(|| host.too_big(predicted_bytes));
-    PlannedCell { cell, outside: true, blocks, predicted_bytes, predicted_ns, na }
+    PlannedCell { cell, outside: true, blocks, predicted_bytes, predicted_ns, na, tasks: Vec::new() }
 }
 
 fn not_applicable(host: &Host, cell: &Cell, model: &ModelSpec, engine: &Engine) -> Option<String> {

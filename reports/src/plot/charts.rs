@@ -1,7 +1,7 @@
 //! Charts with the model's size across: speed, speed-up, memory, energy.
 
 use super::chart::{Axis, Chart, Marker, Panel, Point, Scale, Series};
-use super::{Plot, grids};
+use super::{Plot, grids, tasks};
 use crate::analysis::{Analysis, variant};
 use crate::cells::{CellSummary, Kind};
 use crate::load::RunData;
@@ -59,6 +59,7 @@ pub(crate) fn all(data: &RunData, analysis: &Analysis) -> Vec<(Plot, Chart)> {
         }
     }
     out.extend(grids::depth(data, analysis));
+    out.extend(tasks::accuracy(data, analysis));
     out
 }
 

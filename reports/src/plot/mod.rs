@@ -5,6 +5,7 @@ mod chart;
 mod charts;
 mod draw;
 mod grids;
+mod tasks;
 
 use crate::analysis::Analysis;
 use crate::error::Error;
@@ -20,7 +21,7 @@ const PNG_SCALE: f64 = 2.0;
 /// size; in an SVG the viewer places it.
 const PNG_LOWER: f64 = 0.16;
 /// Every stem that a plot may have; files of these names are ours to replace.
-const STEMS: [&str; 13] = [
+const STEMS: [&str; 14] = [
     "decode-speed",
     "prefill-speed",
     "decode-speedup",
@@ -34,6 +35,7 @@ const STEMS: [&str; 13] = [
     "decode-energy-modelled",
     "prefill-energy-modelled",
     "depth",
+    "accuracy",
 ];
 
 /// A plot as the page links it.

@@ -18,6 +18,8 @@ pub enum Stage {
     Decode,
     /// After the windows: the machine at rest again.
     IdleAfter,
+    /// The suite's tasks, answered.
+    Tasks,
 }
 
 /// What was seen of one stage.

@@ -201,6 +201,7 @@ fn measure(
         mode,
         references,
         energy: options.clone(),
+        tasks: Vec::new(),
     };
     let cpus = machine::cpus();
     let reference = plan::reference_cell(model, engine, cell.kv, cpus);
