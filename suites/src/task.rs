@@ -3,6 +3,175 @@
 //! A task is a TOML file (`tasks/*.toml`, or a user's own) and a JSONL file of documents. Together they make [`Item`]s:
 //! plain requests, which any engine can answer without knowing the task.
 
+mod build;
+mod documents;
+mod template;
+mod wire;
+
+use crate::error::Error;
+pub use build::{Items, Options};
+pub use documents::Documents;
+use include::EMBEDDED;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use template::Templates;
+
+/// How a task's documents are put to a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// One context, several continuations.
+    Choices,
+    /// Several contexts, one continuation.
+    Contexts,
+    /// One continuation.
+    Likelihood,
+    /// A whole document.
+    Document,
+    /// A prompt.
+    Generate,
+}
+
+/// How examples are chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rule {
+    /// Drawn for each document anew, by its line and a seed.
+    #[default]
+    Seeded,
+    /// The first of their file, or of the document's group in it.
+    First,
+}
+
+/// How generated answers are judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Judging {
+    /// [`Judge::Gsm8k`].
+    Gsm8k,
+    /// [`Judge::Math`].
+    Math,
+    /// [`Judge::Python`].
+    Python,
+}
+
+/// A checked task.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Name on the command line and in logs.
+    pub name: String,
+    /// One line for `list`.
+    pub about: String,
+    /// Where its rules are from.
+    pub source: String,
+    /// BLAKE3 of its text.
+    pub digest: String,
+    /// How documents are put.
+    pub kind: Kind,
+    /// Its figures, the headline first.
+    pub metrics: Vec<Metric>,
+    /// File of the documents.
+    pub test: String,
+    /// File that examples are taken from.
+    pub fewshot_file: Option<String>,
+    /// How to get them, shown where one is missing.
+    pub fetch: String,
+    /// Examples before each question, unless asked otherwise.
+    pub fewshot: u32,
+    /// How they are chosen.
+    pub rule: Rule,
+    /// Folder of a user's own file: its documents lie beside it.
+    pub folder: Option<PathBuf>,
+    delimiter: String,
+    /// The field by which examples and documents belong together.
+    group: Option<String>,
+    stops: Vec<String>,
+    max_tokens: u32,
+    judge: Option<Judging>,
+    templates: Templates,
+}
+
+/// A document that is none, or does not fit its task: it is in no figure, and listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skip {
+    /// Its line, from 0.
+    pub line: u32,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Task {
+    /// The task called `name` of those that come with the program.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] with the nearest name.
+    pub fn embedded(name: &str) -> Result<Task, Error> {
+        match EMBEDDED.iter().find(|(known, _)| *known == name) {
+            Some((known, text)) => Task::parse(text, &format!("tasks/{known}.toml")),
+            None => Err(Error::unknown("task", name, Task::names())),
+        }
+    }
+
+    /// Names of the tasks that come with the program.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        EMBEDDED.iter().map(|(name, _)| *name)
+    }
+
+    /// Reads a user's own task.
+    ///
+    /// # Errors
+    /// A file that cannot be read, and those of [`Task::parse`].
+    pub fn open(path: &Path) -> Result<Task, Error> {
+        let read = std::fs::read_to_string(path);
+        let text = read.map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let task = Task::parse(&text, &path.display().to_string())?;
+        Ok(Task { folder: Some(path.parent().unwrap_or(Path::new("")).to_owned()), ..task })
+    }
+
+    /// Reads a task from its TOML; `origin` names it in errors.
+    ///
+    /// # Errors
+    /// [`Error::Parse`] or [`Error::Value`]: file, key, what was expected, what stands there.
+    pub fn parse(text: &str, origin: &str) -> Result<Task, Error> {
+        wire::parse(text, origin)
+    }
+}
+
+/// BLAKE3, in hexadecimal.
+fn digest(text: &str) -> String {
+    blake3::hash(text.as_bytes()).to_hex().to_string()
+}
+
+mod include {
+    macro_rules! tasks {
+        ($($name:literal),* $(,)?) => {
+            /// The tasks that come with the program: name and text.
+            pub(super) const EMBEDDED: &[(&str, &str)] =
+                &[$(($name, include_str!(concat!("../tasks/", $name, ".toml")))),*];
+        };
+    }
+    tasks!(
+        "arc_challenge",
+        "arc_easy",
+        "boolq",
+        "winogrande",
+        "hellaswag",
+        "piqa",
+        "openbookqa",
+        "commonsense_qa",
+        "truthfulqa_mc2",
+        "mmlu",
+        "gsm8k",
+        "math500",
+        "humaneval",
+        "humaneval_plus",
+        "wikitext",
+        "lambada_openai",
+        "twins_science",
+        "twins_problems",
+    );
+}
+
 /// One document of a task, as it is put to an engine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {

@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod engine;
 pub mod evaluation;
+pub mod judge;
 pub mod log;
 pub mod score;
 pub mod task;

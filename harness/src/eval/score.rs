@@ -1,9 +1,11 @@
 //! From answers to an item's part in each figure, by the rules of EleutherAI's lm-evaluation-harness.
 
 use super::backend::{Made, Refused, Scored};
+use super::judge;
+use anyhow::Result;
 use std::collections::BTreeMap;
 use suites::eval::{Answer, Row};
-use suites::task::{Ask, Item, Metric};
+use suites::task::{Ask, Item, Judge, Metric, Prompt};
 
 /// What was read out of a generated answer.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -106,4 +108,56 @@ fn share_of(loglikelihoods: &[f64], gold: &[u32]) -> f64 {
     let p = |l: &f64| (l - most).exp();
     let right: f64 = gold.iter().map(|&index| p(&loglikelihoods[index as usize])).sum();
     right / loglikelihoods.iter().map(p).sum::<f64>()
+}
+
+/// The row of a document that makes no item: line and reason.
+pub fn unreadable((line, reason): &(u32, String)) -> Row {
+    let answer = Answer::Skipped { reason: reason.clone() };
+    Row { index: *line, prompt: String::new(), answer, scores: BTreeMap::new() }
+}
+
+/// Judges generated answers.
+pub struct Judges {}
+
+/// What judges the answers to `items`.
+///
+/// # Errors
+/// Items whose answers are programs, where those may not or cannot be run.
+pub fn judge(items: &[Item], run_code: bool) -> Result<Judges> {
+    let programs = |item: &Item| matches!(&item.ask, Ask::Generate(Prompt { judge: Judge::Python { .. }, .. }));
+    if items.iter().any(programs) {
+        let _ = run_code;
+        anyhow::bail!("programs cannot be run yet");
+    }
+    Ok(Judges {})
+}
+
+impl Judges {
+    /// Right or wrong, by every figure that this kind of answer has.
+    ///
+    /// # Errors
+    /// A sandbox that fails.
+    pub fn judge(&mut self, prompt: &Prompt, answer: &str) -> Result<Judged> {
+        let is = |right: bool| f64::from(u8::from(right));
+        let mut judged = Judged::default();
+        let mut add = |metric: Metric, found: String, right: bool| {
+            judged.scores.insert(metric, is(right));
+            judged.found.insert(metric, found);
+        };
+        match &prompt.judge {
+            Judge::Gsm8k { target } => {
+                let (strict, flexible) = (judge::gsm8k_strict(answer), judge::gsm8k_flexible(answer));
+                let right = [&strict, &flexible].map(|found| judge::gsm8k_equal(found, target));
+                add(Metric::ExactMatchStrict, strict, right[0]);
+                add(Metric::ExactMatchFlexible, flexible, right[1]);
+            }
+            Judge::Math { target } => {
+                let found = judge::math(answer);
+                let right = judge::equivalent(&found, target);
+                add(Metric::ExactMatch, found, right);
+            }
+            Judge::Python { .. } => {}
+        }
+        Ok(judged)
+    }
 }
