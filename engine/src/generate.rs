@@ -5,6 +5,7 @@ mod conversation;
 mod perplexity;
 mod sampler;
 mod score;
+mod scores;
 mod text;
 
 use std::ops::ControlFlow;
@@ -15,6 +16,7 @@ pub use conversation::{Conversation, Turn, WhenFull};
 pub use perplexity::{Perplexity, perplexity};
 pub use sampler::{Sampler, Sampling, greedy};
 pub use score::{Score, Scorer};
+pub use scores::{BatchScorer, Request};
 pub use text::TextStream;
 
 use crate::error::{Error, Result};

@@ -8,12 +8,16 @@ use std::path::{Path, PathBuf};
 use suites::model::{ModelFile, ModelSpec};
 use suites::{Catalogue, Error};
 
-/// Folders searched, in order: the one given, `data` here, `data` in the checkout the program was built in.
+/// Folders searched, in order: the one given, `data` here, `data` in the checkout the program was built in; last the twins that
+/// come with the checkout.
 fn folders(given: Option<&Path>) -> Vec<PathBuf> {
-    match given {
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut folders = match given {
         Some(folder) => vec![folder.to_owned()],
-        None => vec![PathBuf::from("data"), Path::new(env!("CARGO_MANIFEST_DIR")).join("../data")],
-    }
+        None => vec![PathBuf::from("data"), checkout.join("data")],
+    };
+    folders.push(checkout.join("suites/twins"));
+    folders
 }
 
 /// Where `file` is on this machine, if it is.

@@ -125,7 +125,11 @@ pub fn make(suite: &Suite, catalogue: &Catalogue, filter: &Filter, host: &Host) 
             && filter.shard.is_none_or(|(i, n)| place % n == i);
         if kept {
             let blocks = blocks.min(filter.blocks.unwrap_or(u32::MAX));
-            cells.push(PlannedCell { tasks, ..planned(suite, catalogue, host, cell, blocks)? });
+            let planned = planned(suite, catalogue, host, cell, blocks)?;
+            // They are answered in one of the blocks.
+            let answering = predict::tasks_ns(suite, catalogue, &planned.cell, &tasks) / u64::from(blocks.max(1));
+            let predicted_ns = planned.predicted_ns.saturating_add(answering);
+            cells.push(PlannedCell { tasks, predicted_ns, ..planned });
         }
     }
     if cells.is_empty() {

@@ -50,7 +50,8 @@ fn mean(shares: impl Iterator<Item = Share>) -> f64 {
 ///
 /// Means are plain, with the sample deviation over the square root of `n` as standard error, as EleutherAI's
 /// lm-evaluation-harness has it. Perplexities are exp(-sum of log-likelihoods / sum of items, words or bytes); their standard
-/// error is the deviation of the bootstrap. Intervals are percentiles of 10,000 resamples of the items, from a fixed seed.
+/// error is the deviation of the bootstrap. Intervals are percentiles of 10,000 resamples of the items, from a fixed seed; where
+/// all items are right or all wrong, the exact binomial one.
 pub fn figures(metrics: &[Metric], rows: &[&Row]) -> Vec<AccuracyFigure> {
     let figure = |&metric: &Metric| {
         let shares = shares(metric, rows);
@@ -64,9 +65,21 @@ pub fn figures(metrics: &[Metric], rows: &[&Row]) -> Vec<AccuracyFigure> {
         let resampled = resample(&shares, |drawn| finish(metric, mean(drawn)));
         let plain = finish(metric, 2.0) == 2.0;
         let stderr = if plain { standard_error(&shares) } else { deviation(&resampled) };
-        Some(AccuracyFigure { metric, value, stderr: Some(stderr), interval: Some(interval(&resampled)) })
+        let range = unanimous(value, shares.len()).filter(|_| plain).unwrap_or_else(|| interval(&resampled));
+        Some(AccuracyFigure { metric, value, stderr: Some(stderr), interval: Some(range) })
     };
     metrics.iter().filter_map(figure).collect()
+}
+
+/// The interval where all items are right, or all wrong: resamples would all be alike, and claim to be certain. Clopper and
+/// Pearson's exact one, Biometrika 26, 1934.
+fn unanimous(value: f64, n: usize) -> Option<(f64, f64)> {
+    let tail = ((1.0 - CONFIDENCE) / 2.0).powf(1.0 / n as f64);
+    match value {
+        0.0 => Some((0.0, 1.0 - tail)),
+        1.0 => Some((tail, 1.0)),
+        _ => None,
+    }
 }
 
 /// Sample deviation over the square root of the number.

@@ -8,6 +8,8 @@ use serde::Deserialize;
 const MODELS: &str = include_str!("../models.toml");
 const ENGINES: &str = include_str!("../engines.toml");
 const SUITES: &[(&str, &str)] = &[
+    ("accuracy.toml", include_str!("../definitions/accuracy.toml")),
+    ("accuracy-twins.toml", include_str!("../definitions/accuracy-twins.toml")),
     ("base3.toml", include_str!("../definitions/base3.toml")),
     ("x86-quick.toml", include_str!("../definitions/x86-quick.toml")),
     ("x86-full.toml", include_str!("../definitions/x86-full.toml")),

@@ -169,6 +169,7 @@ mod include {
         "lambada_openai",
         "twins_science",
         "twins_problems",
+        "twins_stories",
     );
 }
 

@@ -87,7 +87,7 @@ impl<'s, 'm> Scorer<'s, 'm> {
 }
 
 /// ln of the softmax at `token`, in f64; `None` if the logits are no finite numbers.
-fn log_probability(logits: &[f32], token: u32) -> Option<f64> {
+pub(super) fn log_probability(logits: &[f32], token: u32) -> Option<f64> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     if !logits.iter().all(|logit| logit.is_finite()) {
         return None;

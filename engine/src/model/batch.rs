@@ -67,6 +67,65 @@ impl<'a> Batch<'a> {
         sequence.position = sequence.position.min(position);
     }
 
+    /// Makes the sequence `to` begin with the first `positions` tokens of `from`, and hold nothing else.
+    ///
+    /// # Panics
+    /// If there is no such sequence, both are one, or `from` has fewer tokens.
+    pub fn fork(&mut self, from: usize, to: usize, positions: usize) {
+        assert!(positions <= self.sequences[from].position, "{positions} of {} tokens", self.sequences[from].position);
+        let [from, to] = self.sequences.get_disjoint_mut([from, to]).expect("two sequences");
+        to.cache.copy(&from.cache, positions);
+        to.position = positions;
+    }
+
+    /// As [`Batch::append`], with something made of the logits of chosen tokens: `rows` has, of each sequence, the numbers of
+    /// those of its tokens after which logits are wanted, ascending; `found` makes something of sequence, token and logits
+    /// (`[vocab]`), on any of the pool's threads. What it made comes back in the order of the sequences and their tokens.
+    ///
+    /// # Errors
+    /// As there, but that all lists may be empty.
+    ///
+    /// # Panics
+    /// If `rows` is not one list a sequence, or names a token that is not given.
+    pub fn append_rows<T: Send>(
+        &mut self,
+        tokens: &[&[u32]],
+        rows: &[&[usize]],
+        found: impl Fn(usize, usize, &[f32]) -> T + Sync,
+    ) -> Result<Vec<T>> {
+        let Batch { evaluator, sequences, logits } = self;
+        if tokens.len() != sequences.len() {
+            let expected = format!("token lists for {} sequences", sequences.len());
+            return Err(Error::Size { what: "tokens", expected, found: tokens.len() });
+        }
+        assert_eq!(rows.len(), sequences.len(), "a list of rows for each sequence");
+        for (sequence, tokens) in sequences.iter().zip(tokens).filter(|(_, tokens)| !tokens.is_empty()) {
+            evaluator.check(sequence, tokens)?;
+        }
+        let (mut rest, mut made) = (tokens.to_vec(), Vec::new());
+        while rest.iter().any(|rest| !rest.is_empty()) {
+            let before: Vec<usize> = tokens.iter().zip(&rest).map(|(all, rest)| all.len() - rest.len()).collect();
+            let (mut parts, _) = next_batch(sequences, &mut rest, evaluator.options.max_batch);
+            let (mut wanted, mut names, mut row) = (Vec::new(), Vec::new(), 0);
+            for (sequence, &first) in before.iter().enumerate() {
+                let now = tokens[sequence].len() - rest[sequence].len() - first;
+                let here = rows[sequence].iter().filter(|&&token| (first..first + now).contains(&token));
+                for &token in here {
+                    wanted.push(row + token - first);
+                    names.push((sequence, token));
+                }
+                row += now;
+            }
+            made.extend(
+                evaluator.each_row(&mut parts, &wanted, logits, |index, logits| {
+                    found(names[index].0, names[index].1, logits)
+                }),
+            );
+        }
+        assert_eq!(made.len(), rows.iter().map(|rows| rows.len()).sum::<usize>(), "rows of tokens that are given");
+        Ok(made)
+    }
+
     /// Appends to each sequence its tokens, none being allowed, together in batches of up to `max_batch` tokens. Returns
     /// the logits after the last token of each sequence that got some, in order: `sequences with tokens x vocab`.
     ///
@@ -87,6 +146,7 @@ impl<'a> Batch<'a> {
             evaluator.check(sequence, tokens)?;
         }
         let vocab = evaluator.model.config().vocab;
+        logits.resize(sequences.len() * vocab, 0.0);
         let (mut rest, mut answered) = (tokens.to_vec(), 0);
         while answered < wanted {
             let (mut parts, rows) = next_batch(sequences, &mut rest, evaluator.options.max_batch);

@@ -26,6 +26,9 @@ pub(super) struct Pruned<'a> {
     pub(super) reads: HeadReads,
 }
 
+/// Rows of logits held at once: at most 32 MB of the widest vocabularies.
+const ROWS: usize = 64;
+
 /// Runs batches through a model.
 #[derive(Debug)]
 pub(super) struct Evaluator<'a> {
@@ -107,6 +110,27 @@ impl<'a> Evaluator<'a> {
                 forward.logits(rows, logits);
             }
         });
+    }
+
+    /// As [`Evaluator::batch`], a few logits at a time: `found` makes something of the number of a row of `rows` and its
+    /// logits, `[vocab]`, on any of the pool's threads.
+    pub(super) fn each_row<T: Send>(
+        &mut self,
+        parts: &mut [(&mut Sequence, &[u32])],
+        rows: &[usize],
+        logits: &mut Vec<f32>,
+        found: impl Fn(usize, &[f32]) -> T + Sync,
+    ) -> Vec<T> {
+        let vocab = self.model.config().vocab;
+        self.run(parts, |forward, team, _| {
+            let mut all: Vec<Option<T>> = rows.iter().map(|_| None).collect();
+            for (first, (rows, all)) in (0..).step_by(ROWS).zip(rows.chunks(ROWS).zip(all.chunks_mut(ROWS))) {
+                logits.resize(rows.len() * vocab, 0.0);
+                forward.logits(rows, logits);
+                team.each_row(all, 1, |row, all| all[0] = Some(found(first + row, &logits[row * vocab..][..vocab])));
+            }
+            all.into_iter().flatten().collect()
+        })
     }
 
     /// Evaluates one checked token; the likeliest to follow, by a bounded copy of the model's head.

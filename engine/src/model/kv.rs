@@ -178,6 +178,33 @@ impl<E: Element + Plain> Cache<E> {
         }
     }
 
+    /// As [`KvCache::copy`].
+    fn copy(&mut self, from: &Cache<E>, positions: usize) {
+        let layout = self.layout;
+        let (key_head, value_head) = layout.head();
+        for chunk in 0..positions.div_ceil(layout.chunk) {
+            let here = (positions - chunk * layout.chunk).min(layout.chunk);
+            // Keys lie in blocks of sixteen positions.
+            let (keys, values) = (here.next_multiple_of(LANES) * layout.head_dim, here * layout.stride);
+            for layer in 0..layout.layers {
+                let first = chunk * layout.pitch() + layer * layout.layer();
+                for head in 0..layout.kv_heads {
+                    let at = first + head * key_head;
+                    self.data[at..at + keys].copy_from_slice(&from.data[at..at + keys]);
+                    let at = first + layout.kv_heads * key_head + head * value_head;
+                    self.data[at..at + values].copy_from_slice(&from.data[at..at + values]);
+                }
+            }
+        }
+        if E::SCALED {
+            let all = [(&mut self.key_scales, &from.key_scales), (&mut self.value_scales, &from.value_scales)];
+            for (to, from) in all {
+                let heads = to.chunks_exact_mut(layout.scale_head).zip(from.chunks_exact(layout.scale_head));
+                heads.for_each(|(to, from)| to[..positions].copy_from_slice(&from[..positions]));
+            }
+        }
+    }
+
     /// The keys and the values of one head.
     pub(super) fn head(&self, layer: usize, head: usize) -> Head<'_, E> {
         let layout = self.layout;
@@ -234,6 +261,19 @@ impl KvCache {
             KvType::F32 => KvCache::F32(Cache::new(config, context)?),
             KvType::Int8 => KvCache::Int8(Cache::new(config, context)?),
         })
+    }
+
+    /// Takes over the first `positions` positions of a cache of the same shape and type.
+    ///
+    /// # Panics
+    /// If it is of another type.
+    pub(super) fn copy(&mut self, from: &KvCache, positions: usize) {
+        match (self, from) {
+            (KvCache::F16(to), KvCache::F16(from)) => to.copy(from, positions),
+            (KvCache::F32(to), KvCache::F32(from)) => to.copy(from, positions),
+            (KvCache::Int8(to), KvCache::Int8(from)) => to.copy(from, positions),
+            _ => panic!("caches of one type"),
+        }
     }
 
     /// Stores the keys and values (`tokens x kv_width` each) of a layer, `at.0`, at the positions from `at.1` on.

@@ -35,6 +35,8 @@ pub enum What {
     Models,
     /// Engines that suites can name
     Engines,
+    /// Accuracy tasks that `eval` and suites can name
+    Tasks,
 }
 
 /// Runs `list`.
@@ -43,7 +45,7 @@ pub enum What {
 /// None in a tested build.
 pub fn run(args: &Args) -> Result<u8> {
     let catalogue = Catalogue::embedded()?;
-    let kinds = [What::Suites, What::Models, What::Engines];
+    let kinds = [What::Suites, What::Models, What::Engines, What::Tasks];
     let wanted = kinds.into_iter().filter(|&kind| args.what.is_none_or(|what| what == kind));
     let mut object = serde_json::Map::new();
     for kind in wanted {
@@ -51,6 +53,7 @@ pub fn run(args: &Args) -> Result<u8> {
             What::Suites => ("suites", suites(&catalogue)?),
             What::Models => ("models", models(&catalogue)),
             What::Engines => ("engines", engines(&catalogue)),
+            What::Tasks => ("tasks", tasks()?),
         };
         if args.format == Format::Table {
             say(title)?;
@@ -97,4 +100,15 @@ fn models(catalogue: &Catalogue) -> Vec<Row> {
 
 fn engines(catalogue: &Catalogue) -> Vec<Row> {
     catalogue.engines.iter().map(|e| (e.name.clone(), e.about.clone(), json!(e))).collect()
+}
+
+fn tasks() -> Result<Vec<Row>> {
+    let row = |name: &str| -> Result<Row> {
+        let task = suites::task::Task::embedded(name)?;
+        let metrics: Vec<&str> = task.metrics.iter().map(|metric| metric.name()).collect();
+        let value = json!({"name": task.name, "about": task.about, "source": task.source, "kind": task.kind,
+            "metrics": metrics, "fewshot": task.fewshot, "documents": task.test, "fetch": task.fetch});
+        Ok((task.name, task.about, value))
+    };
+    suites::task::Task::names().map(row).collect()
 }

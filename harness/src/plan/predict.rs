@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 use suites::cell::{Cell, Phase};
+use suites::eval::TaskAsk;
 use suites::model::{ModelSpec, WeightFormat};
+use suites::{Catalogue, Suite};
 
 /// Weights of a synthetic model made a second.
 const MAKE_WEIGHTS: f64 = 3e8;
@@ -61,6 +63,18 @@ pub fn cell_ns(model: &ModelSpec, format: WeightFormat, cell: &Cell, min_window:
     let warm_up = depth * prefill + 0.1 * window;
     let windows = window.max(min_window.as_secs_f64() + 0.5 * window);
     nanos(PROCESS + load_seconds(model) + check + warm_up + windows)
+}
+
+/// Items of a task that names no limit, and tokens of an item, about.
+const ITEMS: u32 = 600;
+const ITEM_TOKENS: f64 = 100.0;
+
+/// Wall time of answering `tasks` on a cell's model and engine; 0 of an outside one, which answers none.
+pub fn tasks_ns(suite: &Suite, catalogue: &Catalogue, cell: &Cell, tasks: &[TaskAsk]) -> u64 {
+    let Ok((model, engine)) = super::resolve(suite, catalogue, cell) else { return 0 };
+    let macs = if engine.format.is_ternary() { TERNARY_MACS } else { F16_MACS };
+    let items: f64 = tasks.iter().map(|ask| f64::from(ask.limit.unwrap_or(ITEMS))).sum();
+    nanos(items * ITEM_TOKENS * weights(model) / (macs * f64::from(cell.threads)))
 }
 
 /// Wall time of an outside program's process running `cell` on a model file of `bytes`: loading, a warm-up as long as a window

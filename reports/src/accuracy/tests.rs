@@ -112,3 +112,15 @@ fn equal_seeds_give_equal_figures() {
     let rows: Vec<&Row> = rows.iter().collect();
     assert_eq!(figures(&[Metric::Acc], &rows), figures(&[Metric::Acc], &rows));
 }
+
+#[test]
+fn all_right_is_not_certain() {
+    let rows = items(&[1.0; 100]);
+    let found = figures(&[Metric::Acc], &rows.iter().collect::<Vec<_>>());
+    // scipy.stats.beta.ppf(0.025, 100, 1)
+    let (low, high) = found[0].interval.unwrap();
+    assert!((low - 0.963_783_3).abs() < 1e-6 && high == 1.0 && found[0].stderr == Some(0.0), "{low}");
+    let rows = items(&[0.0; 100]);
+    let found = figures(&[Metric::Acc], &rows.iter().collect::<Vec<_>>());
+    assert!(found[0].interval.is_some_and(|(low, high)| low == 0.0 && (high - 0.036_216_7).abs() < 1e-6));
+}
