@@ -6,6 +6,7 @@ pub mod cmd;
 pub mod data;
 pub mod driver;
 pub mod error;
+pub mod eval;
 pub mod local;
 pub mod machine;
 pub mod parent;
