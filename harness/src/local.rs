@@ -5,6 +5,7 @@ use crate::machine;
 use anyhow::{Context as _, Result, bail};
 use engine::bounded::{BoundedHead, HeadReads};
 use engine::formats::{GgufFile, HfFolder};
+use engine::generate::BatchScorer;
 use engine::model::{
     self, Architecture, Batch, CachedModel, Config, Format, HeadWeights, KvType, Loading, Model, RopeStyle, Session,
     SessionOptions, SparseReads,
@@ -327,6 +328,15 @@ impl Opened {
     pub fn session(&self, context: usize, kv: KvType) -> Result<Session<'_>> {
         let options = self.options(context, kv, 1)?;
         Ok(Session::new(&self.model, &self.pool, self.kernels, options)?)
+    }
+
+    /// Scores texts of at most `context` tokens, many together, in caches of about `cache_bytes`.
+    ///
+    /// # Errors
+    /// As [`Opened::session`].
+    pub fn scorer(&self, context: usize, kv: KvType, cache_bytes: u64) -> Result<BatchScorer<'_>> {
+        let options = self.options(context, kv, 1)?;
+        Ok(BatchScorer::new(&self.model, &self.pool, self.kernels, options, cache_bytes)?)
     }
 
     /// `sequences` independent sequences of up to `context` positions each.

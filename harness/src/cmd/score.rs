@@ -9,7 +9,6 @@ use super::talk::Talk;
 use crate::error::Error;
 use crate::local;
 use anyhow::{Context as _, Result, bail};
-use engine::generate::Scorer;
 use engine::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -119,9 +118,8 @@ pub fn run(args: &Args) -> Result<u8> {
     let encoded: Vec<(Vec<u32>, usize)> = encoded.collect::<Result<_>>()?;
     let most = opened.model.config().context;
     let longest = encoded.iter().map(|(tokens, _)| tokens.len()).max().unwrap_or(1).clamp(1, most);
-    let mut session = opened.session(longest, local::kv(args.talk.kv))?;
-    let mut scorer = Scorer::new(&mut session);
-    let mut results = Vec::new();
+    let mut scorer = opened.scorer(longest, local::kv(args.talk.kv), crate::eval::engine::CACHE_BYTES)?;
+    let (mut cut, mut asked) = (Vec::new(), Vec::new());
     for (index, (tokens, first)) in encoded.iter().enumerate() {
         // The last token need not fit: nothing follows it.
         let truncated = tokens.len().saturating_sub(most + 1);
@@ -129,7 +127,12 @@ pub fn run(args: &Args) -> Result<u8> {
             let found = format!("{} tokens", tokens.len() - first);
             bail!(Error::Usage(format!("request {}: the continuation of {found} alone fills the context", index + 1)));
         }
-        let score = scorer.score(&tokens[truncated..], first - truncated)?;
+        cut.push(truncated);
+        asked.push(engine::generate::Request { tokens: tokens[truncated..].to_vec(), first: first - truncated });
+    }
+    let mut results = Vec::new();
+    for (index, (score, truncated)) in scorer.score(&asked)?.into_iter().zip(cut).enumerate() {
+        let score = score.with_context(|| format!("request {}", index + 1))?;
         results.push(Scored {
             loglikelihood: score.loglikelihood,
             tokens: score.tokens,
@@ -150,16 +153,8 @@ pub fn run(args: &Args) -> Result<u8> {
 
 /// The tokens of both texts, and where the continuation begins.
 fn encode(tokenizer: &Tokenizer, context: &str, continuation: &str) -> Result<(Vec<u32>, usize)> {
-    let whole = tokenizer.encode_prompt(&format!("{context}{continuation}"))?;
-    let first = tokenizer.encode_prompt(context.trim_end())?.len();
-    if first == 0 {
-        // Nothing before the text: it is conditioned on the token that begins or ends documents.
-        let Some(start) = tokenizer.bos().or(tokenizer.eos()) else {
-            bail!(Error::Usage("an empty context needs a model with BOS or EOS".to_owned()));
-        };
-        return check([vec![start], whole].concat(), 1);
-    }
-    check(whole, first)
+    let (tokens, first) = crate::eval::engine::encode(tokenizer, context, continuation)?;
+    check(tokens, first)
 }
 
 fn check(tokens: Vec<u32>, first: usize) -> Result<(Vec<u32>, usize)> {

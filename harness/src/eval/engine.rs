@@ -7,7 +7,7 @@ use crate::eval::task::Prepared;
 use crate::local::{self, Opened};
 use anyhow::{Result, bail};
 use engine::chat::{ChatTemplate, Frame, Message};
-use engine::generate::{Sampling, Scorer, generate_batch, perplexity};
+use engine::generate::{BatchScorer, Request, Sampling, generate_batch, perplexity};
 use engine::tokenizer::Tokenizer;
 use std::ops::ControlFlow;
 use suites::cell::KvCache;
@@ -16,8 +16,8 @@ use suites::task::{Pair, Prompt};
 
 /// Prompts continued together, if their caches fit [`CACHE_BYTES`].
 const TOGETHER: usize = 16;
-/// Memory for the caches of prompts continued together, in bytes.
-const CACHE_BYTES: u64 = 2 << 30;
+/// Memory for the caches of texts evaluated together, in bytes.
+pub const CACHE_BYTES: u64 = 2 << 30;
 
 /// A model in memory, with its tokenizer.
 pub struct Local<'a> {
@@ -28,6 +28,7 @@ pub struct Local<'a> {
     context: usize,
     /// Makes a conversation of a prompt.
     chat: Option<&'a ChatTemplate>,
+    scorer: BatchScorer<'a>,
 }
 
 /// Tokens of a context and its continuation.
@@ -56,7 +57,8 @@ impl<'a> Local<'a> {
         if !(1..=most).contains(&context) {
             bail!(Error::Usage(format!("--context: expected 1 to the model's {most} tokens, found {context}")));
         }
-        Ok(Local { opened, tokenizer, kv, context, chat })
+        let scorer = opened.scorer(context, local::kv(kv), CACHE_BYTES)?;
+        Ok(Local { opened, tokenizer, kv, context, chat, scorer })
     }
 
     /// The header of an evaluation by this model.
@@ -199,14 +201,14 @@ impl Backend for Local<'_> {
     fn loglikelihoods(&mut self, pairs: &[&Pair]) -> Result<Vec<Result<Scored, Refused>>> {
         let encoded: Vec<Result<Encoded, Refused>> =
             pairs.iter().map(|pair| self.encode(pair)).collect::<Result<_>>()?;
-        let longest = encoded.iter().flatten().map(|e| e.tokens.len()).max().unwrap_or(1).min(self.context);
-        let mut session = self.opened.session(longest, local::kv(self.kv))?;
-        let mut scorer = Scorer::new(&mut session);
+        let requests: Vec<Request> =
+            encoded.iter().flatten().map(|e| Request { tokens: e.tokens.clone(), first: e.first }).collect();
+        let mut scores = self.scorer.score(&requests)?.into_iter();
         let mut scored = Vec::with_capacity(pairs.len());
         for encoded in encoded {
             scored.push(match encoded {
-                Ok(Encoded { tokens, first, truncated }) => {
-                    let score = scorer.score(&tokens, first)?;
+                Ok(Encoded { first, truncated, .. }) => {
+                    let score = scores.next().unwrap_or(Err(engine::Error::EmptyPrompt))?;
                     Ok(Scored {
                         loglikelihood: score.loglikelihood,
                         tokens: score.tokens as u32,

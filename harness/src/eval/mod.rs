@@ -1,10 +1,12 @@
 //! Accuracy tasks on any engine: what is asked, who answers, what is read out of the answers, what is kept.
 
 pub mod backend;
+pub mod endpoint;
 pub mod engine;
 pub mod evaluation;
 pub mod judge;
 pub mod log;
+pub mod sandbox;
 pub mod score;
 pub mod task;
 

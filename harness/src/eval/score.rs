@@ -2,7 +2,9 @@
 
 use super::backend::{Made, Refused, Scored};
 use super::judge;
-use anyhow::Result;
+use super::sandbox::{Limits, Program, Sandbox, Verdict};
+use crate::error::Error;
+use anyhow::{Result, bail};
 use std::collections::BTreeMap;
 use suites::eval::{Answer, Row};
 use suites::task::{Ask, Item, Judge, Metric, Prompt};
@@ -117,47 +119,66 @@ pub fn unreadable((line, reason): &(u32, String)) -> Row {
 }
 
 /// Judges generated answers.
-pub struct Judges {}
+pub struct Judges {
+    sandbox: Option<Sandbox>,
+}
 
 /// What judges the answers to `items`.
 ///
 /// # Errors
 /// Items whose answers are programs, where those may not or cannot be run.
 pub fn judge(items: &[Item], run_code: bool) -> Result<Judges> {
-    let programs = |item: &Item| matches!(&item.ask, Ask::Generate(Prompt { judge: Judge::Python { .. }, .. }));
-    if items.iter().any(programs) {
-        let _ = run_code;
-        anyhow::bail!("programs cannot be run yet");
+    let program = |item: &Item| matches!(&item.ask, Ask::Generate(Prompt { judge: Judge::Python { .. }, .. }));
+    if !items.iter().any(program) {
+        return Ok(Judges { sandbox: None });
     }
-    Ok(Judges {})
+    if !run_code {
+        let what = "this task is judged by running programs that the model writes: --run-generated-code does, confined";
+        bail!(Error::Usage(what.to_owned()));
+    }
+    let sandbox = Sandbox::open().map_err(|reason| Error::Usage(reason.to_string()))?;
+    Ok(Judges { sandbox: Some(sandbox) })
 }
 
 impl Judges {
     /// Right or wrong, by every figure that this kind of answer has.
     ///
     /// # Errors
-    /// A sandbox that fails.
+    /// A program that was not run, as its confinement did not come about.
     pub fn judge(&mut self, prompt: &Prompt, answer: &str) -> Result<Judged> {
-        let is = |right: bool| f64::from(u8::from(right));
         let mut judged = Judged::default();
         let mut add = |metric: Metric, found: String, right: bool| {
-            judged.scores.insert(metric, is(right));
+            judged.scores.insert(metric, f64::from(u8::from(right)));
             judged.found.insert(metric, found);
         };
         match &prompt.judge {
             Judge::Gsm8k { target } => {
-                let (strict, flexible) = (judge::gsm8k_strict(answer), judge::gsm8k_flexible(answer));
-                let right = [&strict, &flexible].map(|found| judge::gsm8k_equal(found, target));
-                add(Metric::ExactMatchStrict, strict, right[0]);
-                add(Metric::ExactMatchFlexible, flexible, right[1]);
+                let judge::Gsm8k { strict, flexible } = judge::gsm8k(answer, target);
+                add(Metric::ExactMatchStrict, strict.extracted, strict.right);
+                add(Metric::ExactMatchFlexible, flexible.extracted, flexible.right);
             }
             Judge::Math { target } => {
-                let found = judge::math(answer);
-                let right = judge::equivalent(&found, target);
-                add(Metric::ExactMatch, found, right);
+                let found = judge::math(answer, target);
+                add(Metric::ExactMatch, found.extracted, found.right);
             }
-            Judge::Python { .. } => {}
+            Judge::Python { prompt, test, entry_point } => {
+                let program = Program { prompt, completion: answer, test, entry_point };
+                let (told, passed) = self.run(&program)?;
+                add(Metric::PassAt1, told, passed);
+            }
         }
         Ok(judged)
+    }
+
+    /// What came of a program, and whether it passed.
+    fn run(&self, program: &Program<'_>) -> Result<(String, bool)> {
+        let Some(sandbox) = &self.sandbox else { bail!("no sandbox was opened for programs") };
+        Ok(match sandbox.run(program, &Limits::default()) {
+            Verdict::Passed => ("passed".to_owned(), true),
+            Verdict::Failed { reason } => (format!("failed: {reason}"), false),
+            Verdict::TimedOut => ("timed out".to_owned(), false),
+            Verdict::Killed { reason } => (format!("killed: {reason}"), false),
+            Verdict::NotRun { reason } => bail!("a program was not run: {reason}"),
+        })
     }
 }
