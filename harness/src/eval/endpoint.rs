@@ -18,6 +18,12 @@ use std::time::Duration;
 /// Most stops sent: the protocol's own limit. Answers are cut at all of them here.
 const MOST_STOPS: usize = 4;
 
+/// What scoring is tried with.
+const TRIALS: [&str; 4] =
+    ["The capital of France is", "Once upon a time, there was", "One, two, three, four,", "The opposite of black is"];
+/// How far a token's log-probability may be from itself, computed in another batch: half-precision servers differ by some 0.05.
+const TOLERANCE: f64 = 0.2;
+
 /// Where the server is and how it is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -156,12 +162,46 @@ impl Endpoint {
         score::read(&response, context, continuation)
     }
 
-    /// Scores a text to see whether the server can; to be called before a task that needs it.
+    /// Whether the server's log-likelihoods can be trusted: what it generates greedily must be the likeliest when it is scored,
+    /// and as likely as it said. To be called before a task that needs them: some servers pair each token with the
+    /// probabilities of the next one (llama-cpp-python does, where a model has no beginning-of-sequence token).
     ///
     /// # Errors
-    /// As [`Endpoint::score`].
+    /// As [`Endpoint::score`]; [`EndpointError::Unsupported`] if they disagree, or if none of some texts could tell.
     pub fn check_scoring(&self) -> Result<(), EndpointError> {
-        self.score("The capital of France is", " Paris").map(|_| ())
+        let mut told = 0;
+        for context in TRIALS {
+            // First what needs no more than an answer, so that a server without echo or logprobs is known as such.
+            self.score(context, " so")?;
+            let Some((text, logprob)) = self.likeliest(context)? else { continue };
+            let scored = match self.score(context, &text) {
+                // What is generated need not be a token of its own once it is read again.
+                Err(EndpointError::Malformed(_)) => continue,
+                scored => scored?,
+            };
+            if scored.tokens == 1 {
+                told += 1;
+                let off = (scored.log_likelihood - logprob).abs();
+                if !scored.greedy || off > TOLERANCE {
+                    return Err(EndpointError::Unsupported(format!(
+                        "after {context:?} it generates {text:?} of log-likelihood {logprob:.3}, but scores it {:.3}",
+                        scored.log_likelihood
+                    )));
+                }
+            }
+        }
+        if told == 0 {
+            return Err(EndpointError::Unsupported("no trial could tell whether they are right".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// The likeliest token after `context`, and its log-probability; `None` if it has no text.
+    fn likeliest(&self, context: &str) -> Result<Option<(String, f64)>, EndpointError> {
+        let request = serde_json::json!({
+            "model": &self.model, "prompt": context, "temperature": 0, "max_tokens": 1, "logprobs": 1, "seed": 1234,
+        });
+        score::likeliest(&self.http.post(&request)?)
     }
 
     /// What the model says after `prompt`, greedily, up to `max_tokens` tokens or the first of `stops`.

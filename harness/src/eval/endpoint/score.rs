@@ -59,6 +59,17 @@ pub(super) fn read(response: &[u8], context: &str, continuation: &str) -> Result
     sum(&tokens, first, after)
 }
 
+/// The text and log-probability of the only token of a response without `echo`; `None` if it has no text.
+///
+/// # Errors
+/// [`EndpointError::Unsupported`] if the response has no logprobs.
+pub(super) fn likeliest(response: &[u8]) -> Result<Option<(String, f64)>, EndpointError> {
+    let choice = one(parse::<Choice>(response)?.choices)?;
+    let absent = || EndpointError::Unsupported("generated tokens have no logprobs".to_owned());
+    let logprobs = choice.logprobs.and_then(|logprobs| logprobs.token_logprobs).ok_or_else(absent)?;
+    Ok(logprobs.first().copied().flatten().filter(|_| !choice.text.is_empty()).map(|logprob| (choice.text, logprob)))
+}
+
 /// # Errors
 /// [`EndpointError::Unsupported`] if something is not there, [`EndpointError::Malformed`] if lengths or order are wrong.
 fn tokens(logprobs: Option<Logprobs>) -> Result<Tokens, EndpointError> {

@@ -155,6 +155,38 @@ fn without_echo_or_logprobs_it_is_not_applicable() {
     }
 }
 
+/// Responses as to [`Endpoint::check_scoring`]'s first trial, with what the last one scores the generated token.
+fn trial(context: &str, scores: f64) -> [Reply; 3] {
+    let echo = |text: &str, logprob: f64| {
+        says(&json!({"choices": [{"text": format!("{context}{text}"), "logprobs": {
+            "tokens": [context, text], "token_logprobs": [null, logprob], "top_logprobs": [null, {" Paris": scores}],
+            "text_offset": [0, context.len()]}}]}))
+    };
+    let generated = json!({"choices": [{"text": " Paris", "logprobs": {"token_logprobs": [-0.75]}}]});
+    [echo(" so", -9.0), says(&generated), echo(" Paris", scores)]
+}
+
+#[test]
+fn scores_must_agree_with_what_is_generated() {
+    let all = |scores: f64| TRIALS.iter().flat_map(|context| trial(context, scores)).collect::<Vec<_>>();
+    let mock = Mock::new(all(-0.76));
+    Endpoint::open(&options(&mock)).unwrap().check_scoring().unwrap();
+    assert_eq!(mock.asked().len(), 12);
+    // Of the next token's probabilities.
+    let mock = Mock::new(all(-8.5));
+    let error = Endpoint::open(&options(&mock)).unwrap().check_scoring().unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, EndpointError::Unsupported(_)) && text.contains("-0.750, but scores it -8.500"), "{text}");
+    // It ends where it should go on, each time.
+    let silent = TRIALS.iter().flat_map(|context| {
+        let [first, _, _] = trial(context, -0.75);
+        [first, says(&json!({"choices": [{"text": "", "logprobs": {"token_logprobs": [-0.5]}}]}))]
+    });
+    let mock = Mock::new(silent.collect());
+    let error = Endpoint::open(&options(&mock)).unwrap().check_scoring().unwrap_err();
+    assert!(error.to_string().contains("no trial could tell"), "{error}");
+}
+
 #[test]
 fn wrong_tokens_give_no_figure() {
     assert!(malformed_by(|choice| drop(choice["logprobs"]["tokens"].as_array_mut().unwrap().pop())).contains("long"));
@@ -334,4 +366,23 @@ fn nothing_to_score_is_an_error() {
     let endpoint = Endpoint::open(&Options::new("http://127.0.0.1:1", "m")).unwrap();
     assert!(matches!(endpoint.score("", "x"), Err(EndpointError::Malformed(_))));
     assert!(matches!(endpoint.score("x", ""), Err(EndpointError::Malformed(_))));
+}
+
+/// Against a real server, by hand: `TRITMARK_TEST_ENDPOINT=http://127.0.0.1:8080 cargo test -p harness live -- --ignored --nocapture`.
+#[test]
+#[ignore = "needs a server at TRITMARK_TEST_ENDPOINT"]
+fn live() {
+    let url = std::env::var("TRITMARK_TEST_ENDPOINT").unwrap();
+    let endpoint = Endpoint::open(&Options { retries: 0, ..Options::new(url, "m") }).unwrap();
+    let stops = [".".to_owned(), "\n".to_owned()];
+    let generated = endpoint.generate("The capital of France is", &stops, 16).unwrap();
+    println!("generated: {generated:?}");
+    assert!(!generated.text.is_empty() && !generated.text.contains(['.', '\n']));
+    println!("scoring: {:?}", endpoint.check_scoring().map_err(|error| error.to_string()));
+    for continuation in [" Paris", " London", " the city of Paris"] {
+        println!(
+            "{continuation}: {:?}",
+            endpoint.score("The capital of France is", continuation).map_err(|e| e.to_string())
+        );
+    }
 }
