@@ -70,6 +70,8 @@ pub struct Limits {
 
 impl Default for Limits {
     /// 30 s, of which 10 s of CPU time; 1 GiB of memory; 16 MiB of files; 64 open files.
+    ///
+    /// Twice all inputs of HumanEval+ take 7.6 s at most (problem 139), on a machine of 2 cores with other work.
     fn default() -> Limits {
         Limits { wall: Duration::from_secs(30), cpu_s: 10, memory_bytes: 1 << 30, disk_bytes: 16 << 20, open_files: 64 }
     }

@@ -23,6 +23,8 @@ const MOST_FILES: usize = 1024;
 /// Exit code of a confinement that failed. The signal that ended a program is told as 128 and its number, that of the limit
 /// of CPU time always as SIGXCPU.
 const SETUP_FAILED: i32 = 125;
+/// What is said when the confinement stands and the program begins.
+const READY: &[u8] = b"ready\n";
 const SIGXCPU: i32 = 24;
 
 /// The `python3` of the search path as it names itself, not a wrapper of it; and its version.
@@ -209,11 +211,14 @@ fn judge(ended: Ended, nonce: &str) -> Verdict {
         return Verdict::NotRun { reason: "it could not be ended".to_owned() };
     };
     match limit {
+        Some(Limit::Time) if !out.starts_with(READY) => {
+            return Verdict::NotRun { reason: "the interpreter was not ready in time".to_owned() };
+        }
         Some(Limit::Time) => return Verdict::TimedOut,
         Some(Limit::Disk) => return Verdict::Killed { reason: "its files took more than they may".to_owned() },
         None => {}
     }
-    let Some(proof) = out.strip_prefix(b"ready\n") else {
+    let Some(proof) = out.strip_prefix(READY) else {
         let code = status.code();
         let why = if said.is_empty() { format!("ended by {status}") } else { said };
         let stage = if code == Some(SETUP_FAILED) { "confinement" } else { "interpreter" };

@@ -94,11 +94,11 @@ fn endless_loops_end() {
         assert_eq!(run(&sandbox, "while True: pass", &small()), Verdict::TimedOut);
         let ignores = "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass";
         assert_eq!(run(&sandbox, ignores, &small()), Verdict::TimedOut);
-        let limits = Limits { wall: Duration::from_millis(1500), ..small() };
+        let limits = Limits { wall: Duration::from_secs(6), ..small() };
         let sleeps =
             "import signal, time\nfor n in (1, 2, 3, 15): signal.signal(n, signal.SIG_IGN)\nwhile True: time.sleep(1)";
         assert_eq!(run(&sandbox, sleeps, &limits), Verdict::TimedOut);
-        assert!(begin.elapsed() < Duration::from_secs(60));
+        assert!(begin.elapsed() < Duration::from_secs(180));
     }
 }
 
@@ -231,7 +231,7 @@ fn nothing_is_left() {
     let body = format!("import os\nos.makedirs('{marker}/b', mode=0)\nreturn 1");
     for sandbox in sandboxes() {
         run(&sandbox, &body, &small());
-        let limits = Limits { wall: Duration::from_millis(1500), ..small() };
+        let limits = Limits { wall: Duration::from_secs(6), ..small() };
         let body = format!("import time\nopen('{marker}', 'w')\ntime.sleep(99)");
         assert_eq!(run(&sandbox, &body, &limits), Verdict::TimedOut);
         let found: Vec<PathBuf> = left();
@@ -279,11 +279,11 @@ fn problems(name: &str) -> Option<Vec<serde_json::Value>> {
     Some(text.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect())
 }
 
-/// Runs each problem's own solution, and one that does nothing.
-fn solutions(name: &str, sandbox: &Sandbox) {
+/// Runs the own solution of each `every`th problem, and one that does nothing.
+fn solutions(name: &str, sandbox: &Sandbox, every: usize) {
     let Some(problems) = problems(name) else { return };
     assert_eq!(problems.len(), 164);
-    for problem in problems {
+    for problem in problems.iter().step_by(every) {
         let field = |name: &str| problem[name].as_str().unwrap();
         let program = Program {
             prompt: field("prompt"),
@@ -301,14 +301,15 @@ fn solutions(name: &str, sandbox: &Sandbox) {
 
 #[test]
 fn humaneval_solutions_pass_and_broken_ones_fail() {
-    for sandbox in sandboxes() {
-        solutions("humaneval_test.jsonl", &sandbox);
+    // All by the strongest confinement, some by the other.
+    for (sandbox, every) in sandboxes().iter().zip([1, 8]) {
+        solutions("humaneval_test.jsonl", sandbox, every);
     }
 }
 
 #[test]
 fn humaneval_plus_solutions_pass_and_broken_ones_fail() {
     if let Some(sandbox) = sandboxes().first() {
-        solutions("humaneval_plus.jsonl.gz", sandbox);
+        solutions("humaneval_plus.jsonl.gz", sandbox, 1);
     }
 }
