@@ -64,7 +64,6 @@ fn prompts_are_the_golden_ones_for_every_item() {
         ("arc_easy", "arc_easy_validation.jsonl", 570),
         ("boolq", "boolq_validation.jsonl", 3270),
         ("winogrande", "winogrande_xl_validation.jsonl", 1267),
-        ("hellaswag", "hellaswag_validation.jsonl", 10_042),
     ] {
         let (documents, requests) = (find(&[file]), find(&[&format!("golden/{task}.jsonl")]));
         let (Some(documents), Some(requests)) = (documents, requests) else {

@@ -6,14 +6,16 @@ use crate::data::{self, Named};
 use crate::driver::interrupt::Interrupt;
 use crate::error::Error;
 use crate::eval::Evaluation;
+use crate::eval::backend::Backend;
 use crate::eval::engine::Local;
 use crate::eval::evaluation::Found;
+use crate::eval::remote::Remote;
 use crate::eval::task::{self, Files, Prepared};
 use anyhow::{Result, bail};
 use engine::chat::ChatTemplate;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use suites::eval::{Accuracy, AccuracyFigure, Header, Row, TaskAsk};
+use suites::eval::{Accuracy, AccuracyFigure, Header, Part, Row, TaskAsk};
 
 /// Arguments of `eval`.
 #[derive(clap::Args)]
@@ -25,6 +27,12 @@ pub struct Args {
     /// A second engine on the same model and items: both are compared by McNemar's test
     #[arg(long, value_name = "ENGINE")]
     against: Option<String>,
+    /// Ask a server that speaks OpenAI's completions protocol instead, by plain HTTP: --model is its name there
+    #[arg(long, value_name = "URL", conflicts_with_all = ["against", "context", "chat"])]
+    endpoint: Option<String>,
+    /// Environment variable that holds the endpoint's API key
+    #[arg(long, value_name = "NAME", requires = "endpoint")]
+    api_key_variable: Option<String>,
     /// The first so many items [default: all]
     #[arg(long)]
     limit: Option<u32>,
@@ -84,7 +92,10 @@ pub fn run(args: &Args) -> Result<u8> {
     let mut rows = Vec::new();
     let engines = std::iter::once(&args.talk.engine).chain(&args.against);
     for engine in engines {
-        let (header, found) = one(args, engine, &prepared, &interrupt)?;
+        let (header, found) = match &args.endpoint {
+            Some(url) => remote(args, url, &prepared, &interrupt)?,
+            None => one(args, engine, &prepared, &interrupt)?,
+        };
         let output = output(&header, &found);
         if !args.json {
             say(prose(&output))?;
@@ -118,6 +129,13 @@ fn refuse_bad(args: &Args, prepared: &Prepared) -> Result<()> {
     bail!(Error::Input(format!("{file}:{}: {reason}{more}: --skip-bad leaves such out", line + 1)));
 }
 
+/// Evaluates what is behind an endpoint.
+fn remote(args: &Args, url: &str, prepared: &Prepared, interrupt: &Interrupt) -> Result<(Header, Found)> {
+    let mut backend = Remote::open(url, &args.talk.model, args.api_key_variable.clone())?;
+    let (header, part) = (backend.header(prepared), backend.part());
+    evaluate(args, prepared, header, part, interrupt, &mut backend)
+}
+
 /// Evaluates one engine.
 fn one(args: &Args, engine: &str, prepared: &Prepared, interrupt: &Interrupt) -> Result<(Header, Found)> {
     let talk = Talk { engine: engine.to_owned(), ..args.talk.clone() };
@@ -126,18 +144,30 @@ fn one(args: &Args, engine: &str, prepared: &Prepared, interrupt: &Interrupt) ->
     let template = args.chat.as_deref().map(|name| chat(name, &tokenizer)).transpose()?;
     let mut backend = Local::new(&opened, &tokenizer, talk.kv, args.context, template.as_ref())?;
     let header = backend.header(prepared, engine, &model_name(&talk.model), digest(&talk)?);
+    let part = backend.part();
+    evaluate(args, prepared, header, part, interrupt, &mut backend)
+}
+
+fn evaluate(
+    args: &Args,
+    prepared: &Prepared,
+    header: Header,
+    part: Part,
+    interrupt: &Interrupt,
+    backend: &mut dyn Backend,
+) -> Result<(Header, Found)> {
     let path = args.out.join(task::log_name(&header));
-    eprintln!("{} on {} by {engine}: {}", header.task, header.model, path.display());
+    eprintln!("{} on {} by {}: {}", header.task, header.model, header.engine, path.display());
     let evaluation = Evaluation {
         prepared,
         header: &header,
-        part: backend.part(),
+        part,
         log: &path,
         run_code: args.run_generated_code,
         interrupt,
         show: true,
     };
-    let found = evaluation.run(&mut backend)?;
+    let found = evaluation.run(backend)?;
     Ok((header, found))
 }
 

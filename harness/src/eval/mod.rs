@@ -6,6 +6,7 @@ pub mod engine;
 pub mod evaluation;
 pub mod judge;
 pub mod log;
+pub mod remote;
 pub mod sandbox;
 pub mod score;
 pub mod task;
