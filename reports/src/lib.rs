@@ -6,6 +6,7 @@ pub mod accuracy;
 pub mod analysis;
 pub mod cells;
 mod compare;
+pub mod curves;
 mod energy;
 pub mod error;
 mod head;

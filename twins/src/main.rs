@@ -53,6 +53,15 @@ enum Command {
         #[arg(long, default_value_t = 100)]
         items: usize,
     },
+    /// Draws loss curves into one picture
+    Plot {
+        /// A curve: its name and its loss.csv
+        #[arg(long, value_name = "NAME=FILE", required = true)]
+        curve: Vec<String>,
+        /// The picture, without .svg and .png
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Holds the engine's logits of an exported folder against the trainer's
     Check {
         /// Folder of the training
@@ -122,6 +131,12 @@ fn main() -> Result<()> {
         Command::Eval { from, items } => {
             let (plan, state) = State::load(&from)?;
             println!("{}", evaluate::run(&plan, &state.model, &tokens::load(&from)?, items)?);
+            Ok(())
+        }
+        Command::Plot { curve, out } => {
+            let curves = curve.iter().map(|text| train::curve(text)).collect::<Result<Vec<_>>>()?;
+            let title = "Training loss of the twins, mean of twenty steps";
+            reports::curves::draw(title, ["step", "loss, nats a token"], &curves, &out)?;
             Ok(())
         }
         Command::Check { from, model } => check::run(&State::load(&from)?.1.model, &model),

@@ -189,3 +189,21 @@ impl Curve {
         Ok(writeln!(self.0, "{step},{loss:.5},{rate:.3e},{norm:.4}")?)
     }
 }
+
+/// A loss curve named as `NAME=FILE`.
+///
+/// # Errors
+/// Another form; a file that is no loss curve (with its line).
+pub fn curve(text: &str) -> Result<reports::curves::Curve> {
+    let (name, path) = text.split_once('=').with_context(|| format!("--curve: expected NAME=FILE, found {text}"))?;
+    let lines = std::fs::read_to_string(path).with_context(|| path.to_owned())?;
+    let point = |(number, line): (usize, &str)| {
+        let mut fields = line.split(',').map(str::parse::<f64>);
+        match (fields.next(), fields.next()) {
+            (Some(Ok(step)), Some(Ok(loss))) => Ok((step, loss)),
+            _ => bail!("{path}:{}: expected step,loss,.., found {line}", number + 1),
+        }
+    };
+    let points = lines.lines().enumerate().skip(1).map(point).collect::<Result<_>>()?;
+    Ok(reports::curves::Curve { name: name.to_owned(), points })
+}

@@ -1,7 +1,7 @@
 //! Plots of a run, as SVG and PNG.
 
 mod canvas;
-mod chart;
+pub(crate) mod chart;
 mod charts;
 mod draw;
 mod grids;
@@ -77,6 +77,12 @@ pub(crate) fn draw_all(data: &RunData, analysis: &Analysis, dir: &Path) -> Resul
         plots.push(plot);
     }
     Ok((plots, files))
+}
+
+/// Draws a chart of its own, with the embedded font.
+pub(crate) fn draw_file(chart: &Chart, path: &Path, extension: &str) -> Result<(), String> {
+    canvas::fonts()?;
+    draw_one(chart, path, extension)
 }
 
 fn draw_one(chart: &Chart, path: &Path, extension: &str) -> Result<(), String> {
