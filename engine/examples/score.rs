@@ -82,7 +82,8 @@ fn compare(
     let mut single = Batch::new(model, pool, kernels, options, 1)?;
     let mut session = Session::new(model, pool, kernels, options)?;
     let mut scorer = BatchScorer::new(model, pool, kernels, options, 1 << 30)?;
-    let together: Vec<_> = requests.iter().map(|(tokens, first)| Request { tokens: tokens.clone(), first: *first }).collect();
+    let together: Vec<_> =
+        requests.iter().map(|(tokens, first)| Request { tokens: tokens.clone(), first: *first }).collect();
     let mut times = [Vec::new(), Vec::new(), Vec::new()];
     // The first warms up.
     for round in 0..=rounds {

@@ -184,7 +184,7 @@ impl Row {
 pub struct TaskAsk {
     /// Its name, or a TOML file.
     pub task: String,
-    /// The first so many of its items; all, if `None`.
+    /// The first so many of its items, of MMLU those of each subject; all, if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
     /// Examples before each question; the task's own number, if `None`.

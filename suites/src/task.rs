@@ -128,6 +128,23 @@ impl Task {
         Ok(Task { folder: Some(path.parent().unwrap_or(Path::new("")).to_owned()), ..task })
     }
 
+    /// The first `limit` documents of a file; of a task whose documents are of groups (MMLU's subjects), those of each group.
+    ///
+    /// # Errors
+    /// Those of [`Documents::open`].
+    pub fn documents(&self, path: &Path, limit: Option<u32>) -> Result<Documents, Error> {
+        let Some((field, limit)) = self.group.as_deref().zip(limit) else { return Documents::open(path, limit) };
+        let mut all = Documents::open(path, None)?;
+        let mut taken = std::collections::BTreeMap::new();
+        all.good.retain(|(_, document)| {
+            let group = document.get(field).map_or_else(String::new, ToString::to_string);
+            let count = taken.entry(group).or_insert(0);
+            *count += 1;
+            *count <= limit
+        });
+        Ok(all)
+    }
+
     /// Reads a task from its TOML; `origin` names it in errors.
     ///
     /// # Errors

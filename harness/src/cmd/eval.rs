@@ -33,7 +33,7 @@ pub struct Args {
     /// Environment variable that holds the endpoint's API key
     #[arg(long, value_name = "NAME", requires = "endpoint")]
     api_key_variable: Option<String>,
-    /// The first so many items [default: all]
+    /// The first so many items, of MMLU those of each subject [default: all]
     #[arg(long)]
     limit: Option<u32>,
     /// Examples before each question [default: the task's]

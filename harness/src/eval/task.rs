@@ -65,7 +65,7 @@ pub fn prepare(ask: &TaskAsk, files: &Files) -> Result<Prepared> {
         bail!(Error::Usage("--limit: expected at least 1, found 0".to_owned()));
     }
     let path = find(&task, &task.test, files.documents.as_deref(), files.data.as_deref())?;
-    let documents = Documents::open(&path, ask.limit)?;
+    let documents = task.documents(&path, ask.limit)?;
     let fewshot = ask.fewshot.unwrap_or(task.fewshot);
     let mut data_digests = vec![documents.digest.clone()];
     let mut examples = Documents::default();
