@@ -26,8 +26,8 @@ pub(super) struct Pruned<'a> {
     pub(super) reads: HeadReads,
 }
 
-/// Rows of logits held at once: at most 32 MB of the widest vocabularies.
-const ROWS: usize = 64;
+/// Bytes of logits held at once.
+const LOGITS_BYTES: usize = 48 << 20;
 
 /// Runs batches through a model.
 #[derive(Debug)]
@@ -122,9 +122,10 @@ impl<'a> Evaluator<'a> {
         found: impl Fn(usize, &[f32]) -> T + Sync,
     ) -> Vec<T> {
         let vocab = self.model.config().vocab;
+        let at_once = (LOGITS_BYTES / (vocab * size_of::<f32>())).clamp(16, 512);
         self.run(parts, |forward, team, _| {
             let mut all: Vec<Option<T>> = rows.iter().map(|_| None).collect();
-            for (first, (rows, all)) in (0..).step_by(ROWS).zip(rows.chunks(ROWS).zip(all.chunks_mut(ROWS))) {
+            for (first, (rows, all)) in (0..).step_by(at_once).zip(rows.chunks(at_once).zip(all.chunks_mut(at_once))) {
                 logits.resize(rows.len() * vocab, 0.0);
                 forward.logits(rows, logits);
                 team.each_row(all, 1, |row, all| all[0] = Some(found(first + row, &logits[row * vocab..][..vocab])));
