@@ -11,7 +11,7 @@ use engine::generate::{BatchScorer, Request, Sampling, generate_batch, perplexit
 use engine::tokenizer::Tokenizer;
 use std::ops::ControlFlow;
 use suites::cell::KvCache;
-use suites::eval::{EVAL_SCHEMA, Header, Part};
+use suites::eval::{Header, Part};
 use suites::task::{Pair, Prompt};
 
 /// Prompts continued together, if their caches fit [`CACHE_BYTES`].
@@ -64,21 +64,13 @@ impl<'a> Local<'a> {
     /// The header of an evaluation by this model.
     pub fn header(&self, prepared: &Prepared, engine: &str, model: &str, digest: Option<String>) -> Header {
         Header {
-            schema: EVAL_SCHEMA,
-            task: prepared.name.clone(),
-            task_digest: prepared.digest.clone(),
-            data_digests: prepared.data_digests.clone(),
-            fewshot: prepared.fewshot,
-            seed: prepared.seed,
-            metrics: prepared.metrics.clone(),
-            engine: engine.to_owned(),
-            model: model.to_owned(),
             model_digest: digest,
             kv: Some(self.kv.name().to_owned()),
             head: Some(self.opened.model.head().kind().to_owned()),
             chat: self.chat.map(|template| template.name().to_owned()),
             bos: Some(self.tokenizer.adds_bos()),
             context: Some(self.context as u32),
+            ..prepared.header(engine, model)
         }
     }
 

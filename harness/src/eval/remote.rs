@@ -5,7 +5,7 @@ use super::endpoint::{Endpoint, EndpointError, Options};
 use super::log;
 use super::task::Prepared;
 use anyhow::Result;
-use suites::eval::{EVAL_SCHEMA, Header, Part};
+use suites::eval::{Header, Part};
 use suites::task::{Pair, Prompt};
 
 /// An endpoint.
@@ -28,23 +28,7 @@ impl Remote {
 
     /// The header of an evaluation by this server.
     pub fn header(&self, prepared: &Prepared) -> Header {
-        Header {
-            schema: EVAL_SCHEMA,
-            task: prepared.name.clone(),
-            task_digest: prepared.digest.clone(),
-            data_digests: prepared.data_digests.clone(),
-            fewshot: prepared.fewshot,
-            seed: prepared.seed,
-            metrics: prepared.metrics.clone(),
-            engine: self.options.url.clone(),
-            model: self.options.model.clone(),
-            model_digest: None,
-            kv: None,
-            head: None,
-            chat: None,
-            bos: None,
-            context: None,
-        }
+        prepared.header(&self.options.url, &self.options.model)
     }
 
     /// This program, at work.

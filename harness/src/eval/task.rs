@@ -3,7 +3,7 @@
 use crate::error::Error;
 use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
-use suites::eval::{Header, TaskAsk};
+use suites::eval::{EVAL_SCHEMA, Header, TaskAsk};
 use suites::task::{Documents, Item, Metric, Options, Task};
 
 /// Seed of few-shot examples unless another is given: lm-evaluation-harness's.
@@ -53,6 +53,29 @@ pub struct Prepared {
     pub items: Vec<Item>,
     /// Documents asked for that make no item: line and reason.
     pub skipped: Vec<(u32, String)>,
+}
+
+impl Prepared {
+    /// The header of an evaluation of it, as far as the task decides it.
+    pub fn header(&self, engine: &str, model: &str) -> Header {
+        Header {
+            schema: EVAL_SCHEMA,
+            task: self.name.clone(),
+            task_digest: self.digest.clone(),
+            data_digests: self.data_digests.clone(),
+            fewshot: self.fewshot,
+            seed: self.seed,
+            metrics: self.metrics.clone(),
+            engine: engine.to_owned(),
+            model: model.to_owned(),
+            model_digest: None,
+            kv: None,
+            head: None,
+            chat: None,
+            bos: None,
+            context: None,
+        }
+    }
 }
 
 /// Opens what `ask` names.
