@@ -47,7 +47,11 @@ fn items(preamble: usize, items: u32, choices: u32) -> Vec<Request> {
 
 #[test]
 fn scores_are_those_of_one_after_the_other() {
-    let ternary = model();
+    let of = |config: Config, format: Format| {
+        let spec = SyntheticSpec { config, seed: 3, head: HeadType::F16, gate_zeros: None };
+        build(&spec, format).unwrap()
+    };
+    let ternary = of(Config { context: 128, ..Config::small() }, Format::Ternary);
     for kv in [KvType::F16, KvType::F32, KvType::Int8] {
         for max_batch in [512, 7] {
             let options = SessionOptions { kv, max_batch, ..SessionOptions::new(128) };
@@ -56,9 +60,8 @@ fn scores_are_those_of_one_after_the_other() {
             check(&ternary, &items(60, 5, 3), options, 0);
         }
     }
-    let config = Config { kv_heads: 2, sliding_window: Some(16), ..Config::small() };
-    let spec = SyntheticSpec { config, seed: 3, head: HeadType::F16, gate_zeros: None };
-    check(&build(&spec, Format::F16).unwrap(), &items(40, 6, 3), SessionOptions::new(128), u64::MAX);
+    let windowed = Config { sliding_window: Some(16), context: 128, ..Config::small() };
+    check(&of(windowed, Format::F16), &items(40, 6, 3), SessionOptions::new(128), u64::MAX);
 }
 
 #[test]
