@@ -12,6 +12,7 @@ pub mod error;
 pub mod eval;
 pub mod model;
 pub mod outside;
+pub mod published;
 pub mod record;
 pub mod run;
 pub mod schema;
