@@ -48,6 +48,14 @@ pub fn mad(values: &[f64]) -> Option<f64> {
     median(&values.iter().map(|v| (v - centre).abs()).collect::<Vec<_>>())
 }
 
+/// Geometric mean: what ratios are averaged by. `None` if empty, or if a value is not over 0.
+pub fn geometric_mean(values: &[f64]) -> Option<f64> {
+    if values.is_empty() || !values.iter().all(|v| *v > 0.0 && v.is_finite()) {
+        return None;
+    }
+    Some((values.iter().map(|v| v.ln()).sum::<f64>() / values.len() as f64).exp())
+}
+
 /// Quantile `q` (0 to 1) by linear interpolation between order statistics (Hyndman and Fan's type 7, the default of R
 /// and NumPy). `None` if empty.
 pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
@@ -156,6 +164,9 @@ mod tests {
         assert_eq!(quantile(&tens, 0.0), Some(10.0));
         assert_eq!(quantile(&tens, 1.0), Some(50.0));
         assert_eq!(quantile(&[7.0], 0.99), Some(7.0));
+        assert!((geometric_mean(&[1.0, 2.0, 4.0]).unwrap() - 2.0).abs() < 1e-12);
+        assert_eq!(geometric_mean(&[2.0, 0.0]), None);
+        assert_eq!(geometric_mean(&[]), None);
     }
 
     #[test]
