@@ -1,10 +1,10 @@
 //! All cells of a run, in a fixed order, with the comparisons between them.
 
 use crate::cells::{CellSummary, summarise};
-use crate::compare;
+use crate::compare::{self, Together};
 use crate::load::RunData;
 use crate::stats::Bootstrap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use suites::Catalogue;
 use suites::cell::{Cell, KvCache, Phase, Workload};
 use suites::model::ModelSpec;
@@ -22,6 +22,14 @@ pub struct Analysis {
     pub engines: Vec<String>,
     /// Candidate and baseline engine names that cells were compared by.
     pub pairs: Vec<(String, String)>,
+    /// Geometric means of speed-ups over the models that both engines were measured with.
+    pub together: Vec<Together>,
+    /// Each engine and variant with the place of its colour.
+    colours: BTreeMap<(String, String), usize>,
+    /// Outside engines.
+    outside: BTreeSet<String>,
+    /// Parameters and family of each model whose parameters are known.
+    places: BTreeMap<String, (f64, u32)>,
 }
 
 /// How big a model is.
@@ -69,7 +77,11 @@ impl Analysis {
         let pairs = pairs(catalogue.as_ref());
         compare::add_speedups(&mut cells, &pairs, &mut bootstrap);
         compare::add_ratios_to_outside(&mut cells, &mut bootstrap);
-        Analysis { cells, models, engines, pairs }
+        let together = compare::together(&cells, &pairs, &mut bootstrap);
+        let colours = colours(&cells, &engines);
+        let outside = cells.iter().filter(|c| c.outside).map(|c| c.cell.engine.clone()).collect();
+        let places = places(&models);
+        Analysis { cells, models, engines, pairs, together, colours, outside, places }
     }
 
     /// Workloads that occur, prefill first.
@@ -97,8 +109,22 @@ impl Analysis {
 
     /// An engine's name as shown: outside ones are marked.
     pub fn shown(&self, engine: &str) -> String {
-        let outside = self.cells.iter().any(|c| c.outside && c.cell.engine == engine);
-        if outside { format!("{engine} (outside)") } else { engine.to_owned() }
+        if self.outside.contains(engine) { format!("{engine} (outside)") } else { engine.to_owned() }
+    }
+
+    /// The place of a cell's colour: that of its engine and variant among those of the run.
+    pub fn colour(&self, cell: &Cell) -> usize {
+        self.colours.get(&(cell.engine.clone(), variant(cell))).copied().unwrap_or(0)
+    }
+
+    /// Places that [`Analysis::colour`] gives.
+    pub fn colours(&self) -> usize {
+        self.colours.len()
+    }
+
+    /// A model's parameters, and a number that models of one family share.
+    pub(crate) fn place(&self, model: &str) -> Option<(f64, u32)> {
+        self.places.get(model).copied()
     }
 
     /// A model's size.
@@ -140,11 +166,51 @@ fn engine_order(cells: &[CellSummary], catalogue: Option<&Catalogue>) -> Vec<Str
     names
 }
 
+/// A family's number is the place of its first model; a model without one stands alone.
+fn places(models: &[ModelSize]) -> BTreeMap<String, (f64, u32)> {
+    let mut first: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut places = BTreeMap::new();
+    for (at, model) in (0..).zip(models) {
+        let family = model.family.as_deref().map_or(at, |family| *first.entry(family).or_insert(at));
+        places.extend(model.params.map(|params| (model.name.clone(), (params, family))));
+    }
+    places
+}
+
+/// Engines in their order, and of each the variants in the order of cells.
+fn colours(cells: &[CellSummary], engines: &[String]) -> BTreeMap<(String, String), usize> {
+    let mut variants: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for cell in cells {
+        let known = variants.entry(&cell.cell.engine).or_default();
+        let own = variant(&cell.cell);
+        if !known.contains(&own) {
+            known.push(own);
+        }
+    }
+    let looks = engines.iter().flat_map(|engine| {
+        let own = variants.remove(engine.as_str()).unwrap_or_default();
+        own.into_iter().map(move |variant| (engine.clone(), variant))
+    });
+    looks.zip(0..).collect()
+}
+
 /// Each ternary engine with the f16 engine that computes the same function.
 fn pairs(catalogue: Option<&Catalogue>) -> Vec<(String, String)> {
     let Some(catalogue) = catalogue else { return Vec::new() };
     let ternary = catalogue.engines.iter().filter(|e| e.format.is_ternary());
     ternary.filter_map(|e| e.pair.clone().map(|baseline| (e.name.clone(), baseline))).collect()
+}
+
+/// A model's parameters, linear layers and embedding; `None` of an empty file.
+pub(crate) fn params(spec: &ModelSpec) -> Option<f64> {
+    let params = match spec {
+        ModelSpec::Synthetic(s) => {
+            let matrix = u64::from(s.vocab) * u64::from(s.hidden);
+            (s.linear_params() + if s.tied { matrix } else { 2 * matrix }) as f64
+        }
+        ModelSpec::File(file) => file.f16_bytes as f64 / 2.0,
+    };
+    (params >= 1.0).then_some(params)
 }
 
 fn model_sizes(cells: &[CellSummary], data: &RunData, catalogue: Option<&Catalogue>) -> Vec<ModelSize> {
@@ -161,12 +227,8 @@ fn model_sizes(cells: &[CellSummary], data: &RunData, catalogue: Option<&Catalog
     let size = |name: &str| {
         let spec = catalogue.and_then(|c| c.model(name).ok());
         let (params, family) = match spec {
-            Some(ModelSpec::Synthetic(s)) => {
-                let matrix = u64::from(s.vocab) * u64::from(s.hidden);
-                let embedding = if s.tied { matrix } else { 2 * matrix };
-                (Some((s.linear_params() + embedding) as f64), Some(s.source.clone()))
-            }
-            Some(ModelSpec::File(file)) => (Some(file.f16_bytes as f64 / 2.0), None),
+            Some(spec @ ModelSpec::Synthetic(shape)) => (params(spec), Some(shape.source.clone())),
+            Some(spec @ ModelSpec::File(_)) => (params(spec), None),
             None => (counted.get(name).copied(), None),
         };
         ModelSize { name: name.to_owned(), params: params.filter(|&p| p >= 1.0), family }

@@ -2,8 +2,8 @@
 
 use crate::cells::{CellSummary, Kind, Metric, Status};
 use crate::outside;
-use crate::stats::Bootstrap;
-use std::collections::BTreeMap;
+use crate::stats::{Bootstrap, Estimate, geometric_mean};
+use std::collections::{BTreeMap, BTreeSet};
 use suites::cell::{Cell, KvCache, Workload};
 
 type Key<'a> = (&'a str, &'a str, u32, Workload, KvCache, Option<&'a str>);
@@ -65,8 +65,70 @@ pub(crate) fn add_ratios_to_outside(cells: &mut [CellSummary], bootstrap: &mut B
     }
 }
 
+/// One pair of engines over all models that both were measured with, at one workload, thread count and variant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Together {
+    /// A cell of the candidate: all but its model holds for every one.
+    pub cell: Cell,
+    /// The engine that it is compared with.
+    pub baseline: String,
+    /// Models that both were measured with.
+    pub models: usize,
+    /// Models that one of the two alone was measured with: not in the mean.
+    pub left_out: usize,
+    /// Within a block the geometric mean over the models; of the blocks that hold all of them the median. `None` if none does.
+    pub mean: Option<Estimate>,
+}
+
+type Blocks<'a> = &'a [(u32, f64)];
+
+/// The geometric mean of the ratios in each block that every pair of cells ran in. Cells that a block lacks would make its
+/// mean one of other models: such blocks are left out.
+fn block_means(pairs: &[(Blocks<'_>, Blocks<'_>)]) -> Vec<f64> {
+    let blocks = |of: Blocks<'_>| of.iter().map(|(block, _)| *block).collect::<BTreeSet<u32>>();
+    let both = |pair: &(Blocks<'_>, Blocks<'_>)| &blocks(pair.0) & &blocks(pair.1);
+    let Some(shared) = pairs.iter().map(both).reduce(|a, b| &a & &b) else { return Vec::new() };
+    let only = |of: Blocks<'_>| of.iter().copied().filter(|(block, _)| shared.contains(block)).collect::<Vec<_>>();
+    let ratios: Vec<Vec<f64>> = pairs.iter().map(|(own, base)| block_ratios(&only(own), &only(base))).collect();
+    let of_block = |at: usize| ratios.iter().map(|r| r.get(at).copied()).collect::<Option<Vec<f64>>>();
+    (0..shared.len()).filter_map(|at| geometric_mean(&of_block(at)?)).collect()
+}
+
+/// Speed-ups of each pair of engines, each workload, thread count and variant, over its shared models; where there are two
+/// or more.
+pub(crate) fn together(cells: &[CellSummary], pairs: &[(String, String)], bootstrap: &mut Bootstrap) -> Vec<Together> {
+    let place = |c: &Cell| (c.workload, c.threads, c.kv, c.isa.clone());
+    let mut by_place: BTreeMap<_, BTreeMap<(&str, &str), &CellSummary>> = BTreeMap::new();
+    for cell in cells.iter().filter(|c| c.status == Status::Ok) {
+        by_place.entry(place(&cell.cell)).or_default().insert((&cell.cell.engine, &cell.cell.model), cell);
+    }
+    let mut found = Vec::new();
+    for measured in by_place.values() {
+        for (candidate, baseline) in pairs {
+            let of = |engine: &str| -> BTreeMap<&str, &CellSummary> {
+                measured.iter().filter(|((e, _), _)| *e == engine).map(|((_, model), cell)| (*model, *cell)).collect()
+            };
+            let (own, base) = (of(candidate), of(baseline));
+            let shared: Vec<(Blocks<'_>, Blocks<'_>)> = own
+                .iter()
+                .filter_map(|(model, cell)| Some((cell.by_block.as_slice(), base.get(model)?.by_block.as_slice())))
+                .collect();
+            if let (Some(first), 2..) = (own.values().next(), shared.len()) {
+                found.push(Together {
+                    cell: first.cell.clone(),
+                    baseline: baseline.clone(),
+                    models: shared.len(),
+                    left_out: own.len() + base.len() - 2 * shared.len(),
+                    mean: bootstrap.median(&block_means(&shared)),
+                });
+            }
+        }
+    }
+    found
+}
+
 /// Candidate over baseline for each block that holds both.
-fn block_ratios(candidate: &[(u32, f64)], baseline: &[(u32, f64)]) -> Vec<f64> {
+pub(crate) fn block_ratios(candidate: &[(u32, f64)], baseline: &[(u32, f64)]) -> Vec<f64> {
     let baseline: BTreeMap<u32, f64> = baseline.iter().copied().collect();
     let ratio = |(block, speed): &(u32, f64)| baseline.get(block).filter(|b| **b > 0.0).map(|b| speed / b);
     candidate.iter().filter_map(ratio).collect()
@@ -81,5 +143,16 @@ mod tests {
         let candidate = [(0, 30.0), (1, 10.0), (3, 8.0)];
         let baseline = [(0, 10.0), (1, 5.0), (2, 1.0)];
         assert_eq!(block_ratios(&candidate, &baseline), [3.0, 2.0]);
+    }
+
+    /// Block 0 holds 2x of one model and 8x of the other, block 1 3x and 12x: 4 and 6. Block 2 has one model alone.
+    #[test]
+    fn a_mean_is_of_models_that_a_block_holds_all_of() {
+        let one = ([(0, 2.0), (1, 3.0), (2, 9.0)], [(0, 1.0), (1, 1.0), (2, 1.0)]);
+        let other = ([(0, 16.0), (1, 12.0)], [(0, 2.0), (1, 1.0)]);
+        let found = block_means(&[(&one.0, &one.1), (&other.0, &other.1)]);
+        assert!((found[0] - 4.0).abs() < 1e-12 && (found[1] - 6.0).abs() < 1e-12 && found.len() == 2, "{found:?}");
+        assert!(block_means(&[(&one.0[2..], &one.1), (&other.0, &other.1)]).is_empty(), "no block in common");
+        assert!(block_means(&[]).is_empty());
     }
 }

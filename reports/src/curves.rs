@@ -1,7 +1,7 @@
 //! A picture of curves that come from no run: the losses of a training.
 
 use crate::error::Error;
-use crate::plot::chart::{Axis, Chart, Marker, Panel, Point, Scale, Series};
+use crate::plot::chart::{Axis, Chart, Marker, Panel, Point, Scale, Series, Stroke};
 use crate::plot::draw_file;
 use std::path::{Path, PathBuf};
 
@@ -27,12 +27,12 @@ pub fn draw(title: &str, [across, up]: [&str; 2], curves: &[Curve], stem: &Path)
     let series = curves.iter().enumerate().map(|(colour, curve)| Series {
         name: curve.name.clone(),
         colour,
-        dashed: colour % 2 == 1,
+        stroke: if colour % 2 == 1 { Stroke::Dashed } else { Stroke::Solid },
         marker: Marker::None,
-        points: curve.points.iter().map(|&(x, y)| Point { x, y, interval: None, group: 0 }).collect(),
+        points: curve.points.iter().map(|&(x, y)| Point::bare(x, y)).collect(),
     });
-    let panel = Panel { title: String::new(), x, y, series: series.collect(), mark: None };
-    let chart = Chart { title: title.to_owned(), subtitle: String::new(), panels: vec![panel] };
+    let panel = Panel::new(String::new(), x, y, series.collect());
+    let chart = Chart { title: title.to_owned(), subtitle: String::new(), tall: false, panels: vec![panel] };
     ["svg", "png"]
         .into_iter()
         .map(|extension| {

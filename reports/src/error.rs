@@ -47,4 +47,17 @@ pub enum Error {
         /// Why not.
         message: String,
     },
+    /// Records that do not belong together, and would be averaged.
+    #[error("{path}:{line}: {message}")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Line, counted from 1.
+        line: usize,
+        /// What differs, and from what.
+        message: String,
+    },
+    /// Runs that no chart can hold together.
+    #[error("{0}")]
+    Mixed(String),
 }

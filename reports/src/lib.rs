@@ -9,6 +9,7 @@ mod compare;
 pub mod curves;
 mod energy;
 pub mod error;
+pub mod fit;
 mod head;
 pub mod items;
 mod joules;
@@ -16,6 +17,7 @@ pub mod load;
 mod outside;
 mod page;
 mod plot;
+mod prediction;
 mod sections;
 mod sparsity;
 pub mod stats;
@@ -29,6 +31,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::Error;
 pub use load::{RunData, load};
+pub use plot::history::history;
 pub use table::table;
 
 /// What [`render`] wrote.

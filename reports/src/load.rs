@@ -37,7 +37,9 @@ struct Version {
 /// `records.jsonl` is a run with no records yet.
 ///
 /// # Errors
-/// Files that can't be read, lines that are no record (file and line named), another schema version.
+/// Files that can't be read, lines that are no record (file and line named), another schema version, records of another run,
+/// suite, schema version or build profile than `run.json` names: figures are medians over records, and never over those of
+/// different programs. (The machine is that of `run.json`: a run is not resumed on another, nor by another build.)
 pub fn load(run_dir: &Path) -> Result<RunData, Error> {
     let run: Run = document(&run_dir.join("run.json"), |run: &Run| run.schema)?;
     let plan: Plan = document(&run_dir.join("plan.json"), |plan: &Plan| plan.schema)?;
@@ -51,7 +53,7 @@ pub fn load(run_dir: &Path) -> Result<RunData, Error> {
         }
         Err(source) => return Err(Error::Read { path, source }),
     };
-    let (records, torn) = parse_records(&bytes, &path)?;
+    let (records, torn) = parse_records(&bytes, &path, &run)?;
     notes.extend(torn);
     let (records, repeated) = latest(records);
     if repeated > 0 {
@@ -108,15 +110,32 @@ fn document<T: DeserializeOwned>(path: &PathBuf, schema_of: impl Fn(&T) -> u32) 
     parse(&bytes, path, 1, schema_of)
 }
 
+/// What sets a record apart from the run it stands in, if anything does.
+fn foreign(record: &Record, run: &Run) -> Option<String> {
+    let differs = |what: &str, found: &dyn std::fmt::Display, want: &dyn std::fmt::Display| {
+        format!("{what}: expected that of run.json, {want}, found {found}: a run is of one program")
+    };
+    match record {
+        r if r.schema != run.schema => Some(differs("schema", &r.schema, &run.schema)),
+        r if r.run != run.name => Some(differs("run", &r.run, &run.name)),
+        r if r.suite != run.suite => Some(differs("suite", &r.suite, &run.suite)),
+        r if r.profile != run.build.profile => Some(differs("profile", &r.profile, &run.build.profile)),
+        _ => None,
+    }
+}
+
 /// All records, and a note if the last line was torn.
-fn parse_records(bytes: &[u8], path: &Path) -> Result<(Vec<Record>, Option<String>), Error> {
+fn parse_records(bytes: &[u8], path: &Path, run: &Run) -> Result<(Vec<Record>, Option<String>), Error> {
     let mut records = Vec::new();
     for (index, line) in bytes.split_inclusive(|&b| b == b'\n').enumerate() {
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
         match parse(line.trim_ascii_end(), path, index + 1, |record: &Record| record.schema) {
-            Ok(record) => records.push(record),
+            Ok(record) => match foreign(&record, run) {
+                None => records.push(record),
+                Some(message) => return Err(Error::Foreign { path: path.to_owned(), line: index + 1, message }),
+            },
             Err(Error::Parse { .. }) if !line.ends_with(b"\n") => {
                 let note =
                     format!("records.jsonl:{}: the last line is torn ({} bytes) and left out", index + 1, line.len());
@@ -132,13 +151,13 @@ fn parse_records(bytes: &[u8], path: &Path) -> Result<(Vec<Record>, Option<Strin
 fn latest(records: Vec<Record>) -> (Vec<Record>, usize) {
     let mut last = BTreeMap::new();
     for (index, record) in records.iter().enumerate() {
-        last.insert((record.cell.clone(), record.block), index);
+        last.insert((&record.cell, record.block), index);
     }
     let repeated = records.len() - last.len();
+    let keep: std::collections::BTreeSet<usize> = last.into_values().collect();
     if repeated == 0 {
         return (records, 0);
     }
-    let keep: std::collections::BTreeSet<usize> = last.into_values().collect();
     let kept = records.into_iter().enumerate().filter(|(i, _)| keep.contains(i)).map(|(_, r)| r).collect();
     (kept, repeated)
 }

@@ -7,6 +7,7 @@ use crate::head;
 use crate::load::RunData;
 use crate::outside;
 use crate::plot::Plot;
+use crate::prediction;
 use crate::sections;
 use crate::sparsity;
 use crate::stats::Estimate;
@@ -25,6 +26,8 @@ pub(crate) fn page(data: &RunData, analysis: &Analysis, plots: &[Plot]) -> Strin
             out.push_str(&results(analysis, workload));
         }
     }
+    out.push_str(&sections::together(analysis));
+    out.push_str(&prediction::section(data, analysis));
     for plot in plots {
         let _ = writeln!(out, "![{}](plots/{}.svg)\n\n{}\n", escape(&plot.title), plot.stem, escape(&plot.caption));
     }

@@ -1,6 +1,6 @@
 //! The parts of `report.md` around the results: provenance, checks, what is missing, how to read it.
 
-use crate::analysis::Analysis;
+use crate::analysis::{Analysis, variant};
 use crate::cells::Status;
 use crate::load::RunData;
 use crate::text::{bytes, code, escape, markdown_table, short, with_interval};
@@ -231,6 +231,30 @@ pub(crate) fn checks(data: &RunData) -> String {
         "## Answer checks\n\n{passed} of {total} processes answered rightly. Distance: root mean square of the logits' \
          difference over that of the reference's logits.\n\n{outside}{}\n",
         markdown_table(&header, &rows, 1)
+    )
+}
+
+/// Geometric means of speed-ups over the models that both engines were measured with; nothing without two such models.
+pub(crate) fn together(analysis: &Analysis) -> String {
+    let rows: Vec<Vec<String>> = analysis
+        .together
+        .iter()
+        .map(|t| {
+            let threads = format!("{}{}", t.cell.threads, variant(&t.cell));
+            let mean = t.mean.map_or("N/A: no block holds all".to_owned(), |mean| format!("{}×", with_interval(mean)));
+            let engines = format!("{} / {}", t.cell.engine, t.baseline);
+            let (models, left_out) = (t.models.to_string(), t.left_out.to_string());
+            vec![code(&t.cell.workload.to_string()), escape(&engines), escape(&threads), models, left_out, mean]
+        })
+        .collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let header = ["workload", "engines", "threads", "models", "left out", "geometric mean of speed-ups"].map(str::to_owned);
+    format!(
+        "## Speed-ups over all models\n\nThe geometric mean over the models that both engines were measured with, within each block that \
+         holds all of them; the median over those blocks.\n\n{}\n",
+        markdown_table(&header, &rows, 2)
     )
 }
 

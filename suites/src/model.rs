@@ -249,6 +249,13 @@ impl Shape {
         WeightBytes { linear, embedding: if self.tied { one } else { 2 * one } }
     }
 
+    /// Predicted weight bytes that decoding one token reads in `format`: linear layers and head, of the embedding one row. Of a sparse
+    /// format, whose second copies are read in place of the first as values decide, the most that it can be.
+    pub fn read_per_token_bytes(&self, format: WeightFormat) -> u64 {
+        let bytes = self.weight_bytes(format);
+        bytes.linear + if self.tied { bytes.embedding } else { bytes.embedding / 2 }
+    }
+
     /// Predicted bytes of a bounded copy of the head, both levels: codes, and what goes with each group of 256 columns.
     pub fn bounded_bytes(&self) -> u64 {
         let (vocab, groups) = (u64::from(self.vocab), u64::from(self.hidden).div_ceil(256));

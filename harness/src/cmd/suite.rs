@@ -159,15 +159,16 @@ fn begin(
     Ok(Prepared { store, run, plan, earlier: None })
 }
 
-/// Goes on with a run, if suite, models and machine are still those it was begun with.
+/// Goes on with a run, if suite, models, machine and build are still those it was begun with: a figure is a median over
+/// processes, and never over those of two programs.
 fn resume(
     suite: &Suite,
     catalogue: &Catalogue,
     host: &Host,
     machine: &suites::run::Machine,
-    (store, mut earlier): (Store, Earlier),
+    (store, earlier): (Store, Earlier),
 ) -> Result<Prepared> {
-    let (mut run, plan) = (earlier.run.clone(), earlier.plan.clone());
+    let (run, plan) = (earlier.run.clone(), earlier.plan.clone());
     let folder = store.folder().display();
     let found = digest(suite.text.as_bytes());
     if run.suite_digest != found {
@@ -204,9 +205,9 @@ fn resume(
         bail!(Error::Input(format!("{folder}: the outside engines' files have changed since: start a new run")));
     }
     if run.build != machine::build() {
-        // Another program may answer differently, and rightly so.
-        earlier.answers.clear();
-        run.warnings.push(format!("resumed at {} with another build of the program", now()));
+        let revision = run.build.git_revision.as_deref().unwrap_or("unknown revision");
+        let message = format!("{folder}: begun with another build of the program ({revision}): start a new run");
+        bail!(Error::Input(message));
     }
     if earlier.torn {
         eprintln!("{folder}/records.jsonl: dropped a torn last line");

@@ -1,6 +1,6 @@
 //! Lines, markers and text in logical units, on any plotters backend.
 
-use super::chart::Marker;
+use super::chart::{Marker, NEUTRAL, Stroke};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -22,8 +22,15 @@ const PALETTE: [RGBColor; 6] = [
     RGBColor(230, 159, 0),
     RGBColor(86, 180, 233),
 ];
+/// The ink of [`NEUTRAL`].
+const INK: RGBColor = RGBColor(110, 110, 110);
 const REGULAR: &[u8] = include_bytes!("../../fonts/DejaVuSans.ttf");
 const BOLD: &[u8] = include_bytes!("../../fonts/DejaVuSans-Bold.ttf");
+
+/// The colour of a place in the palette, which begins anew at its end.
+pub(crate) fn ink(colour: usize) -> RGBColor {
+    if colour == NEUTRAL { INK } else { PALETTE[colour % PALETTE.len()] }
+}
 
 /// Makes the embedded font known to plotters, once a process.
 pub(crate) fn fonts() -> Result<(), String> {
@@ -44,6 +51,7 @@ pub(crate) enum Anchor {
     MiddleRight,
     BottomLeft,
     BottomMiddle,
+    BottomRight,
 }
 
 impl Anchor {
@@ -55,6 +63,7 @@ impl Anchor {
             Anchor::MiddleRight => (HPos::Right, VPos::Center),
             Anchor::BottomLeft => (HPos::Left, VPos::Bottom),
             Anchor::BottomMiddle => (HPos::Center, VPos::Bottom),
+            Anchor::BottomRight => (HPos::Right, VPos::Bottom),
         };
         Pos::new(h, v)
     }
@@ -78,12 +87,34 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
     }
 
     /// A line in a colour of the palette.
-    pub(crate) fn line(&self, points: &[(f64, f64)], colour: usize, width: f64, dashed: bool) -> Result<(), String> {
-        let style = PALETTE[colour % PALETTE.len()].stroke_width(self.stroke(width));
-        if !dashed {
-            return self.path(points, style);
+    pub(crate) fn line(&self, points: &[(f64, f64)], colour: usize, width: f64, stroke: Stroke) -> Result<(), String> {
+        let style = ink(colour).stroke_width(self.stroke(width));
+        match stroke {
+            Stroke::None => Ok(()),
+            Stroke::Solid => self.path(points, style),
+            Stroke::Dashed => dashes(points, 7.0, 4.0).iter().try_for_each(|dash| self.path(dash, style)),
         }
-        dashes(points, 7.0, 4.0).iter().try_for_each(|dash| self.path(dash, style))
+    }
+
+    /// An area in a colour of the palette, of which a share `opacity` covers what is below.
+    pub(crate) fn area(&self, corners: &[(f64, f64)], colour: usize, opacity: f64) -> Result<(), String> {
+        let pixels: Vec<(i32, i32)> = corners.iter().map(|&p| self.pixel(p)).collect();
+        self.root.draw(&Polygon::new(pixels, ink(colour).mix(opacity).filled())).map_err(|e| e.to_string())
+    }
+
+    /// A filled rectangle from `from` to `to`; hatched: outlined, with slanted lines in it.
+    pub(crate) fn block(&self, from: (f64, f64), to: (f64, f64), colour: usize, hatched: bool) -> Result<(), String> {
+        let corners = [self.pixel(from), self.pixel(to)];
+        let ink = ink(colour);
+        if !hatched {
+            return self.root.draw(&Rectangle::new(corners, ink.filled())).map_err(|e| e.to_string());
+        }
+        self.root.draw(&Rectangle::new(corners, ink.mix(0.18).filled())).map_err(|e| e.to_string())?;
+        self.root.draw(&Rectangle::new(corners, ink.stroke_width(self.stroke(1.2)))).map_err(|e| e.to_string())?;
+        for line in slanted(from, to, 6.0) {
+            self.path(&line, ink.stroke_width(self.stroke(1.2)))?;
+        }
+        Ok(())
     }
 
     /// A line in one of the greys.
@@ -99,23 +130,26 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
     /// A marker: its shape changes with the colour, and again where the palette begins anew, so that engines differ by
     /// shape too.
     pub(crate) fn marker(&self, at: (f64, f64), colour: usize, marker: Marker) -> Result<(), String> {
-        let ink = PALETTE[colour % PALETTE.len()];
+        // The kind of shape: circle, square, triangle, diamond.
+        let kind = if colour == NEUTRAL { 0 } else { colour / PALETTE.len() % 2 * 2 + colour % 2 };
+        let ink = ink(colour);
         match marker {
             Marker::None => Ok(()),
-            Marker::Filled => self.shape(at, colour, 4.5, ink),
-            Marker::Hollow => self.shape(at, colour, 4.5, ink).and_then(|()| self.shape(at, colour, 2.5, WHITE)),
+            Marker::Filled => self.shape(at, kind, 4.5, ink),
+            Marker::Diamond => self.shape(at, 3, 4.5, ink),
+            Marker::Hollow => self.shape(at, kind, 4.5, ink).and_then(|()| self.shape(at, kind, 2.5, WHITE)),
         }
     }
 
-    fn shape(&self, at: (f64, f64), colour: usize, size: f64, fill: RGBColor) -> Result<(), String> {
+    fn shape(&self, at: (f64, f64), kind: usize, size: f64, fill: RGBColor) -> Result<(), String> {
         let (x, y) = self.pixel(at);
         let half = (size * self.scale).round() as i32;
         // Corners alone make these shapes smaller to the eye than circle and square.
         let long = (size * self.scale * 1.3).round() as i32;
-        let drawn = match (colour / PALETTE.len() % 2, colour % 2) {
-            (0, 0) => self.root.draw(&Circle::new((x, y), half, fill.filled())),
-            (0, _) => self.root.draw(&Rectangle::new([(x - half, y - half), (x + half, y + half)], fill.filled())),
-            (_, 0) => {
+        let drawn = match kind {
+            0 => self.root.draw(&Circle::new((x, y), half, fill.filled())),
+            1 => self.root.draw(&Rectangle::new([(x - half, y - half), (x + half, y + half)], fill.filled())),
+            2 => {
                 let corners = vec![(x, y - long), (x + long, y + half), (x - long, y + half)];
                 self.root.draw(&Polygon::new(corners, fill.filled()))
             }
@@ -158,6 +192,21 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
     }
 }
 
+/// Lines from lower left to upper right through a rectangle, `apart` units from one to the next along an edge.
+fn slanted(from: (f64, f64), to: (f64, f64), apart: f64) -> Vec<[(f64, f64); 2]> {
+    let (left, right) = (from.0.min(to.0), from.0.max(to.0));
+    let (top, bottom) = (from.1.min(to.1), from.1.max(to.1));
+    let (width, height) = (right - left, bottom - top);
+    let count = ((width + height) / apart).clamp(0.0, 1000.0) as u32;
+    // `reach` is how far the line's upper end is from the lower left corner, along the left and the upper edge.
+    let line = |reach: f64| {
+        let start = (left + (reach - height).max(0.0), bottom - reach.min(height));
+        let end = (left + reach.min(width), bottom - (reach - width).max(0.0));
+        [start, end]
+    };
+    (1..=count).map(|i| f64::from(i) * apart).filter(|&reach| reach < width + height).map(line).collect()
+}
+
 /// Cuts a polyline into dashes of `on` units with gaps of `off`.
 fn dashes(points: &[(f64, f64)], on: f64, off: f64) -> Vec<Vec<(f64, f64)>> {
     let mut out = Vec::new();
@@ -188,4 +237,68 @@ fn dashes(points: &[(f64, f64)], on: f64, off: f64) -> Vec<Vec<(f64, f64)>> {
         out.push(current);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Machado, Oliveira and Fernandes (2009) simulate dichromats, in linear light.
+    const SEEN_BY: [(&str, [[f64; 3]; 3]); 4] = [
+        ("any", [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]),
+        (
+            "protanopes",
+            [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        ),
+        (
+            "deuteranopes",
+            [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+        ),
+        (
+            "tritanopes",
+            [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+        ),
+    ];
+
+    /// CIE L*a*b* of linear sRGB, white of D65.
+    fn lab([r, g, b]: [f64; 3]) -> [f64; 3] {
+        let x = (0.4124 * r + 0.3576 * g + 0.1805 * b) / 0.9505;
+        let y = 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        let z = (0.0193 * r + 0.1192 * g + 0.9505 * b) / 1.089;
+        let f = |t: f64| if t > 0.008856 { t.cbrt() } else { 7.787 * t + 16.0 / 116.0 };
+        [116.0 * f(y) - 16.0, 500.0 * (f(x) - f(y)), 200.0 * (f(y) - f(z))]
+    }
+
+    fn linear(channel: u8) -> f64 {
+        let c = f64::from(channel) / 255.0;
+        if c <= 0.04045 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) }
+    }
+
+    #[test]
+    fn colours_differ_with_any_vision() {
+        for (who, matrix) in SEEN_BY {
+            let seen = |colour: RGBColor| {
+                let light = [linear(colour.0), linear(colour.1), linear(colour.2)];
+                lab(matrix.map(|row| row.iter().zip(light).map(|(m, c)| m * c).sum::<f64>().clamp(0.0, 1.0)))
+            };
+            let colours: Vec<[f64; 3]> = PALETTE.into_iter().map(seen).collect();
+            for (i, one) in colours.iter().enumerate() {
+                for (j, other) in colours.iter().enumerate().skip(i + 1) {
+                    let distance = one.iter().zip(other).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
+                    // A just noticeable difference is 2.3.
+                    assert!(distance > 9.0, "{who}: {i} and {j} are {distance:.1} apart");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn hatching_stays_in_its_block() {
+        for (from, to) in [((10.0, 50.0), (30.0, 20.0)), ((0.0, 0.0), (3.0, 200.0)), ((5.0, 5.0), (5.0, 5.0))] {
+            for (x, y) in slanted(from, to, 6.0).into_iter().flatten() {
+                assert!((from.0..=to.0).contains(&x) && y >= from.1.min(to.1) && y <= from.1.max(to.1), "{x} {y}");
+            }
+        }
+        assert_eq!(slanted((0.0, 10.0), (10.0, 0.0), 5.0).len(), 3);
+    }
 }

@@ -22,8 +22,21 @@ pub(crate) struct Axis {
 pub(crate) enum Marker {
     Filled,
     Hollow,
+    /// A filled diamond, whatever the colour.
+    Diamond,
     None,
 }
+
+/// How points of one group are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stroke {
+    Solid,
+    Dashed,
+    None,
+}
+
+/// The colour of what is no engine: limits, rest, marks.
+pub(crate) const NEUTRAL: usize = usize::MAX;
 
 /// A point with its interval. Points of one `group` are joined.
 #[derive(Clone, Debug)]
@@ -34,14 +47,57 @@ pub(crate) struct Point {
     pub(crate) group: u32,
 }
 
+impl Point {
+    /// A point without an interval, of group 0.
+    pub(crate) fn bare(x: f64, y: f64) -> Point {
+        Point { x, y, interval: None, group: 0 }
+    }
+}
+
 /// A line of points.
 #[derive(Clone, Debug)]
 pub(crate) struct Series {
     pub(crate) name: String,
     pub(crate) colour: usize,
-    pub(crate) dashed: bool,
+    pub(crate) stroke: Stroke,
     pub(crate) marker: Marker,
     pub(crate) points: Vec<Point>,
+}
+
+/// A part of a bar, from the end of the one before.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    pub(crate) name: String,
+    pub(crate) colour: usize,
+    pub(crate) hatched: bool,
+    pub(crate) size: f64,
+}
+
+/// A bar from 0, `width` wide around `x`, with the interval of its end and a text above it.
+#[derive(Clone, Debug)]
+pub(crate) struct Bar {
+    pub(crate) x: f64,
+    pub(crate) width: f64,
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) interval: Option<(f64, f64)>,
+    pub(crate) label: String,
+}
+
+/// An area between two lines: `(x, low, high)`.
+#[derive(Clone, Debug)]
+pub(crate) struct Band {
+    pub(crate) name: String,
+    pub(crate) colour: usize,
+    pub(crate) points: Vec<(f64, f64, f64)>,
+}
+
+/// A text beside a point: to its upper right, or to its upper left.
+#[derive(Clone, Debug)]
+pub(crate) struct Note {
+    pub(crate) x: f64,
+    pub(crate) y: f64,
+    pub(crate) text: String,
+    pub(crate) leftward: bool,
 }
 
 /// One pair of axes. `mark` is a horizontal line of reference.
@@ -51,7 +107,17 @@ pub(crate) struct Panel {
     pub(crate) x: Axis,
     pub(crate) y: Axis,
     pub(crate) series: Vec<Series>,
+    pub(crate) bars: Vec<Bar>,
+    pub(crate) bands: Vec<Band>,
+    pub(crate) notes: Vec<Note>,
     pub(crate) mark: Option<f64>,
+}
+
+impl Panel {
+    /// A panel of lines.
+    pub(crate) fn new(title: String, x: Axis, y: Axis, series: Vec<Series>) -> Panel {
+        Panel { title, x, y, series, bars: Vec::new(), bands: Vec::new(), notes: Vec::new(), mark: None }
+    }
 }
 
 /// A whole picture.
@@ -59,6 +125,8 @@ pub(crate) struct Panel {
 pub(crate) struct Chart {
     pub(crate) title: String,
     pub(crate) subtitle: String,
+    /// Whether panels stand one below the other, each as wide as the picture.
+    pub(crate) tall: bool,
     pub(crate) panels: Vec<Panel>,
 }
 
@@ -82,6 +150,13 @@ impl Axis {
         };
         let ticks = ticks.into_iter().map(|v| (v, tick_label(v))).collect();
         Some(Axis { label: label.to_owned(), scale, low, high, ticks })
+    }
+
+    /// An axis of `names` at 0, 1, 2 and so on.
+    pub(crate) fn named(names: &[String]) -> Axis {
+        let ticks = names.iter().enumerate().map(|(at, name)| (at as f64, name.clone())).collect();
+        let high = names.len().max(1) as f64 - 0.5;
+        Axis { label: String::new(), scale: Scale::Linear, low: -0.5, high, ticks }
     }
 
     /// Where a value lies, 0 at the low end and 1 at the high end; `None` if the scale can't show it.

@@ -1,63 +1,62 @@
 //! Charts with the model's size across: speed, speed-up, memory, energy.
 
-use super::chart::{Axis, Chart, Marker, Panel, Point, Scale, Series};
-use super::{Plot, grids, tasks};
+use super::chart::{Axis, Chart, Marker, Panel, Point, Scale, Series, Stroke};
+use super::{Plot, bars, fits, grids, published, roofline, tasks};
 use crate::analysis::{Analysis, variant};
 use crate::cells::{CellSummary, Kind};
 use crate::load::RunData;
 use crate::stats::Estimate;
-use suites::cell::{Cell, Phase, Workload};
+use std::collections::BTreeSet;
+use suites::cell::{Phase, Workload};
+
+/// Names of the files of a phase's charts.
+struct Stems {
+    speed: &'static str,
+    speedup: &'static str,
+    threads: &'static str,
+    energy: [&'static str; 2],
+    joules: [&'static str; 2],
+}
+
+const DECODE: Stems = Stems {
+    speed: "decode-speed",
+    speedup: "decode-speedup",
+    threads: "decode-threads",
+    energy: ["decode-energy", "decode-energy-modelled"],
+    joules: ["decode-joules", "decode-joules-modelled"],
+};
+const PREFILL: Stems = Stems {
+    speed: "prefill-speed",
+    speedup: "prefill-speedup",
+    threads: "prefill-threads",
+    energy: ["prefill-energy", "prefill-energy-modelled"],
+    joules: ["prefill-joules", "prefill-joules-modelled"],
+};
 
 /// Every chart that has something to show.
 pub(crate) fn all(data: &RunData, analysis: &Analysis) -> Vec<(Plot, Chart)> {
     let mut out = Vec::new();
-    let stems = [
-        (
-            Phase::Decode,
-            ["decode-speed", "decode-speedup", "decode-threads"],
-            ["decode-energy", "decode-energy-modelled"],
-        ),
-        (
-            Phase::Prefill,
-            ["prefill-speed", "prefill-speedup", "prefill-threads"],
-            ["prefill-energy", "prefill-energy-modelled"],
-        ),
-    ];
-    for (phase, [speed, speedup, threads], energy) in stems {
+    for (phase, name, stems) in [(Phase::Decode, "Decode", DECODE), (Phase::Prefill, "Prefill", PREFILL)] {
         let Some(workload) = analysis.main_workload(phase) else { continue };
-        let name = if phase == Phase::Decode { "Decode" } else { "Prefill" };
         let one = Figure { data, analysis, workload, only: None };
-        out.extend(one.by_size(
-            speed,
-            &format!("{name} speed by model size"),
-            "tokens/s",
-            Scale::Log,
-            &["tokens_per_second"],
-            1.0,
-        ));
-        out.extend(one.by_size(
-            speedup,
-            &format!("{name} speed-up by model size"),
-            "times the baseline's tokens/s",
-            Scale::Linear,
-            &["speedup"],
-            1.0,
-        ));
-        out.extend(grids::threads(data, analysis, workload, threads, &format!("{name} speed by thread count")));
-        out.extend(one.energy(energy, name));
+        let (speed, speedup) = (format!("{name} speed by model size"), format!("{name} speed-up by model size"));
+        out.extend(one.by_size(stems.speed, &speed, "tokens/s", Scale::Log, &["tokens_per_second"], 1.0));
+        let times = "times the baseline's tokens/s";
+        out.extend(one.by_size(stems.speedup, &speedup, times, Scale::Linear, &["speedup"], 1.0));
+        out.extend(grids::threads(data, analysis, workload, stems.threads, &format!("{name} speed by thread count")));
+        out.extend(one.energy(stems.energy, name));
+        out.extend(bars::joules(data, analysis, workload, stems.joules, name));
         if phase == Phase::Decode {
+            out.extend(published::charts(data, analysis, workload));
+            out.extend(fits::chart(data, analysis, workload));
             out.extend(grids::latency(data, analysis, workload));
             let gib = 1.0 / f64::from(1u32 << 30);
-            out.extend(one.by_size(
-                "memory",
-                "Memory by model size",
-                "GiB",
-                Scale::Log,
-                &["peak_rss_bytes", "weights_bytes"],
-                gib,
-            ));
+            let metrics = ["peak_rss_bytes", "weights_bytes"];
+            out.extend(one.by_size("memory", "Memory by model size", "GiB", Scale::Log, &metrics, gib));
         }
     }
+    out.extend(roofline::chart(data, analysis));
+    out.extend(bars::stages(data, analysis));
     out.extend(grids::depth(data, analysis));
     out.extend(tasks::accuracy(data, analysis));
     out
@@ -146,8 +145,9 @@ impl Figure<'_> {
             true => "Peak resident memory of the worker and its packed weights.",
             false => "Lines join models of one family of shapes; others stand alone. Bars are 95 % intervals.",
         };
-        let panel = Panel { title: String::new(), x, y, series, mark };
-        let chart = Chart { title: chart_title, subtitle: subtitle(self.data, &what), panels: vec![panel] };
+        let panel = Panel { mark, ..Panel::new(String::new(), x, y, series) };
+        let subtitle = subtitle(self.data, &what);
+        let chart = Chart { title: chart_title, subtitle, tall: false, panels: vec![panel] };
         Some((Plot { stem, title: title.to_owned(), caption: caption.to_owned() }, chart))
     }
 
@@ -177,47 +177,39 @@ impl Figure<'_> {
         if metric == "joules_per_token" && cell.metric(metric).is_some_and(|m| m.kind == Kind::Modelled) {
             name.push_str(" (modelled)");
         }
-        name.chars().filter(|c| !c.is_control()).collect()
+        plain(&name, usize::MAX)
     }
 
     fn new_series(&self, name: String, cell: &CellSummary, light: bool, first: Point) -> Series {
-        let colour = colour(self.analysis, &cell.cell);
-        let marker = if light { Marker::Hollow } else { Marker::Filled };
-        Series { name, colour, dashed: light, marker, points: vec![first] }
+        let colour = self.analysis.colour(&cell.cell);
+        let (stroke, marker) =
+            if light { (Stroke::Dashed, Marker::Hollow) } else { (Stroke::Solid, Marker::Filled) };
+        Series { name, colour, stroke, marker, points: vec![first] }
     }
 
     /// Parameters, and a number that models of one family share.
     fn place(&self, cell: &CellSummary) -> Option<(f64, u32)> {
-        let models = &self.analysis.models;
-        let own = models.iter().position(|m| m.name == cell.cell.model)?;
-        let family = models[own].family.as_ref();
-        let first = family.and_then(|f| models.iter().position(|m| m.family.as_ref() == Some(f)));
-        Some((models[own].params?, first.unwrap_or(own) as u32))
+        self.analysis.place(&cell.cell.model)
     }
 
     fn size_axis(&self, series: &[Series]) -> Option<Axis> {
-        let xs: Vec<f64> = series.iter().flat_map(|s| &s.points).map(|p| p.x).collect();
-        let mut axis = Axis::fit("model, placed by its parameters (log scale)", Scale::Log, xs.iter().copied())?;
-        let shown = self.analysis.models.iter().filter(|m| m.params.is_some_and(|p| xs.contains(&p)));
-        let label = |name: &str| name.chars().filter(|c| !c.is_control()).take(20).collect();
-        axis.ticks = shown.filter_map(|m| Some((m.params?, label(&m.name)))).collect();
-        Some(axis)
+        size_axis(self.analysis, series.iter().flat_map(|s| &s.points).map(|p| p.x))
     }
 }
 
-/// The colour of a cell's engine and variant: their place among those of the run.
-pub(crate) fn colour(analysis: &Analysis, cell: &Cell) -> usize {
-    let mut looks: Vec<(&str, String)> = Vec::new();
-    for engine in &analysis.engines {
-        for other in analysis.cells.iter().map(|c| &c.cell).filter(|c| c.engine == *engine) {
-            let look = (engine.as_str(), variant(other));
-            if !looks.contains(&look) {
-                looks.push(look);
-            }
-        }
-    }
-    let own = (cell.engine.as_str(), variant(cell));
-    looks.iter().position(|look| *look == own).unwrap_or(0)
+/// An axis of parameters whose ticks are the models of the values.
+pub(crate) fn size_axis(analysis: &Analysis, values: impl Iterator<Item = f64>) -> Option<Axis> {
+    let xs: Vec<f64> = values.collect();
+    let mut axis = Axis::fit("model, placed by its parameters (log scale)", Scale::Log, xs.iter().copied())?;
+    let there: BTreeSet<u64> = xs.iter().map(|x| x.to_bits()).collect();
+    let shown = analysis.models.iter().filter(|m| m.params.is_some_and(|p| there.contains(&p.to_bits())));
+    axis.ticks = shown.filter_map(|m| Some((m.params?, plain(&m.name, 20)))).collect();
+    Some(axis)
+}
+
+/// At most `most` letters of a text, without control characters.
+pub(crate) fn plain(text: &str, most: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(most).collect()
 }
 
 /// A point with its interval.

@@ -1,8 +1,9 @@
 //! Draws a chart: title, legend strip on the right, panels in a grid.
 
 use super::canvas::{Anchor, Canvas, DARK, GREY, GRID};
-use super::chart::{Axis, Chart, Marker, Panel, Point, Series};
+use super::chart::{Axis, Bar, Chart, Marker, Panel, Point, Series, Stroke, NEUTRAL};
 use plotters::prelude::DrawingBackend;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Width of a picture in logical units.
 pub(crate) const WIDTH: f64 = 960.0;
@@ -15,6 +16,8 @@ const LEGEND_TOP: f64 = TITLE_HEIGHT + 36.0;
 /// From an entry of the legend to the next, and from a line of a name to the next.
 const ENTRY: f64 = 26.0;
 const NAME_LINE: f64 = 17.0;
+/// How much of what is below a band covers.
+const BAND: f64 = 0.2;
 /// What a legend's line and marker take to the left of the name, and what is left free around both.
 const KEY: f64 = 78.0;
 /// Widest name in the legend; a longer one goes on in a second line, or more.
@@ -22,21 +25,49 @@ const NAME: f64 = 300.0;
 
 /// Height of a chart's picture in logical units: what its panels take, and no less than its legend.
 pub(crate) fn height(chart: &Chart) -> f64 {
-    let rows = chart.panels.len().div_ceil(columns(chart.panels.len()));
-    let panels = if rows <= 1 && chart.panels.len() <= 1 { 560.0 } else { TITLE_HEIGHT + 250.0 * rows as f64 };
+    let rows = chart.panels.len().div_ceil(columns(chart)).max(1) as f64;
+    let panels = match (chart.panels.len(), chart.tall) {
+        (0 | 1, _) => 560.0,
+        (_, true) => TITLE_HEIGHT + 360.0 * rows,
+        (_, false) => TITLE_HEIGHT + 250.0 * rows,
+    };
     // Before there is a canvas to measure text on: no letter of a name is wider than this.
     let lines = |name: &str| wrapped(name, |text| text.chars().count() as f64 * BODY * 0.7).len() as f64;
-    let legend: f64 = entries(chart).iter().map(|e| ENTRY + NAME_LINE * (lines(&e.name) - 1.0)).sum();
+    let legend: f64 = entries(chart).iter().map(|e| ENTRY + NAME_LINE * (lines(e.name) - 1.0)).sum();
     panels.max(LEGEND_TOP + legend)
 }
 
-/// The series that the legend names, each name once.
-fn entries(chart: &Chart) -> Vec<&Series> {
-    let mut entries: Vec<&Series> = Vec::new();
-    for series in chart.panels.iter().flat_map(|p| &p.series) {
-        if !entries.iter().any(|known| known.name == series.name) {
-            entries.push(series);
+/// A name in the legend with what it stands for.
+struct Entry<'a> {
+    name: &'a str,
+    colour: usize,
+    key: Key,
+}
+
+/// How a legend shows what it names.
+enum Key {
+    Line(Stroke, Marker),
+    Block { hatched: bool },
+    Area,
+}
+
+/// What the legend names, each name once: lines, areas, parts of bars.
+fn entries(chart: &Chart) -> Vec<Entry<'_>> {
+    let mut seen = BTreeSet::new();
+    let mut entries: Vec<Entry<'_>> = Vec::new();
+    let mut add = |name, colour, key| {
+        if seen.insert(name) {
+            entries.push(Entry { name, colour, key });
         }
+    };
+    for s in chart.panels.iter().flat_map(|p| &p.series) {
+        add(&*s.name, s.colour, Key::Line(s.stroke, s.marker));
+    }
+    for band in chart.panels.iter().flat_map(|p| &p.bands) {
+        add(&*band.name, band.colour, Key::Area);
+    }
+    for part in chart.panels.iter().flat_map(|p| &p.bars).flat_map(|bar| &bar.segments) {
+        add(&*part.name, part.colour, Key::Block { hatched: part.hatched });
     }
     entries
 }
@@ -56,9 +87,10 @@ fn wrapped(name: &str, width: impl Fn(&str) -> f64) -> Vec<String> {
     lines
 }
 
-fn columns(panels: usize) -> usize {
-    match panels {
+fn columns(chart: &Chart) -> usize {
+    match chart.panels.len() {
         0 | 1 => 1,
+        _ if chart.tall => 1,
         2..=4 => 2,
         _ => 3,
     }
@@ -69,7 +101,7 @@ pub(crate) fn chart<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, chart: &Chart) 
     canvas.text(&chart.title, (24.0, 12.0), 21.0, DARK, Anchor::TopLeft, true)?;
     canvas.text(&chart.subtitle, (24.0, 40.0), SMALL, GREY, Anchor::TopLeft, false)?;
     let strip = legend(canvas, chart)?;
-    let columns = columns(chart.panels.len());
+    let columns = columns(chart);
     let rows = chart.panels.len().div_ceil(columns).max(1);
     let (width, height) = ((WIDTH - strip) / columns as f64, (height(chart) - TITLE_HEIGHT) / rows as f64);
     for (index, one) in chart.panels.iter().enumerate() {
@@ -83,15 +115,22 @@ pub(crate) fn chart<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, chart: &Chart) 
 /// The legend in a strip of its own beside the panels, never over data. Returns the strip's width.
 fn legend<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, chart: &Chart) -> Result<f64, String> {
     let measured = |text: &str| canvas.text_width(text, BODY).unwrap_or(f64::INFINITY);
-    let entries: Vec<(&Series, Vec<String>)> =
-        entries(chart).into_iter().map(|e| (e, wrapped(&e.name, measured))).collect();
+    let entries: Vec<(Entry<'_>, Vec<String>)> =
+        entries(chart).into_iter().map(|e| (wrapped(e.name, measured), e)).map(|(lines, e)| (e, lines)).collect();
     let widest = entries.iter().flat_map(|(_, lines)| lines).map(|line| measured(line)).fold(0.0, f64::max);
     let strip = (widest + KEY).min(WIDTH / 2.0);
     let left = WIDTH - strip + 12.0;
     let mut y = LEGEND_TOP;
     for (entry, lines) in &entries {
-        canvas.line(&[(left, y), (left + 36.0, y)], entry.colour, 2.2, entry.dashed)?;
-        canvas.marker((left + 18.0, y), entry.colour, entry.marker)?;
+        let (from, to) = ((left + 8.0, y - 7.0), (left + 28.0, y + 7.0));
+        match entry.key {
+            Key::Line(stroke, marker) => {
+                canvas.line(&[(left, y), (left + 36.0, y)], entry.colour, 2.2, stroke)?;
+                canvas.marker((left + 18.0, y), entry.colour, marker)?;
+            }
+            Key::Block { hatched } => canvas.block(from, to, entry.colour, hatched)?,
+            Key::Area => canvas.area(&[from, (to.0, from.1), to, (from.0, to.1)], entry.colour, BAND)?,
+        }
         for line in lines {
             canvas.text(line, (left + 44.0, y), BODY, DARK, Anchor::MiddleLeft, false)?;
             y += NAME_LINE;
@@ -142,11 +181,26 @@ fn panel<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, panel: &Panel, area: [f64;
     }
     canvas.text(&panel.y.label, (area[0] + 24.0, frame.top - 8.0), SMALL, GREY, Anchor::BottomLeft, false)?;
     axes(canvas, &frame, &rows)?;
+    for band in &panel.bands {
+        let at = |x: f64, y: f64| Some((frame.across(x)?, frame.up(y.clamp(frame.y.low, frame.y.high))?));
+        let low = band.points.iter().filter_map(|&(x, low, _)| at(x, low));
+        let high = band.points.iter().rev().filter_map(|&(x, _, high)| at(x, high));
+        let corners: Vec<(f64, f64)> = low.chain(high).collect();
+        if corners.len() > 3 {
+            canvas.area(&corners, band.colour, BAND)?;
+        }
+    }
+    panel.bars.iter().try_for_each(|bar| draw_bar(canvas, &frame, bar))?;
     if let Some(y) = panel.mark.and_then(|mark| frame.up(mark)) {
         canvas.grey_line(&[(frame.left, y), (frame.right, y)], DARK, 1.2)?;
     }
     for series in &panel.series {
         draw_series(canvas, &frame, series)?;
+    }
+    for note in &panel.notes {
+        let (Some(x), Some(y)) = (frame.across(note.x), frame.up(note.y)) else { continue };
+        let (x, anchor) = if note.leftward { (x - 3.0, Anchor::BottomRight) } else { (x + 3.0, Anchor::BottomLeft) };
+        canvas.text(&note.text, (x, y - 3.0), SMALL, GREY, anchor, false)?;
     }
     let middle = (frame.left + frame.right) / 2.0;
     canvas.text(&panel.x.label, (middle, area[3] - 6.0), SMALL, GREY, Anchor::BottomMiddle, false)
@@ -190,29 +244,50 @@ fn axes<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, frame: &Frame<'_>, rows: &[
 
 fn draw_series<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, frame: &Frame<'_>, series: &Series) -> Result<(), String> {
     let at = |p: &Point| Some((frame.across(p.x)?, frame.up(p.y)?));
-    let mut groups: Vec<u32> = series.points.iter().map(|p| p.group).collect();
-    groups.sort_unstable();
-    groups.dedup();
-    for group in groups {
-        let line: Vec<(f64, f64)> = series.points.iter().filter(|p| p.group == group).filter_map(at).collect();
-        if line.len() > 1 {
-            canvas.line(&line, series.colour, 2.2, series.dashed)?;
-        }
+    let mut groups: BTreeMap<u32, Vec<(f64, f64)>> = BTreeMap::new();
+    for point in &series.points {
+        groups.entry(point.group).or_default().extend(at(point));
+    }
+    for line in groups.values().filter(|line| line.len() > 1) {
+        canvas.line(line, series.colour, 2.2, series.stroke)?;
     }
     for point in &series.points {
-        let Some((x, y)) = at(point) else { continue };
-        if let Some((low, high)) = point.interval {
-            let (low, high) = (frame.up(low).unwrap_or(frame.bottom), frame.up(high).unwrap_or(frame.top));
-            canvas.line(&[(x, low), (x, high)], series.colour, 1.4, false)?;
-            for end in [low, high] {
-                canvas.line(&[(x - 4.0, end), (x + 4.0, end)], series.colour, 1.4, false)?;
-            }
-        }
-        if series.marker != Marker::None {
-            canvas.marker((x, y), series.colour, series.marker)?;
-        }
+        let Some(place) = at(point) else { continue };
+        whisker(canvas, frame, place.0, point.interval, series.colour)?;
+        canvas.marker(place, series.colour, series.marker)?;
     }
     Ok(())
+}
+
+/// The interval of a value at `x`, with feet.
+fn whisker<DB: DrawingBackend>(
+    canvas: &Canvas<'_, DB>,
+    frame: &Frame<'_>,
+    x: f64,
+    interval: Option<(f64, f64)>,
+    colour: usize,
+) -> Result<(), String> {
+    let Some((low, high)) = interval else { return Ok(()) };
+    let (low, high) = (frame.up(low).unwrap_or(frame.bottom), frame.up(high).unwrap_or(frame.top));
+    canvas.line(&[(x, low), (x, high)], colour, 1.4, Stroke::Solid)?;
+    [low, high].into_iter().try_for_each(|end| canvas.line(&[(x - 4.0, end), (x + 4.0, end)], colour, 1.4, Stroke::Solid))
+}
+
+/// A bar's parts from 0 up, its interval, and its text above both.
+fn draw_bar<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, frame: &Frame<'_>, bar: &Bar) -> Result<(), String> {
+    let edges = (frame.across(bar.x - bar.width / 2.0), frame.across(bar.x + bar.width / 2.0));
+    let (Some(left), Some(right)) = edges else { return Ok(()) };
+    let mut below = 0.0;
+    for part in &bar.segments {
+        let (Some(from), Some(to)) = (frame.up(below), frame.up(below + part.size)) else { break };
+        canvas.block((left, from), (right, to), part.colour, part.hatched)?;
+        below += part.size;
+    }
+    let middle = (left + right) / 2.0;
+    whisker(canvas, frame, middle, bar.interval, NEUTRAL)?;
+    let top = bar.interval.map_or(below, |(_, high)| high.max(below));
+    let Some(top) = frame.up(top) else { return Ok(()) };
+    canvas.text(&bar.label, (middle, top - 5.0), SMALL, DARK, Anchor::BottomMiddle, false)
 }
 
 #[cfg(test)]
@@ -223,14 +298,14 @@ mod tests {
         let series = |name: &&str| Series {
             name: (*name).to_owned(),
             colour: 0,
-            dashed: false,
+            stroke: Stroke::Solid,
             marker: Marker::Filled,
             points: Vec::new(),
         };
         let axis = Axis::fit("x", super::super::chart::Scale::Linear, [1.0].into_iter()).unwrap();
         let series = names.iter().map(series).collect();
-        let panel = Panel { title: String::new(), x: axis.clone(), y: axis, series, mark: None };
-        Chart { title: String::new(), subtitle: String::new(), panels: vec![panel.clone(), panel] }
+        let panel = Panel::new(String::new(), axis.clone(), axis, series);
+        Chart { title: String::new(), subtitle: String::new(), tall: false, panels: vec![panel.clone(), panel] }
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Charts with a panel a model: thread scaling, latency distribution, context depth.
 
 use super::Plot;
-use super::chart::{Axis, Chart, Marker, Panel, Point, Scale, Series};
-use super::charts::{colour, extent, point, subtitle};
+use super::chart::{Axis, Chart, Marker, NEUTRAL, Panel, Point, Scale, Series, Stroke};
+use super::charts::{extent, plain, point, subtitle};
 use crate::analysis::{Analysis, variant};
 use crate::cells::CellSummary;
 use crate::load::RunData;
+use std::collections::BTreeMap;
 use suites::cell::{Phase, Workload};
 
 /// Most panels of a chart: a page's height.
@@ -33,12 +34,13 @@ fn grid(
         for line in lines.iter().filter(|l| l.cell.cell.model == model.name && !l.points.is_empty()) {
             let engine = &line.cell.cell.engine;
             let name = format!("{}{}", analysis.shown(engine), variant(&line.cell.cell));
-            let name: String = name.chars().filter(|c| !c.is_control()).collect();
-            let colour = colour(analysis, &line.cell.cell);
+            let name = plain(&name, usize::MAX);
+            let colour = analysis.colour(&line.cell.cell);
             match series.iter_mut().find(|s| s.name == name) {
                 Some(known) => known.points.extend(line.points.iter().cloned()),
                 None => {
-                    series.push(Series { name, colour, dashed: colour % 2 == 1, marker, points: line.points.clone() })
+                    let stroke = if colour % 2 == 1 { Stroke::Dashed } else { Stroke::Solid };
+                    series.push(Series { name, colour, stroke, marker, points: line.points.clone() });
                 }
             }
         }
@@ -49,8 +51,7 @@ fn grid(
         if let Some(ticks) = x_ticks {
             x.ticks = ticks.iter().filter(|t| x.place(**t).is_some()).map(|t| (*t, format!("{t:.0}"))).collect();
         }
-        let title = model.name.chars().filter(|c| !c.is_control()).take(30).collect();
-        panels.push(Panel { title, x, y, series, mark: None });
+        panels.push(Panel::new(plain(&model.name, 30), x, y, series));
     }
     panels
 }
@@ -67,7 +68,7 @@ fn finish(
         return None;
     }
     let plot = Plot { stem, title: title.to_owned(), caption: caption.to_owned() };
-    Some((plot, Chart { title: title.to_owned(), subtitle: subtitle(data, what), panels }))
+    Some((plot, Chart { title: title.to_owned(), subtitle: subtitle(data, what), tall: false, panels }))
 }
 
 fn distinct(values: impl Iterator<Item = u32>) -> Vec<f64> {
@@ -101,15 +102,42 @@ fn speed_line(cell: &CellSummary, x: impl Fn(&CellSummary) -> f64) -> Option<Lin
     Some(Line { cell, points: vec![point(x(cell), figure, 0)] })
 }
 
+/// Quantiles marked on a latency's line, and their marks.
+const MARKED: [(f64, &str, Marker); 3] =
+    [(0.5, "p50", Marker::Filled), (0.95, "p95", Marker::Hollow), (0.99, "p99", Marker::Diamond)];
+
 /// Share of tokens within a latency, at the most threads.
 pub(crate) fn latency(data: &RunData, analysis: &Analysis, workload: Workload) -> Option<(Plot, Chart)> {
     let most = analysis.measured(workload).map(|c| c.cell.threads).max()?;
-    let cells = analysis.measured(workload).filter(|c| c.cell.threads == most);
-    let lines: Vec<Line<'_>> = cells.map(|cell| Line { cell, points: distribution(&cell.latencies_ns) }).collect();
-    let panels = grid(analysis, &lines, ["latency of one token, ms", "% of tokens within"], None, Marker::None);
+    let told = |c: &&CellSummary| c.cell.threads == most && !c.latencies_ns.is_empty();
+    let mut by_model: BTreeMap<&str, Vec<&CellSummary>> = BTreeMap::new();
+    for cell in analysis.measured(workload).filter(told) {
+        by_model.entry(&cell.cell.model).or_default().push(cell);
+    }
+    let shown = analysis.models.iter().filter_map(|m| by_model.get(m.name.as_str())).take(PANELS);
+    let cells: Vec<&CellSummary> = shown.flatten().copied().collect();
+    let line = |cell| Line { cell, points: distribution(&cell.latencies_ns) };
+    let lines: Vec<Line<'_>> = cells.iter().map(|cell| line(*cell)).collect();
+    let labels = ["latency of one token, ms", "% of tokens within"];
+    let mut panels = grid(analysis, &lines, labels, None, Marker::None);
+    for panel in &mut panels {
+        let own = cells.iter().filter(|c| plain(&c.cell.model, 30) == panel.title);
+        panel.series.extend(marks(own.map(|c| c.latencies_ns.as_slice())));
+    }
     let what = format!("{workload}, {most} threads, every token of every process");
-    let caption = "Left is faster; a steep line is steady. The foot at the right end is the tail: one token in a hundred lies beyond 99 %.";
+    let caption = "Left is faster; a steep line is steady. Marked on each line: the median, 95 % and 99 % of the tokens.";
     finish(data, "latency", "Latency of decoded tokens", &what, caption, panels)
+}
+
+/// A series for each of [`MARKED`], with a point on the line of each of `latencies` (ascending).
+fn marks<'a>(latencies: impl Iterator<Item = &'a [u64]> + Clone) -> impl Iterator<Item = Series> {
+    MARKED.into_iter().map(move |(q, name, marker)| {
+        let last = |ns: &[u64]| ns.len() - 1;
+        // The least latency that a share `q` of the tokens lies within: a point of the line itself.
+        let at = |ns: &[u64]| ns[((ns.len() as f64 * q).ceil() as usize).clamp(1, last(ns) + 1) - 1];
+        let points = latencies.clone().map(|ns| Point::bare(at(ns) as f64 / 1e6, q * 100.0)).collect();
+        Series { name: name.to_owned(), colour: NEUTRAL, stroke: Stroke::None, marker, points }
+    })
 }
 
 /// The cumulative distribution in percent, thinned to [`CURVE_POINTS`].

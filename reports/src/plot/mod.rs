@@ -1,10 +1,15 @@
 //! Plots of a run, as SVG and PNG.
 
+mod bars;
 mod canvas;
 pub(crate) mod chart;
 mod charts;
 mod draw;
+mod fits;
 mod grids;
+pub(crate) mod history;
+mod published;
+mod roofline;
 mod tasks;
 
 use crate::analysis::Analysis;
@@ -21,7 +26,7 @@ const PNG_SCALE: f64 = 2.0;
 /// size; in an SVG the viewer places it.
 const PNG_LOWER: f64 = 0.16;
 /// Every stem that a plot may have; files of these names are ours to replace.
-const STEMS: [&str; 14] = [
+const STEMS: [&str; 26] = [
     "decode-speed",
     "prefill-speed",
     "decode-speedup",
@@ -34,8 +39,20 @@ const STEMS: [&str; 14] = [
     "prefill-energy",
     "decode-energy-modelled",
     "prefill-energy-modelled",
+    "decode-joules",
+    "prefill-joules",
+    "decode-joules-modelled",
+    "prefill-joules-modelled",
+    "energy-stages",
+    "energy-stages-modelled",
+    "published-speed",
+    "published-speedup",
+    "decode-fit",
+    "roofline",
     "depth",
     "accuracy",
+    "accuracy-energy",
+    "accuracy-energy-modelled",
 ];
 
 /// A plot as the page links it.

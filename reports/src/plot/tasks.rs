@@ -1,8 +1,8 @@
-//! Accuracy against what a token costs: joules where they were measured, else milliseconds.
+//! Accuracy against what a token costs: milliseconds, and joules in charts of their own, measured or modelled.
 
 use super::Plot;
-use super::chart::{Axis, Chart, Marker, Panel, Point, Scale, Series};
-use super::charts::{colour, subtitle};
+use super::chart::{Axis, Chart, Marker, Panel, Point, Scale, Series, Stroke};
+use super::charts::{extent, plain, subtitle};
 use crate::analysis::{Analysis, variant};
 use crate::cells::{CellSummary, Kind};
 use crate::load::RunData;
@@ -15,50 +15,63 @@ const PANELS: usize = 15;
 /// What is across.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cost {
-    Joules,
     Milliseconds,
+    Joules(Kind),
 }
 
 impl Cost {
     fn of(self, cell: &CellSummary) -> Option<f64> {
         match self {
-            Cost::Joules => cell
-                .metric("joules_per_token")
-                .filter(|m| m.kind == Kind::Measured)?
-                .figure
-                .as_ref()
-                .ok()
-                .map(|f| f.value),
+            Cost::Joules(kind) => {
+                let metric = cell.metric("joules_per_token").filter(|m| m.kind == kind)?;
+                metric.figure.as_ref().ok().map(|f| f.value)
+            }
             Cost::Milliseconds => cell.figure("tokens_per_second").map(|speed| 1e3 / speed.value),
+        }
+    }
+
+    /// File, title, axis, and what is across in words.
+    fn words(self) -> [&'static str; 4] {
+        match self {
+            Cost::Milliseconds => ["accuracy", "Accuracy and speed", "ms/token", "time of a decoded token"],
+            Cost::Joules(Kind::Modelled) => [
+                "accuracy-energy-modelled",
+                "Accuracy and energy, modelled",
+                "J/token, modelled, not measured",
+                "modelled joules of a decoded token",
+            ],
+            Cost::Joules(_) => {
+                ["accuracy-energy", "Accuracy and energy", "J/token", "measured joules of a decoded token"]
+            }
         }
     }
 }
 
-/// A panel a task; a point for each cell that decodes and answered it.
-pub(crate) fn accuracy(data: &RunData, analysis: &Analysis) -> Option<(Plot, Chart)> {
-    let cells: Vec<&CellSummary> = analysis
-        .cells
-        .iter()
-        .filter(|c| c.cell.workload.phase == Phase::Decode && c.metrics.iter().any(|m| m.name.contains(':')))
-        .collect();
-    let cost = match cells.iter().any(|c| Cost::Joules.of(c).is_some()) {
-        true => Cost::Joules,
-        false => Cost::Milliseconds,
+/// A panel a task; a point for each cell that decodes and answered it. Modelled joules have a chart only where none were
+/// measured.
+pub(crate) fn accuracy(data: &RunData, analysis: &Analysis) -> Vec<(Plot, Chart)> {
+    let answered = |c: &&CellSummary| {
+        c.cell.workload.phase == Phase::Decode && c.metrics.iter().any(|m| m.name.contains(':'))
     };
+    let cells: Vec<&CellSummary> = analysis.cells.iter().filter(answered).collect();
+    let one = |cost| chart(data, analysis, &cells, cost);
+    let energy = one(Cost::Joules(Kind::Measured)).or_else(|| one(Cost::Joules(Kind::Modelled)));
+    one(Cost::Milliseconds).into_iter().chain(energy).collect()
+}
+
+fn chart(data: &RunData, analysis: &Analysis, cells: &[&CellSummary], cost: Cost) -> Option<(Plot, Chart)> {
     let names = tasks::names(data);
     let panels: Vec<Panel> =
-        names.into_iter().filter_map(|task| panel(data, analysis, &cells, task, cost)).take(PANELS).collect();
+        names.into_iter().filter_map(|task| panel(data, analysis, cells, task, cost)).take(PANELS).collect();
     if panels.is_empty() {
         return None;
     }
-    let (title, across) = match cost {
-        Cost::Joules => ("Accuracy and energy", "measured joules of a decoded token"),
-        Cost::Milliseconds => ("Accuracy and speed", "time of a decoded token; no joules were measured"),
-    };
+    let [stem, title, _, across] = cost.words();
     let caption =
         format!("Left is cheaper ({across}); bars are 95 % intervals over items. Each task has a scale of its own.");
-    let plot = Plot { stem: "accuracy", title: title.to_owned(), caption };
-    Some((plot, Chart { title: title.to_owned(), subtitle: subtitle(data, "median of processes across"), panels }))
+    let plot = Plot { stem, title: title.to_owned(), caption };
+    let subtitle = subtitle(data, "median of processes across");
+    Some((plot, Chart { title: title.to_owned(), subtitle, tall: false, panels }))
 }
 
 fn panel(data: &RunData, analysis: &Analysis, cells: &[&CellSummary], task: &str, cost: Cost) -> Option<Panel> {
@@ -68,25 +81,23 @@ fn panel(data: &RunData, analysis: &Analysis, cells: &[&CellSummary], task: &str
     for cell in cells {
         let (Some(figure), Some(x)) = (cell.figure(&name), cost.of(cell)) else { continue };
         let label = format!("{}{} on {}", analysis.shown(&cell.cell.engine), variant(&cell.cell), cell.cell.model);
-        let label: String = label.chars().filter(|c| !c.is_control()).collect();
-        let place = Point { x, y: figure.value, interval: figure.interval, group: series.len() as u32 };
+        let label = plain(&label, usize::MAX);
+        let place = Point { x, y: figure.value, interval: figure.interval, group: 0 };
         match series.iter_mut().find(|known| known.name == label) {
-            Some(known) => known.points.push(Point { group: known.points.len() as u32 + 1000, ..place }),
+            Some(known) => known.points.push(place),
             None => {
-                let other = series.iter().any(|s| s.colour == colour(analysis, &cell.cell));
-                let marker = if other { Marker::Hollow } else { Marker::Filled };
-                let colour = colour(analysis, &cell.cell);
-                series.push(Series { name: label, colour, dashed: false, marker, points: vec![place] });
+                let colour = analysis.colour(&cell.cell);
+                let marker = match series.iter().filter(|s| s.colour == colour).count() {
+                    0 => Marker::Filled,
+                    1 => Marker::Hollow,
+                    _ => Marker::Diamond,
+                };
+                series.push(Series { name: label, colour, stroke: Stroke::None, marker, points: vec![place] });
             }
         }
     }
     let points = || series.iter().flat_map(|s| &s.points);
-    let across = match cost {
-        Cost::Joules => "J/token",
-        Cost::Milliseconds => "ms/token",
-    };
-    let x = Axis::fit(across, Scale::Linear, points().map(|p| p.x))?;
-    let y = Axis::fit(metric.name(), Scale::Linear, points().flat_map(super::charts::extent))?;
-    let title = task.chars().filter(|c| !c.is_control()).take(30).collect();
-    Some(Panel { title, x, y, series, mark: None })
+    let x = Axis::fit(cost.words()[2], Scale::Linear, points().map(|p| p.x))?;
+    let y = Axis::fit(metric.name(), Scale::Linear, points().flat_map(extent))?;
+    Some(Panel::new(plain(task, 30), x, y, series))
 }
