@@ -169,6 +169,13 @@ fn ctrl_c_keeps_what_is_done_and_resume_goes_on() {
     let output = bench.harness(&["suite", "--resume", "run", "--out", "out", "--worker", "./worker.sh"]);
     assert_eq!(output.status.code(), Some(65), "{}", stderr(&output));
     assert!(stderr(&output).contains("another machine"), "{}", stderr(&output));
+    // Another build of the program, too: its processes are not to be averaged with these.
+    let mut rebuilt: serde_json::Value = serde_json::from_str(&run).unwrap();
+    rebuilt["build"]["git_revision"] = "another".into();
+    std::fs::write(bench.path("out/run/run.json"), rebuilt.to_string()).unwrap();
+    let output = bench.harness(&["suite", "--resume", "run", "--out", "out", "--worker", "./worker.sh"]);
+    assert_eq!(output.status.code(), Some(65), "{}", stderr(&output));
+    assert!(stderr(&output).contains("another build"), "{}", stderr(&output));
     std::fs::write(bench.path("out/run/run.json"), run).unwrap();
     // Another suite under the same run is refused.
     std::fs::write(bench.path("own.toml"), SUITE.replace("seed = 9", "seed = 8")).unwrap();

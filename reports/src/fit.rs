@@ -133,11 +133,8 @@ impl Fit {
         let blocks: Vec<Sums> = blocks.into_values().collect();
         let line = |(a, b): (f64, f64)| Line { overhead: a, per_byte: b / scale };
         let all = line(blocks.iter().fold(Sums::default(), |sum, &block| sum.plus(block)).solve()?);
-        let resampled = if blocks.len() < 2 {
-            vec![all]
-        } else {
-            resample(&blocks, seed).into_iter().map(line).collect()
-        };
+        let resampled =
+            if blocks.len() < 2 { vec![all] } else { resample(&blocks, seed).into_iter().map(line).collect() };
         let n = points.len();
         let widen = (n as f64 / (n as f64 - 2.0)).sqrt();
         let residuals = points.iter().map(|p| (all.at(p.bytes) / p.seconds - 1.0) * widen).collect();

@@ -29,6 +29,7 @@ mod text;
 use analysis::Analysis;
 use std::path::{Path, PathBuf};
 
+pub use compare::Together;
 pub use error::Error;
 pub use load::{RunData, load};
 pub use plot::history::history;

@@ -75,7 +75,10 @@ fn predicted(catalogue: &Catalogue, analysis: &Analysis, like: &Cell, fit: &Fit)
     };
     let same = |c: &&crate::cells::CellSummary| {
         let of = &c.cell;
-        of.engine == like.engine && of.threads == like.threads && of.workload == like.workload && variant(of) == variant(like)
+        of.engine == like.engine
+            && of.threads == like.threads
+            && of.workload == like.workload
+            && variant(of) == variant(like)
     };
     let tried: Vec<(&str, bool)> = analysis
         .cells
@@ -87,7 +90,9 @@ fn predicted(catalogue: &Catalogue, analysis: &Analysis, like: &Cell, fit: &Fit)
     let measured = tried.iter().filter(|(_, measured)| *measured).filter_map(|(model, _)| analysis.model(model));
     let families: Vec<&String> = measured.filter_map(|m| m.family.as_ref()).collect();
     let wanted = |shape: &&Shape| {
-        families.contains(&&shape.source) && shape.gate_zeros.is_none() && !tried.iter().any(|(model, _)| *model == shape.name)
+        families.contains(&&shape.source)
+            && shape.gate_zeros.is_none()
+            && !tried.iter().any(|(model, _)| *model == shape.name)
     };
     let shapes = catalogue.models.iter().filter_map(|model| match model {
         ModelSpec::Synthetic(shape) => Some(shape),

@@ -250,7 +250,8 @@ pub(crate) fn together(analysis: &Analysis) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let header = ["workload", "engines", "threads", "models", "left out", "geometric mean of speed-ups"].map(str::to_owned);
+    let header =
+        ["workload", "engines", "threads", "models", "left out", "geometric mean of speed-ups"].map(str::to_owned);
     format!(
         "## Speed-ups over all models\n\nThe geometric mean over the models that both engines were measured with, within each block that \
          holds all of them; the median over those blocks.\n\n{}\n",

@@ -245,7 +245,8 @@ impl WireTable {
         if self.sizes.iter().collect::<BTreeSet<_>>().len() != self.sizes.len() {
             return Err(bad("sizes", "each size once", &self.sizes.join(", ")));
         }
-        let known = |key: &str, figures: &BTreeMap<String, f64>| match figures.keys().find(|s| !self.sizes.contains(s)) {
+        let known = |key: &str, figures: &BTreeMap<String, f64>| match figures.keys().find(|s| !self.sizes.contains(s))
+        {
             Some(other) => Err(bad(key, "a size of the table", other)),
             None => Ok(()),
         };
@@ -349,7 +350,9 @@ mod tests {
                         continue;
                     };
                     // Half of the last digit: two decimals of tokens/s and of joules over 1, three of the others.
-                    let half = |figure: f64| if table.metric == Metric::JoulesPerToken && figure < 12.0 { 0.0005 } else { 0.005 };
+                    let half = |figure: f64| {
+                        if table.metric == Metric::JoulesPerToken && figure < 12.0 { 0.0005 } else { 0.005 }
+                    };
                     let ends = [(own - half(own)) / (other + half(other)), (own + half(own)) / (other - half(other))];
                     let (low, high, digit) = match c.against {
                         Against::Times => (ends[0], ends[1], 0.005),
@@ -369,7 +372,8 @@ mod tests {
         let good = "[[table]]\nname = \"p/t\"\ntitle = \"t\"\nsource = \"s\"\nmetric = \"tokens_per_second\"\nunit = \"tokens/s\"\n\
                     threads = 2\nsizes = [\"1b\", \"7b\"]\n[[table.row]]\ndevice = \"d\"\nengine = \"e\"\nfigures = { \"1b\" = 2.0 }\n";
         assert_eq!(Published::parse(good, "x.toml").unwrap().tables.len(), 1);
-        let comparison = "[[table.comparison]]\ndevice = \"d\"\nengine = \"e\"\nover = \"f\"\nunit = \"x\"\nfigures = {}\n";
+        let comparison =
+            "[[table.comparison]]\ndevice = \"d\"\nengine = \"e\"\nover = \"f\"\nunit = \"x\"\nfigures = {}\n";
         for (text, word) in [
             (good.replace("threads", "thread"), "thread"),
             (good.replace("threads = 2", "threads = \"all\""), "`best`"),

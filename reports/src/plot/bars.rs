@@ -57,13 +57,7 @@ fn finish(data: &RunData, stem: &'static str, [title, what, caption]: [&str; 3],
     (plot, Chart { title: title.to_owned(), subtitle: subtitle(data, what), tall: false, panels })
 }
 
-fn token_panel(
-    analysis: &Analysis,
-    model: &str,
-    cells: &[&CellSummary],
-    kind: Kind,
-    unit: &str,
-) -> Option<Panel> {
+fn token_panel(analysis: &Analysis, model: &str, cells: &[&CellSummary], kind: Kind, unit: &str) -> Option<Panel> {
     let figure = |c: &CellSummary| of_kind(c, "joules_per_token", kind);
     let cells: Vec<(&CellSummary, Estimate)> = cells.iter().filter_map(|c| Some((*c, figure(c)?))).collect();
     let mut threads: Vec<u32> = cells.iter().map(|(c, _)| c.cell.threads).collect();

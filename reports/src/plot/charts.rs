@@ -182,8 +182,7 @@ impl Figure<'_> {
 
     fn new_series(&self, name: String, cell: &CellSummary, light: bool, first: Point) -> Series {
         let colour = self.analysis.colour(&cell.cell);
-        let (stroke, marker) =
-            if light { (Stroke::Dashed, Marker::Hollow) } else { (Stroke::Solid, Marker::Filled) };
+        let (stroke, marker) = if light { (Stroke::Dashed, Marker::Hollow) } else { (Stroke::Solid, Marker::Filled) };
         Series { name, colour, stroke, marker, points: vec![first] }
     }
 

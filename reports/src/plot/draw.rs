@@ -1,7 +1,7 @@
 //! Draws a chart: title, legend strip on the right, panels in a grid.
 
 use super::canvas::{Anchor, Canvas, DARK, GREY, GRID};
-use super::chart::{Axis, Bar, Chart, Marker, Panel, Point, Series, Stroke, NEUTRAL};
+use super::chart::{Axis, Bar, Chart, Marker, NEUTRAL, Panel, Point, Series, Stroke};
 use plotters::prelude::DrawingBackend;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -270,7 +270,9 @@ fn whisker<DB: DrawingBackend>(
     let Some((low, high)) = interval else { return Ok(()) };
     let (low, high) = (frame.up(low).unwrap_or(frame.bottom), frame.up(high).unwrap_or(frame.top));
     canvas.line(&[(x, low), (x, high)], colour, 1.4, Stroke::Solid)?;
-    [low, high].into_iter().try_for_each(|end| canvas.line(&[(x - 4.0, end), (x + 4.0, end)], colour, 1.4, Stroke::Solid))
+    [low, high]
+        .into_iter()
+        .try_for_each(|end| canvas.line(&[(x - 4.0, end), (x + 4.0, end)], colour, 1.4, Stroke::Solid))
 }
 
 /// A bar's parts from 0 up, its interval, and its text above both.

@@ -125,7 +125,8 @@ pub(crate) fn latency(data: &RunData, analysis: &Analysis, workload: Workload) -
         panel.series.extend(marks(own.map(|c| c.latencies_ns.as_slice())));
     }
     let what = format!("{workload}, {most} threads, every token of every process");
-    let caption = "Left is faster; a steep line is steady. Marked on each line: the median, 95 % and 99 % of the tokens.";
+    let caption =
+        "Left is faster; a steep line is steady. Marked on each line: the median, 95 % and 99 % of the tokens.";
     finish(data, "latency", "Latency of decoded tokens", &what, caption, panels)
 }
 

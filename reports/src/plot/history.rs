@@ -49,10 +49,8 @@ fn in_time(runs: &[RunData]) -> Result<Vec<&RunData>, Error> {
     };
     if let Some(other) = runs.iter().find(|run| run.run.suite != first.run.suite) {
         let (one, two) = (&first.run, &other.run);
-        let message = format!(
-            "a history is of one suite: {} is of `{}`, {} of `{}`",
-            one.name, one.suite, two.name, two.suite
-        );
+        let message =
+            format!("a history is of one suite: {} is of `{}`, {} of `{}`", one.name, one.suite, two.name, two.suite);
         return Err(Error::Mixed(message));
     }
     let same = |pair: &&[&RunData]| pair[0].run.started == pair[1].run.started && pair[0].run.name == pair[1].run.name;
@@ -117,7 +115,12 @@ fn chart(runs: &[&RunData], analyses: &[Analysis], phase: Phase) -> Option<Chart
     let name = if phase == Phase::Decode { "Decode" } else { "Prefill" };
     let machine = if machines == 1 { format!(" · {}", machine(&runs.first()?.run)) } else { String::new() };
     let subtitle = format!("{suite}, {workload}, a point a run, bars are 95 % intervals{machine}");
-    (!panels.is_empty()).then(|| Chart { title: format!("{name} speed over runs"), subtitle, tall: machines > 1, panels })
+    (!panels.is_empty()).then(|| Chart {
+        title: format!("{name} speed over runs"),
+        subtitle,
+        tall: machines > 1,
+        panels,
+    })
 }
 
 /// Cells measured at the least and the most threads.

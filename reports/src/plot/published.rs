@@ -9,8 +9,8 @@ use crate::compare::block_ratios;
 use crate::load::RunData;
 use crate::stats::{Bootstrap, Estimate};
 use std::collections::BTreeMap;
-use suites::cell::Workload;
 use suites::Catalogue;
+use suites::cell::Workload;
 use suites::published::{Published, Table, Threads};
 
 /// The tables of the paper's figures, and the panel of each.

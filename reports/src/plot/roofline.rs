@@ -12,11 +12,11 @@ use crate::cells::{CellSummary, Status};
 use crate::load::RunData;
 use crate::text::short;
 use std::collections::BTreeMap;
+use suites::Catalogue;
 use suites::cell::{Cell, Phase};
 use suites::model::{MAX_BATCH, ModelSpec};
 use suites::record::{Measurement, Record};
 use suites::run::{Bandwidth, Limit};
-use suites::Catalogue;
 
 /// Most thread counts: a page's height.
 const PANELS: usize = 4;
@@ -190,7 +190,11 @@ mod tests {
     /// At 10 GB/s and 1000 GOP/s the ridge is at 100 operations a byte; the level begins where the faster cache meets it.
     #[test]
     fn slopes_end_where_levels_begin() {
-        let limits = [limit("dram", BYTES, 10_000_000_000), limit("l3", BYTES, 50_000_000_000), limit("int8", "operations/s", 1_000_000_000_000)];
+        let limits = [
+            limit("dram", BYTES, 10_000_000_000),
+            limit("l3", BYTES, 50_000_000_000),
+            limit("int8", "operations/s", 1_000_000_000_000),
+        ];
         let axis = |low: f64, high: f64| Axis::fit("", Scale::Log, [low, high].into_iter()).unwrap();
         let (roofs, notes) = roofs(&limits, &axis(0.25, 4000.0), &axis(1e9, 1e12));
         let ends: Vec<(f64, f64)> = roofs.iter().map(|s| (s.points[0].x, s.points[1].x)).collect();

@@ -50,9 +50,8 @@ impl Cost {
 /// A panel a task; a point for each cell that decodes and answered it. Modelled joules have a chart only where none were
 /// measured.
 pub(crate) fn accuracy(data: &RunData, analysis: &Analysis) -> Vec<(Plot, Chart)> {
-    let answered = |c: &&CellSummary| {
-        c.cell.workload.phase == Phase::Decode && c.metrics.iter().any(|m| m.name.contains(':'))
-    };
+    let answered =
+        |c: &&CellSummary| c.cell.workload.phase == Phase::Decode && c.metrics.iter().any(|m| m.name.contains(':'));
     let cells: Vec<&CellSummary> = analysis.cells.iter().filter(answered).collect();
     let one = |cost| chart(data, analysis, &cells, cost);
     let energy = one(Cost::Joules(Kind::Measured)).or_else(|| one(Cost::Joules(Kind::Modelled)));
