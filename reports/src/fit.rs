@@ -114,7 +114,8 @@ pub struct Fit {
 impl Fit {
     /// Fits `points`; `None` with fewer than [`MIN_SIZES`] sizes, or where a point is no positive number.
     pub fn new(points: &[Point], seed: u64) -> Option<Fit> {
-        if points.iter().any(|p| !(p.bytes > 0.0 && p.seconds > 0.0 && (p.bytes / p.seconds).is_finite())) {
+        let usable = |v: f64| v.is_finite() && v > 0.0;
+        if !points.iter().all(|p| usable(p.bytes) && usable(p.seconds) && usable(p.bytes / p.seconds)) {
             return None;
         }
         let mut sizes: Vec<f64> = points.iter().map(|p| p.bytes).collect();
