@@ -71,8 +71,8 @@ fn the_same_run_gives_the_same_bytes() {
     assert_eq!(first, files(two.path()));
     reports::render(one.path()).unwrap();
     assert_eq!(first, files(one.path()));
-    assert_eq!(first.keys().filter(|k| k.ends_with(".png")).count(), 11);
-    assert_eq!(first.keys().filter(|k| k.ends_with(".svg")).count(), 11);
+    assert_eq!(first.keys().filter(|k| k.ends_with(".png")).count(), 17);
+    assert_eq!(first.keys().filter(|k| k.ends_with(".svg")).count(), 17);
     // To look at the pictures: KEEP_PLOTS=folder.
     if let Some(keep) = std::env::var_os("KEEP_PLOTS") {
         for (name, bytes) in &first {

@@ -28,6 +28,11 @@ def inverse_cdf(values, q):
     return float(np.quantile(values, q, method="inverted_cdf"))
 
 
+def ends(values):
+    """Where the ends of a 95 % interval lie: around 2.5 and 97.5 %, as 10,000 draws of the values hit those but nearly."""
+    return [[inverse_cdf(values, q) for q in pair] for pair in ((0.02, 0.03), (0.97, 0.98))]
+
+
 def sample(values):
     medians = [float(np.median(draw)) for draw in itertools.product(values, repeat=len(values))]
     return {
@@ -36,9 +41,7 @@ def sample(values):
         "mad": float(stats.median_abs_deviation(values)),
         "quantiles": [[q, float(np.quantile(values, q))] for q in QUANTILES],
         "geometric_mean": float(stats.gmean(values)),
-        # Around 2.5 and 97.5 %, as 10,000 draws of them hit those but nearly.
-        "low": [inverse_cdf(medians, q) for q in (0.02, 0.03)],
-        "high": [inverse_cdf(medians, q) for q in (0.97, 0.98)],
+        "interval": ends(medians),
     }
 
 
@@ -58,7 +61,6 @@ def fit(points, predicted):
     n = len(points)
     residuals = ((a + b * points[:, 1]) / points[:, 2] - 1) * np.sqrt(n / (n - 2))
     draws = [(la + lb * predicted) / (1 + r) for la, lb in lines for r in residuals]
-    ends = lambda values: [float(np.quantile(values, q)) for q in (0.025, 0.975)]
     return {
         "points": points.tolist(),
         "overhead": a,
