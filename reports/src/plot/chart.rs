@@ -91,7 +91,7 @@ pub(crate) struct Band {
     pub(crate) points: Vec<(f64, f64, f64)>,
 }
 
-/// A text beside a point: to its upper right, or to its upper left.
+/// A text beside a point: to its lower right, or to its upper left.
 #[derive(Clone, Debug)]
 pub(crate) struct Note {
     pub(crate) x: f64,
@@ -178,6 +178,7 @@ fn log_axis(low: f64, high: f64) -> (f64, f64, Vec<f64>) {
     // Close values need more ticks: with three a decade an axis may have but one.
     let steps: &[f64] = match decades {
         d if d < 0.8 => &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0],
+        d if d < 1.6 => &[1.0, 2.0, 3.0, 5.0, 7.0],
         d if d < 3.2 => &[1.0, 2.0, 5.0],
         _ => &[1.0],
     };
@@ -205,7 +206,8 @@ fn tick_label(value: f64) -> String {
         text.trim_end_matches('0').trim_end_matches('.').to_owned()
     };
     match value.abs() {
-        v if v >= 1e13 || (v < 1e-4 && v > 0.0) => format!("{value:.0e}"),
+        v if v >= 1e15 || (v < 1e-4 && v > 0.0) => format!("{value:.0e}"),
+        v if v >= 1e12 => format!("{}T", plain(value / 1e12)),
         v if v >= 1e9 => format!("{}G", plain(value / 1e9)),
         v if v >= 1e6 => format!("{}M", plain(value / 1e6)),
         v if v >= 1e4 => format!("{}k", plain(value / 1e3)),

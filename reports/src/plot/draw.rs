@@ -3,7 +3,7 @@
 use super::canvas::{Anchor, Canvas, DARK, GREY, GRID};
 use super::chart::{Axis, Bar, Chart, Marker, NEUTRAL, Panel, Point, Series, Stroke};
 use plotters::prelude::DrawingBackend;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Width of a picture in logical units.
 pub(crate) const WIDTH: f64 = 960.0;
@@ -51,12 +51,15 @@ enum Key {
     Area,
 }
 
-/// What the legend names, each name once: lines, areas, parts of bars.
+/// What the legend names, each name once (with its marker, if any line of the name has one): lines, areas, parts of bars.
 fn entries(chart: &Chart) -> Vec<Entry<'_>> {
-    let mut seen = BTreeSet::new();
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
     let mut entries: Vec<Entry<'_>> = Vec::new();
-    let mut add = |name, colour, key| {
-        if seen.insert(name) {
+    let mut add = |name, colour, key| match places.get(name).map(|&at| (&mut entries[at].key, &key)) {
+        Some((Key::Line(_, known @ Marker::None), Key::Line(_, marker))) => *known = *marker,
+        Some(_) => {}
+        None => {
+            places.insert(name, entries.len());
             entries.push(Entry { name, colour, key });
         }
     };
@@ -199,8 +202,12 @@ fn panel<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, panel: &Panel, area: [f64;
     }
     for note in &panel.notes {
         let (Some(x), Some(y)) = (frame.across(note.x), frame.up(note.y)) else { continue };
-        let (x, anchor) = if note.leftward { (x - 3.0, Anchor::BottomRight) } else { (x + 3.0, Anchor::BottomLeft) };
-        canvas.text(&note.text, (x, y - 3.0), SMALL, GREY, anchor, false)?;
+        let (at, anchor) = if note.leftward {
+            ((x - 4.0, y - 3.0), Anchor::BottomRight)
+        } else {
+            ((x + 6.0, y + 3.0), Anchor::TopLeft)
+        };
+        canvas.text(&note.text, at, SMALL, GREY, anchor, false)?;
     }
     let middle = (frame.left + frame.right) / 2.0;
     canvas.text(&panel.x.label, (middle, area[3] - 6.0), SMALL, GREY, Anchor::BottomMiddle, false)

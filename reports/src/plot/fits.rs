@@ -54,12 +54,11 @@ fn of_engine(analysis: &Analysis, fit: &EngineFit) -> (Vec<Series>, Option<Band>
         return (all, None);
     }
     let predicted = format!("{name}, prediction");
-    for (group, (from, to)) in [(0, (least, low)), (1, (high, most))] {
-        let mut points = if from < to { line(fit, from, to) } else { Vec::new() };
-        points.iter_mut().for_each(|p| p.group = group);
+    for (from, to) in [(least, low), (high, most)] {
+        let points = if from < to { line(fit, from, to) } else { Vec::new() };
         all.push(series(predicted.clone(), Stroke::Dashed, Marker::None, points));
     }
-    let hollow = fit.predicted.iter().zip(10..).map(|(p, group)| Point { group, interval: None, ..place(p) }).collect();
+    let hollow = fit.predicted.iter().zip(0..).map(|(p, group)| Point { group, interval: None, ..place(p) }).collect();
     all.push(series(predicted, Stroke::Dashed, Marker::Hollow, hollow));
     let interval = |x: f64| {
         let (low, high) = fit.fit.predict(x).interval?;

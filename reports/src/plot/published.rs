@@ -39,7 +39,8 @@ pub(crate) fn charts(data: &RunData, analysis: &Analysis, workload: Workload) ->
             let ours = series.iter().any(|s| s.stroke == Stroke::Solid);
             let points = || series.iter().flat_map(|s| &s.points);
             let mut x = Axis::fit("model, placed by its parameters (log scale)", Scale::Log, points().map(|p| p.x))?;
-            x.ticks = table.sizes.iter().filter_map(|size| Some((*sizes.get(size)?, size.clone()))).collect();
+            let known = table.sizes.iter().filter_map(|size| Some((*sizes.get(size)?, size.clone())));
+            x.ticks = known.filter(|(at, _)| points().any(|p| p.x == *at)).collect();
             let mark = stem.ends_with("speedup").then_some(1.0);
             let y = Axis::fit(unit, Scale::Log, points().flat_map(extent).chain(mark))?;
             ours.then(|| Panel { mark, ..Panel::new((*title).to_owned(), x, y, series) })

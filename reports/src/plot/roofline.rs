@@ -28,8 +28,7 @@ const BYTES: &str = "bytes/s";
 pub(crate) fn chart(data: &RunData, analysis: &Analysis) -> Option<(Plot, Chart)> {
     let works = works(data, analysis);
     let mut by_threads: BTreeMap<u32, Vec<&CellSummary>> = BTreeMap::new();
-    let main = [Phase::Decode, Phase::Prefill].map(|phase| analysis.main_workload(phase));
-    for cell in analysis.cells.iter().filter(|c| c.status == Status::Ok && main.contains(&Some(c.cell.workload))) {
+    for cell in analysis.cells.iter().filter(|c| c.status == Status::Ok) {
         by_threads.entry(cell.cell.threads).or_default().push(cell);
     }
     let one = |(threads, cells): (u32, Vec<&CellSummary>)| panel(data, analysis, &works, threads, &cells);
@@ -42,8 +41,7 @@ pub(crate) fn chart(data: &RunData, analysis: &Analysis) -> Option<(Plot, Chart)
         cache for itself alone; in a batch its share of the weights, which are read once. Limits were measured at the start of the \
         run. Below a slope the memory is the limit, below a level the arithmetic; over the slope of DRAM, a cache has helped.";
     let plot = Plot { stem: "roofline", title: title.clone(), caption: caption.to_owned() };
-    let what: Vec<String> = main.into_iter().flatten().map(|w| w.to_string()).collect();
-    let subtitle = subtitle(data, &format!("{}, median of processes, a point a model", what.join(" and ")));
+    let subtitle = subtitle(data, "every cell, median of processes, bars are 95 % intervals");
     Some((plot, Chart { title, subtitle, tall: true, panels }))
 }
 
@@ -163,17 +161,20 @@ fn roofs(limits: &[Limit], x: &Axis, y: &Axis) -> (Vec<Series>, Vec<Note>) {
             continue;
         }
         series.push(line(READING, Stroke::Solid, &[(from, from * slope), (to, to * slope)]));
-        // As far along as its name takes, and no further than the slope goes.
-        let at = (from * (x.high / x.low).powf(0.24)).min(to);
         let text = format!("{} {} GB/s", limit.name.to_uppercase(), short(slope / 1e9));
-        notes.push(Note { x: at, y: at * slope, text, leftward: true });
+        // The name stands near the upper end: of the steepest slope to its left, of the others below, to their right.
+        let leftward = slope >= fastest;
+        let at = (to * if leftward { 0.62 } else { 0.86 }).max(from);
+        notes.push(Note { x: at, y: at * slope, text, leftward });
     }
     for limit in of(false) {
         let peak = figure(limit);
         let from = if fastest > 0.0 { (peak / fastest).clamp(x.low, x.high) } else { x.low };
         series.push(line(COUNTING, Stroke::Dashed, &[(from, peak), (x.high, peak)]));
         let text = format!("{} {} GOP/s", limit.name, short(peak / 1e9));
-        notes.push(Note { x: x.high, y: peak, text, leftward: true });
+        // Between decode on the left and prefill on the right.
+        let at = (x.low * (x.high / x.low).powf(0.74)).max(from);
+        notes.push(Note { x: at, y: peak, text, leftward: true });
     }
     (series, notes)
 }
