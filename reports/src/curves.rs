@@ -32,7 +32,7 @@ pub fn draw(title: &str, [across, up]: [&str; 2], curves: &[Curve], stem: &Path)
         points: curve.points.iter().map(|&(x, y)| Point::bare(x, y)).collect(),
     });
     let panel = Panel::new(String::new(), x, y, series.collect());
-    let chart = Chart { title: title.to_owned(), subtitle: String::new(), tall: false, panels: vec![panel] };
+    let chart = Chart { title: title.to_owned(), subtitle: String::new(), columns: 3, panels: vec![panel] };
     ["svg", "png"]
         .into_iter()
         .map(|extension| {

@@ -2,7 +2,7 @@
 //! charts of their own, and modelled bars are hatched.
 
 use super::Plot;
-use super::chart::{Axis, Bar, Chart, NEUTRAL, Panel, Scale, Segment};
+use super::chart::{Axis, BAR_SHARE, Bar, Chart, NEUTRAL, Panel, Scale, Segment};
 use super::charts::{plain, subtitle};
 use crate::analysis::{Analysis, variant};
 use crate::cells::{CellSummary, Kind};
@@ -23,7 +23,7 @@ fn of_kind(cell: &CellSummary, metric: &str, kind: Kind) -> Option<Estimate> {
     cell.metric(metric).filter(|m| m.kind == kind)?.figure.as_ref().ok().copied()
 }
 
-/// Joules a token: a panel a model, a group a thread count, a bar an engine, above it its change to the engine that it is
+/// Joules a token: a panel a model, a group the least and the most threads, a bar an engine, above it its change to the engine that it is
 /// paired with. Modelled ones only where none are measured.
 pub(crate) fn joules(
     data: &RunData,
@@ -32,7 +32,10 @@ pub(crate) fn joules(
     [measured, modelled]: [&'static str; 2],
     name: &str,
 ) -> Option<(Plot, Chart)> {
-    let cells: Vec<&CellSummary> = analysis.measured(workload).collect();
+    let threads = || analysis.measured(workload).map(|c| c.cell.threads);
+    let ends = [threads().min(), threads().max()];
+    let at_ends = |c: &&CellSummary| ends.contains(&Some(c.cell.threads));
+    let cells: Vec<&CellSummary> = analysis.measured(workload).filter(at_ends).collect();
     let of = |kind, unit| {
         let by_model = |model: &str| cells.iter().copied().filter(|c| c.cell.model == model).collect::<Vec<_>>();
         let all = analysis.models.iter().map(|m| (m.name.as_str(), by_model(&m.name)));
@@ -54,7 +57,7 @@ pub(crate) fn joules(
 
 fn finish(data: &RunData, stem: &'static str, [title, what, caption]: [&str; 3], panels: Vec<Panel>) -> (Plot, Chart) {
     let plot = Plot { stem, title: title.to_owned(), caption: caption.to_owned() };
-    (plot, Chart { title: title.to_owned(), subtitle: subtitle(data, what), tall: false, panels })
+    (plot, Chart { title: title.to_owned(), subtitle: subtitle(data, what), columns: 2, panels })
 }
 
 fn token_panel(analysis: &Analysis, model: &str, cells: &[&CellSummary], kind: Kind, unit: &str) -> Option<Panel> {
@@ -80,18 +83,18 @@ fn token_panel(analysis: &Analysis, model: &str, cells: &[&CellSummary], kind: K
         };
         bars.push(Bar {
             x: group + (own + 0.5) * width - GROUP / 2.0,
-            width: width * 0.92,
+            width: width * BAR_SHARE,
             segments: vec![part],
             interval: joules.interval,
-            label: change(analysis, cell, *joules, &cells),
+            labels: change(analysis, cell, *joules, &cells),
         });
     }
     let group = |threads: &u32| format!("{threads} thread{}", if *threads == 1 { "" } else { "s" });
     panel(model, &threads.iter().map(group).collect::<Vec<_>>(), unit, bars)
 }
 
-/// The change of a cell's joules to its pair's in the same place, in per cent; nothing without such a cell.
-fn change(analysis: &Analysis, cell: &CellSummary, own: Estimate, cells: &[(&CellSummary, Estimate)]) -> String {
+/// The change of a cell's joules to its pair's in the same place, in per cent, with a decimal and without; nothing without such a cell.
+fn change(analysis: &Analysis, cell: &CellSummary, own: Estimate, cells: &[(&CellSummary, Estimate)]) -> Vec<String> {
     let pair = analysis.pairs.iter().find(|(candidate, _)| *candidate == cell.cell.engine);
     let base = pair.and_then(|(_, baseline)| {
         let mut like = cell.cell.clone();
@@ -99,8 +102,11 @@ fn change(analysis: &Analysis, cell: &CellSummary, own: Estimate, cells: &[(&Cel
         cells.iter().find(|(c, _)| c.cell == like).map(|(_, figure)| figure.value)
     });
     match base {
-        Some(base) if base > 0.0 => format!("{:+.1} %", (own.value / base - 1.0) * 100.0).replace('-', "−"),
-        _ => String::new(),
+        Some(base) if base > 0.0 => {
+            let percent = (own.value / base - 1.0) * 100.0;
+            [format!("{percent:+.1} %"), format!("{percent:+.0} %")].map(|text| text.replace('-', "−")).to_vec()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -161,7 +167,7 @@ fn stage_panels(analysis: &Analysis, workload: Workload, kind: Kind, unit: &str)
             if segments.is_empty() {
                 continue;
             }
-            bars.push(Bar { x: bars.len() as f64, width: 0.6, segments, interval: None, label: String::new() });
+            bars.push(Bar { x: bars.len() as f64, width: 0.6, segments, interval: None, labels: Vec::new() });
             names.push(plain(&format!("{}{}", analysis.shown(&cell.cell.engine), variant(&cell.cell)), 40));
         }
         panels.extend(panel(&format!("{model}, {workload}"), &names, unit, bars));

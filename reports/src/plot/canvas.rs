@@ -102,19 +102,23 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
         self.root.draw(&Polygon::new(pixels, ink(colour).mix(opacity).filled())).map_err(|e| e.to_string())
     }
 
-    /// A filled rectangle from `from` to `to`; hatched: outlined, with slanted lines in it.
+    /// A rectangle from `from` to `to`: filled, lighter where the palette begins anew; hatched, if it is.
     pub(crate) fn block(&self, from: (f64, f64), to: (f64, f64), colour: usize, hatched: bool) -> Result<(), String> {
         let corners = [self.pixel(from), self.pixel(to)];
+        let anew = colour != NEUTRAL && colour / PALETTE.len() % 2 == 1;
         let ink = ink(colour);
-        if !hatched {
-            return self.root.draw(&Rectangle::new(corners, ink.filled())).map_err(|e| e.to_string());
+        let outline = ink.stroke_width(self.stroke(1.2));
+        let fill = match (hatched, anew) {
+            (false, false) => 1.0,
+            (false, true) => 0.4,
+            (true, _) => 0.18,
+        };
+        self.root.draw(&Rectangle::new(corners, ink.mix(fill).filled())).map_err(|e| e.to_string())?;
+        if hatched || anew {
+            self.root.draw(&Rectangle::new(corners, outline)).map_err(|e| e.to_string())?;
         }
-        self.root.draw(&Rectangle::new(corners, ink.mix(0.18).filled())).map_err(|e| e.to_string())?;
-        self.root.draw(&Rectangle::new(corners, ink.stroke_width(self.stroke(1.2)))).map_err(|e| e.to_string())?;
-        for line in slanted(from, to, 6.0) {
-            self.path(&line, ink.stroke_width(self.stroke(1.2)))?;
-        }
-        Ok(())
+        let lines = if hatched { slanted(from, to, if anew { 12.0 } else { 6.0 }) } else { Vec::new() };
+        lines.iter().try_for_each(|line| self.path(line, outline))
     }
 
     /// A line in one of the greys.

@@ -64,6 +64,9 @@ pub(crate) struct Series {
     pub(crate) points: Vec<Point>,
 }
 
+/// How much of its place a bar takes; the rest is air.
+pub(crate) const BAR_SHARE: f64 = 0.92;
+
 /// A part of a bar, from the end of the one before.
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
@@ -73,14 +76,14 @@ pub(crate) struct Segment {
     pub(crate) size: f64,
 }
 
-/// A bar from 0, `width` wide around `x`, with the interval of its end and a text above it.
+/// A bar from 0, `width` wide around `x`, with the interval of its end, and above it the first of its texts that has room.
 #[derive(Clone, Debug)]
 pub(crate) struct Bar {
     pub(crate) x: f64,
     pub(crate) width: f64,
     pub(crate) segments: Vec<Segment>,
     pub(crate) interval: Option<(f64, f64)>,
-    pub(crate) label: String,
+    pub(crate) labels: Vec<String>,
 }
 
 /// An area between two lines: `(x, low, high)`.
@@ -125,8 +128,8 @@ impl Panel {
 pub(crate) struct Chart {
     pub(crate) title: String,
     pub(crate) subtitle: String,
-    /// Whether panels stand one below the other, each as wide as the picture.
-    pub(crate) tall: bool,
+    /// Most panels beside each other: with one they are as wide as the picture, and taller.
+    pub(crate) columns: usize,
     pub(crate) panels: Vec<Panel>,
 }
 

@@ -147,7 +147,7 @@ impl Figure<'_> {
         };
         let panel = Panel { mark, ..Panel::new(String::new(), x, y, series) };
         let subtitle = subtitle(self.data, &what);
-        let chart = Chart { title: chart_title, subtitle, tall: false, panels: vec![panel] };
+        let chart = Chart { title: chart_title, subtitle, columns: 3, panels: vec![panel] };
         Some((Plot { stem, title: title.to_owned(), caption: caption.to_owned() }, chart))
     }
 

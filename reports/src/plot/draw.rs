@@ -1,7 +1,7 @@
 //! Draws a chart: title, legend strip on the right, panels in a grid.
 
 use super::canvas::{Anchor, Canvas, DARK, GREY, GRID};
-use super::chart::{Axis, Bar, Chart, Marker, NEUTRAL, Panel, Point, Series, Stroke};
+use super::chart::{Axis, BAR_SHARE, Bar, Chart, Marker, NEUTRAL, Panel, Point, Series, Stroke};
 use plotters::prelude::DrawingBackend;
 use std::collections::BTreeMap;
 
@@ -26,10 +26,10 @@ const NAME: f64 = 300.0;
 /// Height of a chart's picture in logical units: what its panels take, and no less than its legend.
 pub(crate) fn height(chart: &Chart) -> f64 {
     let rows = chart.panels.len().div_ceil(columns(chart)).max(1) as f64;
-    let panels = match (chart.panels.len(), chart.tall) {
+    let panels = match (chart.panels.len(), chart.columns) {
         (0 | 1, _) => 560.0,
-        (_, true) => TITLE_HEIGHT + 360.0 * rows,
-        (_, false) => TITLE_HEIGHT + 250.0 * rows,
+        (_, 1) => TITLE_HEIGHT + 360.0 * rows,
+        _ => TITLE_HEIGHT + 250.0 * rows,
     };
     // Before there is a canvas to measure text on: no letter of a name is wider than this.
     let lines = |name: &str| wrapped(name, |text| text.chars().count() as f64 * BODY * 0.7).len() as f64;
@@ -91,12 +91,12 @@ fn wrapped(name: &str, width: impl Fn(&str) -> f64) -> Vec<String> {
 }
 
 fn columns(chart: &Chart) -> usize {
-    match chart.panels.len() {
+    let wanted = match chart.panels.len() {
         0 | 1 => 1,
-        _ if chart.tall => 1,
         2..=4 => 2,
         _ => 3,
-    }
+    };
+    wanted.min(chart.columns).max(1)
 }
 
 /// Draws the whole chart.
@@ -183,7 +183,7 @@ fn panel<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, panel: &Panel, area: [f64;
         canvas.text(&panel.title, (frame.left, area[1] + 2.0), BODY, DARK, Anchor::TopLeft, true)?;
     }
     canvas.text(&panel.y.label, (area[0] + 24.0, frame.top - 8.0), SMALL, GREY, Anchor::BottomLeft, false)?;
-    axes(canvas, &frame, &rows)?;
+    axes(canvas, &frame, &rows, panel.bars.is_empty())?;
     for band in &panel.bands {
         let at = |x: f64, y: f64| Some((frame.across(x)?, frame.up(y.clamp(frame.y.low, frame.y.high))?));
         let low = band.points.iter().filter_map(|&(x, low, _)| at(x, low));
@@ -232,7 +232,12 @@ fn label_rows<DB: DrawingBackend>(
     Ok(rows)
 }
 
-fn axes<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, frame: &Frame<'_>, rows: &[usize]) -> Result<(), String> {
+fn axes<DB: DrawingBackend>(
+    canvas: &Canvas<'_, DB>,
+    frame: &Frame<'_>,
+    rows: &[usize],
+    across: bool,
+) -> Result<(), String> {
     for (value, label) in &frame.y.ticks {
         let Some(y) = frame.up(*value) else { continue };
         canvas.grey_line(&[(frame.left, y), (frame.right, y)], GRID, 1.0)?;
@@ -241,7 +246,9 @@ fn axes<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, frame: &Frame<'_>, rows: &[
     for ((value, label), &row) in frame.x.ticks.iter().zip(rows) {
         let Some(x) = frame.across(*value) else { continue };
         let below = frame.bottom + 6.0 + 17.0 * row as f64;
-        canvas.grey_line(&[(x, frame.top), (x, frame.bottom)], GRID, 1.0)?;
+        if across {
+            canvas.grey_line(&[(x, frame.top), (x, frame.bottom)], GRID, 1.0)?;
+        }
         canvas.grey_line(&[(x, frame.bottom), (x, frame.bottom + 5.0)], GREY, 1.0)?;
         canvas.text(label, (x, below), SMALL, DARK, Anchor::TopMiddle, false)?;
     }
@@ -296,7 +303,14 @@ fn draw_bar<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, frame: &Frame<'_>, bar:
     whisker(canvas, frame, middle, bar.interval, NEUTRAL)?;
     let top = bar.interval.map_or(below, |(_, high)| high.max(below));
     let Some(top) = frame.up(top) else { return Ok(()) };
-    canvas.text(&bar.label, (middle, top - 5.0), SMALL, DARK, Anchor::BottomMiddle, false)
+    // Neighbours may have texts of their own.
+    let room = (right - left) / BAR_SHARE - 2.0;
+    for label in &bar.labels {
+        if canvas.text_width(label, SMALL)? <= room {
+            return canvas.text(label, (middle, top - 5.0), SMALL, DARK, Anchor::BottomMiddle, false);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -314,7 +328,7 @@ mod tests {
         let axis = Axis::fit("x", super::super::chart::Scale::Linear, [1.0].into_iter()).unwrap();
         let series = names.iter().map(series).collect();
         let panel = Panel::new(String::new(), axis.clone(), axis, series);
-        Chart { title: String::new(), subtitle: String::new(), tall: false, panels: vec![panel.clone(), panel] }
+        Chart { title: String::new(), subtitle: String::new(), columns: 3, panels: vec![panel.clone(), panel] }
     }
 
     #[test]

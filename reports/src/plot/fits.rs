@@ -25,14 +25,15 @@ pub(crate) fn chart(data: &RunData, analysis: &Analysis, workload: Workload) -> 
     }
     let points = || series.iter().flat_map(|s| &s.points);
     let x = Axis::fit("bytes read a token (log scale)", Scale::Log, points().map(|p| p.x))?;
-    let y = Axis::fit("ms a token", Scale::Log, points().flat_map(extent))?;
+    let within = bands.iter().flat_map(|b: &Band| &b.points).flat_map(|&(_, low, high)| [low, high]);
+    let y = Axis::fit("ms a token", Scale::Log, points().flat_map(extent).chain(within))?;
     let panel = Panel { bands, ..Panel::new(String::new(), x, y, series) };
     let title = "Decode time by bytes read".to_owned();
     let caption = "Lines: overhead + bytes / bandwidth, fitted to the processes; solid between the sizes measured, dashed beyond. Hollow points, dashed lines \
         and bands (95 % intervals of prediction) are predicted, not measured.";
     let plot = Plot { stem: "decode-fit", title: title.clone(), caption: caption.to_owned() };
     let subtitle = subtitle(data, &format!("{workload}, {threads} threads, median of processes"));
-    Some((plot, Chart { title, subtitle, tall: false, panels: vec![panel] }))
+    Some((plot, Chart { title, subtitle, columns: 3, panels: vec![panel] }))
 }
 
 fn of_engine(analysis: &Analysis, fit: &EngineFit) -> (Vec<Series>, Option<Band>) {

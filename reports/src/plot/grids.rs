@@ -68,7 +68,7 @@ fn finish(
         return None;
     }
     let plot = Plot { stem, title: title.to_owned(), caption: caption.to_owned() };
-    Some((plot, Chart { title: title.to_owned(), subtitle: subtitle(data, what), tall: false, panels }))
+    Some((plot, Chart { title: title.to_owned(), subtitle: subtitle(data, what), columns: 3, panels }))
 }
 
 fn distinct(values: impl Iterator<Item = u32>) -> Vec<f64> {

@@ -118,7 +118,7 @@ fn chart(runs: &[&RunData], analyses: &[Analysis], phase: Phase) -> Option<Chart
     (!panels.is_empty()).then(|| Chart {
         title: format!("{name} speed over runs"),
         subtitle,
-        tall: machines > 1,
+        columns: if machines > 1 { 1 } else { 3 },
         panels,
     })
 }

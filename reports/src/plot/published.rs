@@ -48,7 +48,7 @@ pub(crate) fn charts(data: &RunData, analysis: &Analysis, workload: Workload) ->
         let panels: Vec<Panel> = tables.iter().filter_map(panel).collect();
         let plot = Plot { stem, title: title.to_owned(), caption: CAPTION.to_owned() };
         let what = format!("{workload} here; published: {SOURCE}, tables 4 and 5");
-        let chart = Chart { title: title.to_owned(), subtitle: subtitle(data, &what), tall: true, panels };
+        let chart = Chart { title: title.to_owned(), subtitle: subtitle(data, &what), columns: 1, panels };
         (!chart.panels.is_empty()).then_some((plot, chart))
     };
     let speeds = |table: &Table| of.our_speeds(table).into_iter().chain(of.their_speeds(table)).collect();

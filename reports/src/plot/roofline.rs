@@ -42,7 +42,7 @@ pub(crate) fn chart(data: &RunData, analysis: &Analysis) -> Option<(Plot, Chart)
         run. Below a slope the memory is the limit, below a level the arithmetic; over the slope of DRAM, a cache has helped.";
     let plot = Plot { stem: "roofline", title: title.clone(), caption: caption.to_owned() };
     let subtitle = subtitle(data, "every cell, median of processes, bars are 95 % intervals");
-    Some((plot, Chart { title, subtitle, tall: true, panels }))
+    Some((plot, Chart { title, subtitle, columns: 1, panels }))
 }
 
 /// What a token takes.
@@ -173,7 +173,7 @@ fn roofs(limits: &[Limit], x: &Axis, y: &Axis) -> (Vec<Series>, Vec<Note>) {
         series.push(line(COUNTING, Stroke::Dashed, &[(from, peak), (x.high, peak)]));
         let text = format!("{} {} GOP/s", limit.name, short(peak / 1e9));
         // Between decode on the left and prefill on the right.
-        let at = (x.low * (x.high / x.low).powf(0.74)).max(from);
+        let at = (x.low * (x.high / x.low).powf(0.82)).max(from);
         notes.push(Note { x: at, y: peak, text, leftward: true });
     }
     (series, notes)

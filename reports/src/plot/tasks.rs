@@ -70,7 +70,7 @@ fn chart(data: &RunData, analysis: &Analysis, cells: &[&CellSummary], cost: Cost
         format!("Left is cheaper ({across}); bars are 95 % intervals over items. Each task has a scale of its own.");
     let plot = Plot { stem, title: title.to_owned(), caption };
     let subtitle = subtitle(data, "median of processes across");
-    Some((plot, Chart { title: title.to_owned(), subtitle, tall: false, panels }))
+    Some((plot, Chart { title: title.to_owned(), subtitle, columns: 3, panels }))
 }
 
 fn panel(data: &RunData, analysis: &Analysis, cells: &[&CellSummary], task: &str, cost: Cost) -> Option<Panel> {
