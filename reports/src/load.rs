@@ -5,6 +5,8 @@ use crate::items::{self, Items};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use suites::eval::TaskOutcome;
 use suites::record::{OLDEST_SCHEMA, Record, SCHEMA};
@@ -45,15 +47,13 @@ pub fn load(run_dir: &Path) -> Result<RunData, Error> {
     let plan: Plan = document(&run_dir.join("plan.json"), |plan: &Plan| plan.schema)?;
     let path = run_dir.join("records.jsonl");
     let mut notes = Vec::new();
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
+    let (records, torn) = match File::open(&path) {
+        Ok(file) => parse_records(BufReader::new(file), &path, &run)?,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            notes.push("no records.jsonl: nothing has been recorded yet".to_owned());
-            Vec::new()
+            (Vec::new(), Some("no records.jsonl: nothing has been recorded yet".to_owned()))
         }
         Err(source) => return Err(Error::Read { path, source }),
     };
-    let (records, torn) = parse_records(&bytes, &path, &run)?;
     notes.extend(torn);
     let (records, repeated) = latest(records);
     if repeated > 0 {
@@ -124,21 +124,26 @@ fn foreign(record: &Record, run: &Run) -> Option<String> {
     }
 }
 
-/// All records, and a note if the last line was torn.
-fn parse_records(bytes: &[u8], path: &Path, run: &Run) -> Result<(Vec<Record>, Option<String>), Error> {
+/// All records, and a note if the last line was torn. One line is held at a time: a run may be bigger than what is made of it.
+fn parse_records(mut file: impl BufRead, path: &Path, run: &Run) -> Result<(Vec<Record>, Option<String>), Error> {
     let mut records = Vec::new();
-    for (index, line) in bytes.split_inclusive(|&b| b == b'\n').enumerate() {
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        let read = file.read_until(b'\n', &mut line);
+        if read.map_err(|source| Error::Read { path: path.to_owned(), source })? == 0 {
+            break;
+        }
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        match parse(line.trim_ascii_end(), path, index + 1, |record: &Record| record.schema) {
+        match parse(line.trim_ascii_end(), path, number, |record: &Record| record.schema) {
             Ok(record) => match foreign(&record, run) {
                 None => records.push(record),
-                Some(message) => return Err(Error::Foreign { path: path.to_owned(), line: index + 1, message }),
+                Some(message) => return Err(Error::Foreign { path: path.to_owned(), line: number, message }),
             },
             Err(Error::Parse { .. }) if !line.ends_with(b"\n") => {
-                let note =
-                    format!("records.jsonl:{}: the last line is torn ({} bytes) and left out", index + 1, line.len());
+                let note = format!("records.jsonl:{number}: the last line is torn ({} bytes) and left out", line.len());
                 return Ok((records, Some(note)));
             }
             Err(error) => return Err(error),

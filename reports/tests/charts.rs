@@ -5,7 +5,8 @@ mod fixture;
 use fixture::Shape;
 use reports::{Error, RunData};
 use std::path::Path;
-use suites::record::{OLDEST_SCHEMA, Outcome, SCHEMA};
+use suites::eval::{Accuracy, AccuracyFigure, TaskOutcome};
+use suites::record::{Energy, OLDEST_SCHEMA, Outcome, SCHEMA};
 use suites::run::{Limit, Plan, Run};
 
 const SIZES: Shape<'_> = Shape {
@@ -119,6 +120,76 @@ fn joules_are_bars_with_what_is_saved() {
     let changes = found.iter().filter(|word| word.starts_with('−') && word.ends_with(" %")).count();
     assert_eq!(changes, 8, "two thread counts of four models: {found:?}");
     has(&words(dir.path(), "latency"), &["p50", "p95", "p99"]);
+}
+
+/// What the first block's process answered: better, the bigger the model.
+fn answers(record: &mut suites::Record) {
+    let Outcome::Ok(m) = &mut record.outcome else { return };
+    if record.block > 0 || record.cell.workload.phase == suites::Phase::Prefill {
+        return;
+    }
+    let value = 0.4 + (m.footprint.weights_bytes as f64).log10() / 40.0;
+    let figure = AccuracyFigure {
+        metric: suites::task::Metric::Acc,
+        value,
+        stderr: None,
+        interval: Some((value - 0.02, value + 0.02)),
+    };
+    m.accuracy.push(TaskOutcome::Ok(Accuracy {
+        task: "arc_easy".to_owned(),
+        items: 100,
+        skipped: 0,
+        truncated: 0,
+        fewshot: 0,
+        figures: vec![figure],
+        tokens: 1000,
+        duration_ns: 1_000_000_000,
+        log: "items/none.jsonl".to_owned(),
+    }));
+}
+
+/// Accuracy stands against time in one chart, against joules in another, and modelled joules have their own.
+#[test]
+fn accuracy_against_measured_and_modelled_joules_are_two_charts() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut records = fixture::write(dir.path(), &SIZES);
+    records.iter_mut().for_each(answers);
+    let charts = |records: &[suites::Record]| {
+        fixture::write_files(dir.path(), &fixture::run(), &plan(), records);
+        reports::render(dir.path()).unwrap();
+        // To look at the pictures: KEEP_PLOTS=folder.
+        if let Some(keep) = std::env::var_os("KEEP_PLOTS") {
+            std::fs::create_dir_all(&keep).unwrap();
+            for path in std::fs::read_dir(dir.path().join("plots")).unwrap().map(|entry| entry.unwrap().path()) {
+                std::fs::copy(&path, Path::new(&keep).join(path.file_name().unwrap())).unwrap();
+            }
+        }
+        ["accuracy", "accuracy-energy", "accuracy-energy-modelled"]
+            .map(|stem| dir.path().join(format!("plots/{stem}.svg")).exists())
+    };
+    assert_eq!(charts(&records), [true, true, false]);
+    has(&words(dir.path(), "accuracy"), &["ms/token", "arc_easy", "ternary on 125m"]);
+    let energy = words(dir.path(), "accuracy-energy");
+    has(&energy, &["J/token", "arc_easy", "f16 on 700m"]);
+    assert!(!energy.iter().any(|word| word.to_lowercase().contains("modelled")));
+    // Some modelled: they are left out of the measured chart. All: a chart that says so.
+    let model = |records: &mut [suites::Record], which: &dyn Fn(&suites::Record) -> bool| {
+        for record in records.iter_mut().filter(|r| which(r)) {
+            let Outcome::Ok(m) = &mut record.outcome else { continue };
+            if let Energy::Measured(joules) = m.energy.clone() {
+                m.energy = Energy::Modelled(joules);
+            }
+        }
+    };
+    model(&mut records, &|r| r.cell.engine == "f16");
+    assert_eq!(charts(&records), [true, true, false]);
+    assert!(!words(dir.path(), "accuracy-energy").iter().any(|word| word.contains("f16")));
+    model(&mut records, &|_| true);
+    assert_eq!(charts(&records), [true, false, true]);
+    has(
+        &words(dir.path(), "accuracy-energy-modelled"),
+        &["Accuracy and energy, modelled", "J/token, modelled, not measured"],
+    );
 }
 
 #[test]
