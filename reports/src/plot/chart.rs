@@ -155,6 +155,19 @@ impl Axis {
         Some(Axis { label: label.to_owned(), scale, low, high, ticks })
     }
 
+    /// A linear axis just around the values, wherever 0 is. `None` without a value.
+    pub(crate) fn near(label: &str, values: impl Iterator<Item = f64>) -> Option<Axis> {
+        let usable = values.filter(|v| v.is_finite() && v.abs() < 1e30);
+        let (low, high) = usable.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (v.min(low), v.max(high)));
+        if low > high {
+            return None;
+        }
+        let room = if high > low { (high - low) * 0.12 } else { (high.abs() * 0.1).max(1e-6) };
+        let (low, high, ticks) = linear_axis(low - room, high + room * 0.4);
+        let ticks = ticks.into_iter().map(|v| (v, tick_label(v))).collect();
+        Some(Axis { label: label.to_owned(), scale: Scale::Linear, low, high, ticks })
+    }
+
     /// An axis of `names` at 0, 1, 2 and so on.
     pub(crate) fn named(names: &[String]) -> Axis {
         let ticks = names.iter().enumerate().map(|(at, name)| (at as f64, name.clone())).collect();
@@ -248,5 +261,10 @@ mod tests {
             }
         }
         assert!(Axis::fit("x", Scale::Linear, [0.0].into_iter()).is_some());
+        assert!(Axis::near("x", [f64::NAN].into_iter()).is_none());
+        for values in [[0.0, 0.0], [0.5, 0.5], [-3.0, 1e29]] {
+            let axis = Axis::near("x", values.into_iter()).unwrap();
+            assert!(values.iter().all(|v| (0.0..=1.0).contains(&axis.place(*v).unwrap())), "{axis:?}");
+        }
     }
 }

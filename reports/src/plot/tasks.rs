@@ -1,8 +1,8 @@
 //! Accuracy against what a token costs: milliseconds, and joules in charts of their own, measured or modelled.
 
 use super::Plot;
-use super::chart::{Axis, Chart, Marker, Panel, Point, Scale, Series, Stroke};
-use super::charts::{extent, plain, subtitle};
+use super::chart::{Axis, Chart, Marker, Note, Panel, Scale, Series, Stroke};
+use super::charts::{extent, plain, point, subtitle};
 use crate::analysis::{Analysis, variant};
 use crate::cells::{CellSummary, Kind};
 use crate::load::RunData;
@@ -11,6 +11,9 @@ use suites::cell::Phase;
 
 /// Most panels: a page's height.
 const PANELS: usize = 15;
+
+/// How many times the least cost the most is from which on the axis is logarithmic.
+const WIDE: f64 = 8.0;
 
 /// What is across.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,7 +50,7 @@ impl Cost {
     }
 }
 
-/// A panel a task; a point for each cell that decodes and answered it. Modelled joules have a chart only where none were
+/// A panel a task; a point for each engine and model that answered it, at the most threads. Modelled joules have a chart only where none were
 /// measured.
 pub(crate) fn accuracy(data: &RunData, analysis: &Analysis) -> Vec<(Plot, Chart)> {
     let answered =
@@ -66,37 +69,35 @@ fn chart(data: &RunData, analysis: &Analysis, cells: &[&CellSummary], cost: Cost
         return None;
     }
     let [stem, title, _, across] = cost.words();
-    let caption =
-        format!("Left is cheaper ({across}); bars are 95 % intervals over items. Each task has a scale of its own.");
+    let caption = format!(
+        "Left is cheaper ({across}); bars are 95 % intervals over items. Each task has a scale of its own, not from 0."
+    );
     let plot = Plot { stem, title: title.to_owned(), caption };
-    let subtitle = subtitle(data, "median of processes across");
+    let subtitle = subtitle(data, "a point an engine and model; median of processes across");
     Some((plot, Chart { title: title.to_owned(), subtitle, columns: 3, panels }))
 }
 
 fn panel(data: &RunData, analysis: &Analysis, cells: &[&CellSummary], task: &str, cost: Cost) -> Option<Panel> {
     let metric = tasks::headline(data, task)?;
     let name = tasks::metric_name(task, metric);
-    let mut series: Vec<Series> = Vec::new();
+    let (mut series, mut notes): (Vec<Series>, Vec<Note>) = (Vec::new(), Vec::new());
     for cell in cells {
         let (Some(figure), Some(x)) = (cell.figure(&name), cost.of(cell)) else { continue };
-        let label = format!("{}{} on {}", analysis.shown(&cell.cell.engine), variant(&cell.cell), cell.cell.model);
-        let label = plain(&label, usize::MAX);
-        let place = Point { x, y: figure.value, interval: figure.interval, group: 0 };
-        match series.iter_mut().find(|known| known.name == label) {
+        let engine = plain(&format!("{}{}", analysis.shown(&cell.cell.engine), variant(&cell.cell)), usize::MAX);
+        let place = point(x, figure, 0);
+        notes.push(Note { x, y: place.y, text: plain(&cell.cell.model, 20), leftward: false });
+        match series.iter_mut().find(|known| known.name == engine) {
             Some(known) => known.points.push(place),
             None => {
-                let colour = analysis.colour(&cell.cell);
-                let marker = match series.iter().filter(|s| s.colour == colour).count() {
-                    0 => Marker::Filled,
-                    1 => Marker::Hollow,
-                    _ => Marker::Diamond,
-                };
-                series.push(Series { name: label, colour, stroke: Stroke::None, marker, points: vec![place] });
+                let (colour, stroke, marker) = (analysis.colour(&cell.cell), Stroke::None, Marker::Filled);
+                series.push(Series { name: engine, colour, stroke, marker, points: vec![place] });
             }
         }
     }
     let points = || series.iter().flat_map(|s| &s.points);
-    let x = Axis::fit(cost.words()[2], Scale::Linear, points().map(|p| p.x))?;
-    let y = Axis::fit(metric.name(), Scale::Linear, points().flat_map(extent))?;
-    Some(Panel::new(plain(task, 30), x, y, series))
+    let (least, most) = points().fold((f64::INFINITY, 0.0f64), |(low, high), p| (p.x.min(low), p.x.max(high)));
+    let scale = if most > WIDE * least && least > 0.0 { Scale::Log } else { Scale::Linear };
+    let x = Axis::fit(cost.words()[2], scale, points().map(|p| p.x))?;
+    let y = Axis::near(metric.name(), points().flat_map(extent))?;
+    Some(Panel { notes, ..Panel::new(plain(task, 30), x, y, series) })
 }
