@@ -50,12 +50,15 @@ impl Cost {
     }
 }
 
-/// A panel a task; a point for each engine and model that answered it, at the most threads. Modelled joules have a chart only where none were
-/// measured.
+/// A panel a task; a point for each engine and model that answered it, at the most threads. Modelled joules have a chart only
+/// where none were measured.
 pub(crate) fn accuracy(data: &RunData, analysis: &Analysis) -> Vec<(Plot, Chart)> {
     let answered =
         |c: &&CellSummary| c.cell.workload.phase == Phase::Decode && c.metrics.iter().any(|m| m.name.contains(':'));
-    let cells: Vec<&CellSummary> = analysis.cells.iter().filter(answered).collect();
+    let most = analysis.cells.iter().filter(answered).map(|c| c.cell.threads).max();
+    // Answers do not change with threads: one cell of each engine and model is enough.
+    let at_most = |c: &&CellSummary| Some(c.cell.threads) == most;
+    let cells: Vec<&CellSummary> = analysis.cells.iter().filter(answered).filter(at_most).collect();
     let one = |cost| chart(data, analysis, &cells, cost);
     let energy = one(Cost::Joules(Kind::Measured)).or_else(|| one(Cost::Joules(Kind::Modelled)));
     one(Cost::Milliseconds).into_iter().chain(energy).collect()
@@ -85,7 +88,9 @@ fn panel(data: &RunData, analysis: &Analysis, cells: &[&CellSummary], task: &str
         let (Some(figure), Some(x)) = (cell.figure(&name), cost.of(cell)) else { continue };
         let engine = plain(&format!("{}{}", analysis.shown(&cell.cell.engine), variant(&cell.cell)), usize::MAX);
         let place = point(x, figure, 0);
-        notes.push(Note { x, y: place.y, text: plain(&cell.cell.model, 20), leftward: false });
+        // Names of neighbouring engines on either side, as their points may lie close.
+        let leftward = analysis.colour(&cell.cell).is_multiple_of(2);
+        notes.push(Note { x, y: place.y, text: plain(&cell.cell.model, 20), leftward });
         match series.iter_mut().find(|known| known.name == engine) {
             Some(known) => known.points.push(place),
             None => {
