@@ -141,20 +141,9 @@ fn record(cell: &Cell, block: u32, order: u32, measurement: Measurement) -> Reco
 
 /// A process as fast as its bytes at 20 GB/s allow, a little apart from block to block and window to window.
 fn measurement(cell: &Cell, params: u64, block: u32) -> Measurement {
-    let decode = cell.workload.phase == Phase::Decode;
     let ternary = cell.engine.starts_with("ternary");
     let weights = if ternary { params / 4 } else { params * 2 } + 100_000_000;
     let token_ns = weights / 20 / u64::from(cell.threads) + 1;
-    let wobble = |i: u64| token_ns + token_ns * ((i * 7919 + u64::from(block) * 104_729) % 97) / 1000;
-    let window = |w: u32| {
-        let ns = wobble(u64::from(w));
-        Sample {
-            tokens: if decode { TOKENS } else { cell.workload.tokens },
-            duration_ns: ns * u64::from(TOKENS),
-            ttft_ns: (!decode).then_some(ns * u64::from(TOKENS)),
-            token_ns: (0..if decode { TOKENS } else { 0 }).map(|i| wobble(u64::from(w * TOKENS + i))).collect(),
-        }
-    };
     let against = "scalar reference".to_owned();
     Measurement {
         ran: Ran {
@@ -166,7 +155,7 @@ fn measurement(cell: &Cell, params: u64, block: u32) -> Measurement {
             pinned: true,
         },
         load_ns: 1_000_000_000,
-        samples: (0..WINDOWS).map(window).collect(),
+        samples: samples(cell, token_ns, block),
         footprint: Footprint {
             weights_bytes: weights,
             linear_bytes: weights - 100_000_000,
@@ -180,16 +169,7 @@ fn measurement(cell: &Cell, params: u64, block: u32) -> Measurement {
             rss_file_bytes: Some(9 << 20),
             predicted_bytes: weights + (64 << 20),
         },
-        energy: Energy::Measured(Joules {
-            source: "powercap".to_owned(),
-            total_uj: token_ns * u64::from(TOKENS * WINDOWS) / 30,
-            domains: vec![DomainEnergy { domain: "package-0".to_owned(), energy_uj: 1 }],
-            window_ns: token_ns * u64::from(TOKENS * WINDOWS),
-            tokens: u64::from(TOKENS * WINDOWS),
-            net_uj: None,
-            peak_mw: Some(25_000),
-            doubts: Vec::new(),
-        }),
+        energy: joules(token_ns),
         phases: Vec::new(),
         counters: Vec::new(),
         thread_counters: Vec::new(),
@@ -209,6 +189,34 @@ fn measurement(cell: &Cell, params: u64, block: u32) -> Measurement {
         },
         limit: None,
     }
+}
+
+fn samples(cell: &Cell, token_ns: u64, block: u32) -> Vec<Sample> {
+    let decode = cell.workload.phase == Phase::Decode;
+    let wobble = |i: u64| token_ns + token_ns * ((i * 7919 + u64::from(block) * 104_729) % 97) / 1000;
+    let window = |w: u32| {
+        let ns = wobble(u64::from(w));
+        Sample {
+            tokens: if decode { TOKENS } else { cell.workload.tokens },
+            duration_ns: ns * u64::from(TOKENS),
+            ttft_ns: (!decode).then_some(ns * u64::from(TOKENS)),
+            token_ns: (0..if decode { TOKENS } else { 0 }).map(|i| wobble(u64::from(w * TOKENS + i))).collect(),
+        }
+    };
+    (0..WINDOWS).map(window).collect()
+}
+
+fn joules(token_ns: u64) -> Energy {
+    Energy::Measured(Joules {
+        source: "powercap".to_owned(),
+        total_uj: token_ns * u64::from(TOKENS * WINDOWS) / 30,
+        domains: vec![DomainEnergy { domain: "package-0".to_owned(), energy_uj: 1 }],
+        window_ns: token_ns * u64::from(TOKENS * WINDOWS),
+        tokens: u64::from(TOKENS * WINDOWS),
+        net_uj: None,
+        peak_mw: Some(25_000),
+        doubts: Vec::new(),
+    })
 }
 
 fn run() -> Run {

@@ -270,6 +270,10 @@ fn history(runs: &[RunData]) -> (Vec<String>, usize) {
     let dir = tempfile::tempdir().unwrap();
     let written = reports::history(runs, &dir.path().join("plots")).unwrap();
     assert_eq!(written.len(), 2, "decode alone was run: {written:?}");
+    let bytes = || written.iter().map(|path| std::fs::read(path).unwrap()).collect::<Vec<_>>();
+    let first = bytes();
+    reports::history(runs, &dir.path().join("plots")).unwrap();
+    assert!(first == bytes(), "the same runs, the same bytes");
     let svg = text(dir.path(), "plots/history-decode.svg");
     // One of them is in the legend.
     (words(dir.path(), "history-decode"), drawn(&svg, TERNARY) - 1)

@@ -195,7 +195,10 @@ fn modelled_joules_are_always_called_so() {
         let found = |name: &str| files[name].lines().any(|line| shows(line, &[digits]));
         assert!(found("summary.csv") && found("report.md"), "{digits} is nowhere");
     }
-    assert!(files.contains_key("decode-energy-modelled.svg") && !files.contains_key("decode-energy.svg"));
+    for stem in ["decode-energy", "decode-joules", "prefill-joules", "energy-stages"] {
+        let has = |name: String| files.contains_key(&name);
+        assert!(has(format!("{stem}-modelled.svg")) && !has(format!("{stem}.svg")), "{stem}");
+    }
     // At rest the arithmetic is 0 by its nature, which is no machine's joules.
     assert!(rows(&files, "report.md", &["rest before", "arithmetic"]).is_empty());
 }
@@ -315,7 +318,12 @@ fn a_chart_of_measured_joules_leaves_out_models_that_have_modelled_ones() {
     assert_eq!(faults(&files, &DIGITS), Vec::<String>::new());
     let chart = &files["decode-energy.svg"];
     assert!(chart.contains("125m") && !chart.contains("700m"), "{chart}");
-    assert!(files["report.md"].contains("modelled alone are left out"));
+    let said = files["report.md"].matches("modelled alone are left out").count();
+    assert_eq!(said, 5, "by size and as bars of both phases, and by stage");
+    for stem in ["decode-joules", "prefill-joules", "energy-stages"] {
+        let chart = &files[&format!("{stem}.svg")];
+        assert!(chart.contains("125m") && !chart.contains("700m"), "{stem}: {chart}");
+    }
 }
 
 /// The check can fail: each way of leaving out the mark is found.

@@ -47,12 +47,19 @@ pub(crate) fn joules(
     let title = format!("{name} energy of a token");
     let panels = of(Kind::Measured, "J/token");
     if !panels.is_empty() {
-        return Some(finish(data, measured, [&title, &what, caption], panels));
+        let caption = format!("{caption}{}", left_out(cells.iter().copied(), "joules_per_token"));
+        return Some(finish(data, measured, [&title, &what, &caption], panels));
     }
     let panels = of(Kind::Modelled, "J/token, modelled, not measured");
     let caption = format!("Modelled, not measured. {caption}");
     let title = format!("{title}, modelled");
     (!panels.is_empty()).then(|| finish(data, modelled, [&title, &what, &caption], panels))
+}
+
+/// What a chart of measured joules says of cells that have but modelled ones.
+fn left_out<'a>(mut cells: impl Iterator<Item = &'a CellSummary>, metric: &str) -> &'static str {
+    let any = cells.any(|c| of_kind(c, metric, Kind::Modelled).is_some());
+    if any { " Cells whose joules are modelled alone are left out." } else { "" }
 }
 
 fn finish(data: &RunData, stem: &'static str, [title, what, caption]: [&str; 3], panels: Vec<Panel>) -> (Plot, Chart) {
@@ -146,7 +153,8 @@ pub(crate) fn stages(data: &RunData, analysis: &Analysis) -> Option<(Plot, Chart
     let title = "Energy by stage";
     let panels = of(Kind::Measured, "J");
     if !panels.is_empty() {
-        return Some(finish(data, "energy-stages", [title, "from rest to rest", note], panels));
+        let note = format!("{note}{}", left_out(analysis.cells.iter(), "load_joules"));
+        return Some(finish(data, "energy-stages", [title, "from rest to rest", &note], panels));
     }
     let panels = of(Kind::Modelled, "J, modelled, not measured");
     let (title, note) = (format!("{title}, modelled"), format!("Modelled, not measured. {note}"));
