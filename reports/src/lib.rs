@@ -5,6 +5,7 @@
 pub mod accuracy;
 pub mod analysis;
 pub mod cells;
+pub mod claims;
 mod compare;
 pub mod curves;
 mod energy;

@@ -7,6 +7,7 @@
 pub mod arithmetic;
 pub mod catalogue;
 pub mod cell;
+pub mod claim;
 pub mod definition;
 pub mod error;
 pub mod eval;

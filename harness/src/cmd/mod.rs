@@ -1,6 +1,7 @@
 //! The program's commands, one file each.
 
 pub mod chat;
+pub mod claims;
 pub mod compare;
 pub mod convert;
 pub mod doctor;
@@ -66,6 +67,8 @@ pub enum Command {
     Score(score::Args),
     /// Accuracy on a task, with standard errors and a log of every item
     Eval(eval::Args),
+    /// What recorded runs answer to the claims of papers: reproduced, exceeded, not reproduced, not testable here
+    Claims(claims::Args),
     /// Compare two evaluations of a task, item by item
     Compare(compare::Args),
     /// Perplexity of a model over a text
@@ -120,6 +123,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Logits(args) => logits::run(args),
         Command::Score(args) => score::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Claims(args) => claims::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Perplexity(args) => perplexity::run(args),
         Command::Model(args) => model::run(args),

@@ -1,0 +1,225 @@
+//! Our figure for a claim's, from one run, or why there is none.
+
+use super::{MIN_BLOCKS, Ours};
+use crate::analysis::Analysis;
+use crate::cells::{CellSummary, Kind, Status};
+use crate::compare::block_ratios;
+use crate::load::RunData;
+use crate::stats::{Bootstrap, Estimate};
+use std::collections::BTreeMap;
+use suites::arithmetic::{Layers, Process, published};
+use suites::cell::{KvCache, Phase, Workload};
+use suites::claim::{Claim, Figure, Metric};
+use suites::published::Threads;
+use suites::record::Energy;
+
+/// Tokens of the paper's sequence in its model of energy (arXiv 2504.12285, section on efficiency).
+const SEQUENCE: u64 = 512;
+/// Bits of a ternary weight as papers count them: log2(3), cut to two decimals.
+const TERNARY_BITS: f64 = 1.58;
+
+/// Figures of processes by block.
+type Blocks = Vec<(u32, f64)>;
+
+/// A run and what it means.
+pub(super) type Pair<'a> = (&'a RunData, &'a Analysis);
+
+/// The figure of a claim about shapes alone.
+///
+/// # Errors
+/// A model whose shape is not known.
+pub(super) fn analytic(metric: Metric, of: &str) -> Result<Ours, String> {
+    let models = published();
+    let model =
+        models.iter().find(|model| model.name == of).ok_or_else(|| format!("the shape of {of} is not known"))?;
+    let weights = model.counted.weights();
+    let (value, how) = if metric == Metric::WeightsGb {
+        let bits = if model.layers == Layers::Ternary { TERNARY_BITS } else { 16.0 };
+        (weights as f64 * bits / 8.0 / 1e9, format!("{weights} weights of its linear layers at {bits} bits"))
+    } else {
+        let energy = model.counted.energy(model.layers, Process::Nm7, SEQUENCE);
+        (energy.total(), format!("{SEQUENCE} tokens, additions and multiplications at 7 nm, no memory traffic"))
+    };
+    let estimate = Estimate { value, interval: None, n: 0 };
+    Ok(Ours { estimate, kind: "modelled: computed from the shape".to_owned(), how, run: None })
+}
+
+/// The figure of a claim about a machine.
+///
+/// # Errors
+/// Why the run has none.
+pub(super) fn measured(
+    claim: &Claim,
+    figure: &Figure,
+    pair: Pair<'_>,
+    called: &BTreeMap<String, String>,
+) -> Result<Ours, String> {
+    let (run, analysis) = pair;
+    let target = &run.run.build.target;
+    if let Some(isa) = claim.isa.as_ref().filter(|isa| target.split('-').next() != Some(isa.as_str())) {
+        return Err(format!("speaks of {isa}; this program was built for {target}"));
+    }
+    if claim.metric == Metric::TokenMatch {
+        return Err("no run generates from the paper's prompts with its trained model beside an FP32 kernel; what is held against \
+            a scalar reference here stands under the checks of each report"
+            .to_owned());
+    }
+    if claim.metric == Metric::Accuracy {
+        return accuracy(claim, figure, pair, called);
+    }
+    if run.run.build.debug_assertions || run.run.build.opt_level == "0" {
+        return Err("built with debug assertions or without optimisation: speeds mean nothing".to_owned());
+    }
+    let model = called.get(&figure.of).unwrap_or(&figure.of);
+    let candidates = cells(analysis, run, model, &claim.candidate, claim.threads)?;
+    let baselines =
+        if claim.metric.compares() { cells(analysis, run, model, &claim.baseline, claim.threads)? } else { Vec::new() };
+    let workload = nearest(claim, &candidates, &baselines)?;
+    let candidate = fastest(&candidates, workload).ok_or("no cell with that workload")?;
+    let baseline = fastest(&baselines, workload);
+    let of = |cell: &CellSummary| blocks(claim.metric, run, cell);
+    let (values, kind) = match baseline {
+        Some(baseline) => {
+            let ((ours, kind), (theirs, _)) = (of(candidate)?, of(baseline)?);
+            let ratios = block_ratios(&ours, &theirs);
+            let reduction = claim.metric == Metric::EnergyReduction;
+            (ratios.iter().map(|r| if reduction { 1.0 - r } else { *r }).collect(), kind)
+        }
+        None => {
+            let (own, kind) = of(candidate)?;
+            (own.into_iter().map(|(_, value)| value).collect::<Vec<f64>>(), kind)
+        }
+    };
+    if values.len() < MIN_BLOCKS {
+        return Err(format!("{} processes or blocks of it: a verdict takes {MIN_BLOCKS}", values.len()));
+    }
+    let estimate = Bootstrap::new(run.run.seed).median(&values).ok_or("figures that are no finite numbers")?;
+    Ok(Ours { estimate, kind, how: how(candidate, baseline, workload), run: Some(run.run.name.clone()) })
+}
+
+fn how(candidate: &CellSummary, baseline: Option<&CellSummary>, workload: Workload) -> String {
+    let one = |cell: &CellSummary| {
+        let unchecked = if cell.outside { ", answers unchecked" } else { "" };
+        let plural = if cell.cell.threads == 1 { "" } else { "s" };
+        format!("{} ({} thread{plural}{unchecked})", cell.cell.engine, cell.cell.threads)
+    };
+    match baseline {
+        Some(baseline) => format!("{} over {}, {workload}", one(candidate), one(baseline)),
+        None => format!("{}, {workload}", one(candidate)),
+    }
+}
+
+/// Measured decode cells of a model and engine with the default cache and instruction set, at the claim's threads.
+fn cells<'a>(
+    analysis: &'a Analysis,
+    run: &RunData,
+    model: &str,
+    engine: &str,
+    threads: Option<Threads>,
+) -> Result<Vec<&'a CellSummary>, String> {
+    let ours = |c: &&CellSummary| {
+        let cell = &c.cell;
+        let usual = cell.kv == KvCache::F16 && cell.isa.is_none() && cell.workload.phase == Phase::Decode;
+        usual && cell.model == model && cell.engine == engine
+    };
+    let all: Vec<&CellSummary> = analysis.cells.iter().filter(ours).collect();
+    if all.is_empty() {
+        return Err(format!("the run has no decode cell of {model} with {engine}"));
+    }
+    let at: Vec<&CellSummary> = match threads {
+        Some(Threads::Count(count)) => {
+            let cpus = run.run.machine.cpus;
+            let at: Vec<&CellSummary> = all.into_iter().filter(|c| c.cell.threads == count).collect();
+            if at.is_empty() && cpus < count {
+                return Err(format!("takes {count} threads; this machine has {cpus} CPUs"));
+            }
+            if at.is_empty() {
+                return Err(format!("the run has no cell of {model} with {engine} at {count} threads"));
+            }
+            at
+        }
+        _ => all,
+    };
+    let measured: Vec<&CellSummary> = at.iter().copied().filter(|c| c.status.measured()).collect();
+    let Some(first) = at.first().filter(|_| measured.is_empty()) else { return Ok(measured) };
+    let reason = first.reason.as_deref().unwrap_or("no reason recorded");
+    let what = if first.status == Status::Failed { "failed" } else { "N/A" };
+    Err(format!("{engine} {what}: {reason}"))
+}
+
+/// The workload that both sides were measured with and that is nearest the claim's: at the default depth if there is one.
+fn nearest(claim: &Claim, candidates: &[&CellSummary], baselines: &[&CellSummary]) -> Result<Workload, String> {
+    let wanted = claim.workload.map_or(128, |w| w.tokens);
+    let shared = candidates.iter().map(|c| c.cell.workload);
+    let shared = shared.filter(|&w| !claim.metric.compares() || baselines.iter().any(|b| b.cell.workload == w));
+    let least = shared.min_by_key(|w| (w.depth.is_some(), w.tokens.abs_diff(wanted), w.depth));
+    least.ok_or_else(|| format!("{} and {} share no workload", claim.candidate, claim.baseline))
+}
+
+/// The cell with the most tokens a second.
+fn fastest<'a>(cells: &[&'a CellSummary], workload: Workload) -> Option<&'a CellSummary> {
+    let speed = |c: &CellSummary| c.figure("tokens_per_second").map_or(0.0, |f| f.value);
+    let there = cells.iter().copied().filter(|c| c.cell.workload == workload);
+    there.max_by(|a, b| speed(a).total_cmp(&speed(b)))
+}
+
+/// The metric of every process of a cell, and its kind.
+fn blocks(metric: Metric, run: &RunData, cell: &CellSummary) -> Result<(Blocks, String), String> {
+    let speeds = || cell.by_block.iter().copied();
+    match metric {
+        Metric::TpotMs => Ok((speeds().map(|(b, s)| (b, 1e3 / s)).collect(), Kind::Measured.name().to_owned())),
+        Metric::EnergyReduction | Metric::JoulesPerToken => joules(run, cell),
+        _ => Ok((speeds().collect(), Kind::Measured.name().to_owned())),
+    }
+}
+
+/// Measured joules a token, never modelled ones.
+fn joules(run: &RunData, cell: &CellSummary) -> Result<(Blocks, String), String> {
+    let (mut found, mut sources, mut without) = (Vec::new(), Vec::new(), None);
+    for record in run.records.iter().filter(|r| r.cell == cell.cell) {
+        let Some(measurement) = record.measurement() else { continue };
+        match &measurement.energy {
+            Energy::Measured(j) if j.tokens > 0 => {
+                found.push((record.block, j.total_uj as f64 / 1e6 / j.tokens as f64));
+                if !sources.contains(&j.source) {
+                    sources.push(j.source.clone());
+                }
+            }
+            Energy::Measured(_) => without = Some("joules of no token".to_owned()),
+            Energy::Modelled(j) => without = Some(format!("joules of {} are modelled", j.source)),
+            Energy::Unavailable { reason } => without = Some(reason.clone()),
+        }
+    }
+    found.sort_by_key(|(block, _)| *block);
+    if found.is_empty() {
+        let reason = without.unwrap_or_else(|| format!("{} tells no joules", cell.cell.engine));
+        return Err(format!("no measured joules: {reason}"));
+    }
+    if sources.len() > 1 {
+        return Err(format!("joules are from different sources: {}", sources.join(", ")));
+    }
+    Ok((found, format!("{}, {}", Kind::Measured.name(), sources.join(", "))))
+}
+
+/// A task's figure of the trained model.
+fn accuracy(
+    claim: &Claim,
+    figure: &Figure,
+    (run, analysis): Pair<'_>,
+    called: &BTreeMap<String, String>,
+) -> Result<Ours, String> {
+    let paper = claim.model.as_deref().unwrap_or_default();
+    let model = called.get(paper).map_or(paper, String::as_str);
+    let cells = || analysis.cells.iter().filter(|c| c.cell.model == model && c.status.measured());
+    if cells().next().is_none() {
+        return Err(format!("the run has no measured cell of {model}"));
+    }
+    let of_engine = || cells().filter(|c| c.cell.engine == claim.candidate);
+    let Some((cell, metric)) = of_engine().find_map(|c| Some((c, c.metric(&figure.of)?))) else {
+        return Err(format!("{} has no {} of {model}", claim.candidate, figure.of));
+    };
+    let estimate = metric.figure.clone()?;
+    let note = metric.note.as_deref().unwrap_or("no note");
+    let how = format!("{}, {note}", cell.cell.engine);
+    Ok(Ours { estimate, kind: Kind::Measured.name().to_owned(), how, run: Some(run.run.name.clone()) })
+}
