@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use suites::Record;
@@ -17,6 +17,7 @@ const WATTS: f64 = 40.0;
 struct Machine {
     folder: tempfile::TempDir,
     stop: Arc<AtomicBool>,
+    late_ns: Arc<AtomicU64>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -29,9 +30,14 @@ impl Machine {
             std::fs::write(zone.join(file), text).unwrap();
         }
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, file, begin) = (Arc::clone(&stop), zone.join("energy_uj"), Instant::now());
+        let late_ns = Arc::new(AtomicU64::new(0));
+        let (stopped, file, begin, late) =
+            (Arc::clone(&stop), zone.join("energy_uj"), Instant::now(), Arc::clone(&late_ns));
         let writer = std::thread::spawn(move || {
+            let mut last = begin;
             while !stopped.load(Ordering::Relaxed) {
+                late.fetch_max(last.elapsed().as_nanos() as u64, Ordering::Relaxed);
+                last = Instant::now();
                 let new = file.with_extension("new");
                 std::fs::write(&new, format!("{}\n", (begin.elapsed().as_secs_f64() * WATTS * 1e6) as u64)).unwrap();
                 // Replaced at once, so that no reader sees half of it.
@@ -39,7 +45,12 @@ impl Machine {
                 std::thread::sleep(Duration::from_millis(1));
             }
         });
-        Machine { folder, stop, writer: Some(writer) }
+        Machine { folder, stop, late_ns, writer: Some(writer) }
+    }
+
+    /// What the counter may be wrong by over a window, as a part of it: on a busy machine it was advanced late at either end.
+    fn late(&self, window_ns: f64) -> f64 {
+        2.0 * self.late_ns.load(Ordering::Relaxed) as f64 / window_ns
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -80,10 +91,10 @@ fn a_commands_joules_with_its_own_output_and_exit_code() {
     assert_eq!((&report["exit_code"], &report["signal"]), (&7.into(), &serde_json::Value::Null));
     let source = &report["sources"][0];
     let mean = source["average_mw"].as_f64().unwrap() / 1e3;
-    assert!((mean / WATTS - 1.0).abs() < 0.05, "{report:#}");
+    assert!((mean / WATTS - 1.0).abs() < 0.05 + machine.late(1e9), "{report:#}");
     // At rest the machine takes as much: next to nothing is left.
     let (total, net) = (source["total_uj"].as_f64().unwrap(), source["net_uj"].as_f64().unwrap());
-    assert!(net.abs() < 0.1 * total, "{report:#}");
+    assert!(net.abs() < (0.1 + machine.late(300e6)) * total, "{report:#}");
     assert!(report["peak_rss_bytes"].as_u64().unwrap() > 100_000, "{report:#}");
     let mut rows = csv::Reader::from_path(machine.path("out.csv")).unwrap();
     let rows: Vec<csv::StringRecord> = rows.records().map(Result::unwrap).collect();
@@ -255,13 +266,16 @@ fn a_suites_joules_a_token_are_right() {
     let tokens: u64 = measured.samples.iter().map(|sample| u64::from(sample.tokens)).sum();
     assert_eq!(joules.tokens, tokens);
     let (found, want) = (joules.total_uj as f64 / 1e6 / tokens as f64, WATTS * seconds / tokens as f64);
-    assert!((found / want - 1.0).abs() < 0.01, "{found} J/token, {want} by power and speed; {joules:?}, {seconds} s");
+    assert!(
+        (found / want - 1.0).abs() < 0.01 + machine.late(seconds * 1e9),
+        "{found} J/token, {want} by power and speed; {joules:?}, {seconds} s"
+    );
     // From rest to rest, each at the same power: next to nothing is left net of rest.
     let stages: Vec<Stage> = measured.phases.iter().map(|phase| phase.stage).collect();
     assert_eq!(stages, [Stage::IdleBefore, Stage::Load, Stage::Prefill, Stage::Decode, Stage::IdleAfter]);
     for phase in &measured.phases {
         let watts = phase.sources[0].total_uj.unwrap() as f64 * 1e3 / phase.window_ns as f64;
-        let slack = 0.02 + 10e6 / phase.window_ns as f64;
+        let slack = 0.02 + 10e6 / phase.window_ns as f64 + machine.late(phase.window_ns as f64);
         assert!((watts / WATTS - 1.0).abs() < slack, "{watts} W, {phase:?}");
         assert!(phase.peak_rss_bytes <= measured.memory.peak_rss_bytes, "{phase:?}");
     }
@@ -276,7 +290,7 @@ fn a_suites_joules_a_token_are_right() {
     let found = modelled.total_uj.unwrap() as f64;
     assert!((found - want).abs() <= 1.0, "{found} uJ by the arithmetic, {want} expected");
     let net = joules.net_uj.unwrap() as f64 / joules.total_uj as f64;
-    assert!(net.abs() < 0.05, "{net} of all is left net of rest");
+    assert!(net.abs() < 0.05 + machine.late(500e6), "{net} of all is left net of rest");
     let summary = std::fs::read_to_string(machine.path("out/run/summary.csv")).unwrap();
     let row = summary.lines().find(|line| line.contains(",joules_per_token,")).unwrap();
     assert!(row.contains(",measured,ok,"), "{row}");
