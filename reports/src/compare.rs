@@ -66,7 +66,7 @@ pub(crate) fn add_ratios_to_outside(cells: &mut [CellSummary], bootstrap: &mut B
 }
 
 /// Candidate over baseline for each block that holds both.
-fn block_ratios(candidate: &[(u32, f64)], baseline: &[(u32, f64)]) -> Vec<f64> {
+pub(crate) fn block_ratios(candidate: &[(u32, f64)], baseline: &[(u32, f64)]) -> Vec<f64> {
     let baseline: BTreeMap<u32, f64> = baseline.iter().copied().collect();
     let ratio = |(block, speed): &(u32, f64)| baseline.get(block).filter(|b| **b > 0.0).map(|b| speed / b);
     candidate.iter().filter_map(ratio).collect()

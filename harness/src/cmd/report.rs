@@ -1,17 +1,76 @@
-//! `report`: render a recorded run again.
+//! `report`: render a recorded run again, or print runs for other programs.
 
 use super::say;
 use anyhow::Result;
+use reports::formats::Format;
+use reports::paper::{Selection, Threads};
 use std::path::PathBuf;
+use suites::cell::Workload;
 
 /// Arguments of `report`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// The run: its folder, or its name below --out
-    run: PathBuf,
+    /// The runs: their folders, or their names below --out
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
     /// Folder that runs are kept in
     #[arg(long, default_value = "results")]
     out: PathBuf,
+    /// `table` writes each run's report anew and prints its table; any other only prints, to stdout alone
+    #[arg(long, value_enum, default_value = "table")]
+    format: Kind,
+    /// LaTeX: a whole document rather than tables to be included in one
+    #[arg(long)]
+    standalone: bool,
+    /// Workloads of markdown, json and latex, such as `tg128,pp512`
+    #[arg(long, value_delimiter = ',')]
+    workload: Vec<Workload>,
+    /// Thread counts of markdown, json and latex, such as `best,2`
+    #[arg(long, value_delimiter = ',')]
+    threads: Vec<Threads>,
+    /// Models of markdown, json and latex
+    #[arg(long, value_delimiter = ',')]
+    models: Vec<String>,
+}
+
+/// How a run is printed.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Models down, engines across; the run's files are written anew
+    Table,
+    /// Sizes across, engines down, with speed-ups, intervals and joules
+    Markdown,
+    /// Every metric of every cell, as in summary.csv
+    Csv,
+    /// The tables of markdown as one JSON document
+    Json,
+    /// The tables of markdown for LaTeX, with the package booktabs
+    Latex,
+    /// As `llama-bench -o json`
+    LlamaBenchJson,
+    /// As `llama-bench -o jsonl`
+    LlamaBenchJsonl,
+    /// As `llama-bench -o sql`, for sqlite3
+    LlamaBenchSql,
+    /// As `llama-bench -o md`
+    LlamaBenchMd,
+}
+
+impl Kind {
+    /// The format of what is only printed.
+    fn format(self, standalone: bool) -> Option<Format> {
+        Some(match self {
+            Kind::Table => return None,
+            Kind::Markdown => Format::Markdown,
+            Kind::Csv => Format::Csv,
+            Kind::Json => Format::Json,
+            Kind::Latex => Format::Latex { standalone },
+            Kind::LlamaBenchJson => Format::LlamaBenchJson,
+            Kind::LlamaBenchJsonl => Format::LlamaBenchJsonl,
+            Kind::LlamaBenchSql => Format::LlamaBenchSql,
+            Kind::LlamaBenchMd => Format::LlamaBenchMd,
+        })
+    }
 }
 
 /// Runs `report`.
@@ -19,10 +78,26 @@ pub struct Args {
 /// # Errors
 /// A folder that holds no run, or can't be written.
 pub fn run(args: &Args) -> Result<u8> {
-    let folder = if args.run.is_dir() { args.run.clone() } else { args.out.join(&args.run) };
-    let data = reports::load(&folder)?;
-    reports::render(&folder)?;
-    say(reports::table(&data))?;
-    say(folder.join("report.md").display())?;
+    let folders = args.runs.iter().map(|run| if run.is_dir() { run.clone() } else { args.out.join(run) });
+    let Some(format) = args.format.format(args.standalone) else {
+        for folder in folders {
+            let data = reports::load(&folder)?;
+            reports::render(&folder)?;
+            say(reports::table(&data))?;
+            say(folder.join("report.md").display())?;
+        }
+        return Ok(0);
+    };
+    let runs = folders.map(|folder| reports::load(&folder)).collect::<Result<Vec<_>, _>>()?;
+    for note in runs.iter().flat_map(|run| run.notes.iter().map(move |note| format!("{}: {note}", run.run.name))) {
+        eprintln!("{note}");
+    }
+    let selection =
+        Selection { workloads: args.workload.clone(), threads: args.threads.clone(), models: args.models.clone() };
+    let printed = reports::formats::print(&runs, format, &selection)?;
+    for note in printed.notes {
+        eprintln!("{note}");
+    }
+    say(printed.text.trim_end())?;
     Ok(0)
 }
