@@ -1,5 +1,6 @@
 //! Tables inside a Markdown file.
 
+#[allow(dead_code, reason = "other tests use the rest")]
 mod fixture;
 
 use fixture::Shape;
