@@ -20,6 +20,7 @@ pub mod roofline;
 pub mod score;
 pub mod select;
 pub mod speak;
+pub mod splice;
 pub mod suite;
 pub mod talk;
 pub mod together;
@@ -49,8 +50,10 @@ pub enum Command {
     Plan(plan::Args),
     /// List suites, models and engines
     List(list::Args),
-    /// Render the report of a recorded run again
+    /// Render the report of a recorded run again, or print runs as Markdown, CSV, JSON, LaTeX or as llama-bench does
     Report(report::Args),
+    /// Result tables inside a Markdown file, made from recorded runs
+    Splice(splice::Args),
     /// What this machine can measure, what it can't, and what mends it
     Doctor(doctor::Args),
     /// Joules, watts, memory and time of any command; or what the papers' energy model makes of a model
@@ -115,6 +118,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Plan(args) => plan::run(args),
         Command::List(args) => list::run(args),
         Command::Report(args) => report::run(args),
+        Command::Splice(args) => splice::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Energy(args) => energy::run(args),
         Command::Roofline(args) => roofline::run(args),

@@ -1,0 +1,100 @@
+//! Paper-style tables for LaTeX: the package booktabs, notes below each table, no other packages.
+
+use super::tex::escape;
+use super::{parts, reading};
+use crate::load::RunData;
+use crate::paper::{self, Block, Row, Selection};
+use crate::text::Footnotes;
+use std::fmt::Write;
+
+/// Most models across a page; more go into a table of their own.
+const ACROSS: usize = 9;
+
+/// What [`document`] begins with if it stands alone: wide paper, small margins, by the kernel's own means.
+const PREAMBLE: &str = "\\documentclass[10pt]{article}
+\\usepackage{booktabs}
+\\usepackage[a4paper,landscape,margin=15mm]{geometry}
+\\setlength{\\parindent}{0pt}
+\\emergencystretch=3em
+\\begin{document}
+";
+
+/// The tables of all runs; alone, a whole document.
+pub(super) fn document(runs: &[RunData], selection: &Selection, standalone: bool) -> String {
+    let mut out = "% In the preamble: \\usepackage{booktabs}\n".to_owned();
+    if standalone {
+        out.push_str(PREAMBLE);
+    }
+    for data in runs {
+        let run = &data.run;
+        let of = format!("Run {} on {}.", run.name, run.machine.cpu);
+        for block in paper::blocks(data, selection) {
+            let columns: Vec<usize> = (0..block.models.len()).collect();
+            for columns in columns.chunks(ACROSS) {
+                out.push_str(&table(&block, columns, &of));
+            }
+        }
+    }
+    if standalone {
+        out.push_str("\\end{document}\n");
+    }
+    out
+}
+
+/// One table: `columns` are the places of the models shown. Intervals stand on a line of their own below the figures.
+fn table(block: &Block, columns: &[usize], of: &str) -> String {
+    let mut notes = Footnotes::default();
+    let names: Vec<String> = columns.iter().map(|&column| escape(&block.models[column])).collect();
+    let caption = format!("{}: tokens/s. {of}", block.title());
+    let mut out = format!(
+        "\n\\begin{{table}}[htbp]\n\\centering\n\\caption{{{}}}\n\\begin{{tabular}}{{@{{}}l*{{{}}}{{r}}@{{}}}}\n\\toprule\n & {} \\\\\n",
+        escape(&caption),
+        columns.len(),
+        names.join(" & ")
+    );
+    let mut before = None;
+    for row in &block.rows {
+        if before != Some(row.quantity) {
+            out.push_str("\\midrule\n");
+            before = Some(row.quantity);
+        }
+        out.push_str(&lines(block, row, columns, &mut notes));
+    }
+    out.push_str(
+        "\\bottomrule\n\\end{tabular}\n\n\\smallskip\n\\begin{minipage}{\\linewidth}\\footnotesize\\raggedright\n",
+    );
+    // Writing to a String can't fail.
+    let _ = writeln!(out, "{}\\par", escape(&reading(std::slice::from_ref(block))));
+    for (number, text) in notes.texts() {
+        let _ = writeln!(out, "\\textsuperscript{{{number}}}\\,{}\\par", escape(text));
+    }
+    out.push_str("\\end{minipage}\n\\end{table}\n");
+    out
+}
+
+/// A row's figures and, where any has one, a line of intervals.
+fn lines(block: &Block, row: &Row, columns: &[usize], notes: &mut Footnotes) -> String {
+    let mut figures = vec![escape(&row.label())];
+    let mut intervals = vec![String::new()];
+    for &column in columns {
+        let entry = row.entries.get(column).and_then(Option::as_ref);
+        let parts = parts(row, entry, block.threads, "×", notes);
+        let mut figure = escape(&parts.figure);
+        if !parts.mark.is_empty() {
+            let _ = write!(figure, " {{\\scriptsize {}}}", escape(&parts.mark));
+        }
+        if let Some(number) = parts.footnote {
+            let _ = write!(figure, "\\textsuperscript{{{number}}}");
+        }
+        figures.push(figure);
+        intervals.push(match parts.interval.as_str() {
+            "" => String::new(),
+            interval => format!("{{\\scriptsize {}}}", escape(interval)),
+        });
+    }
+    let mut out = format!("{} \\\\\n", figures.join(" & "));
+    if intervals.iter().any(|i| !i.is_empty()) {
+        let _ = writeln!(out, "{} \\\\", intervals.join(" & "));
+    }
+    out
+}

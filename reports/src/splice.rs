@@ -1,0 +1,154 @@
+//! Result tables kept inside a Markdown file: what stands between two comments is made from a recorded run.
+//!
+//! A block begins with a line `<!-- tritmark:table run=results/NAME workload=tg128 threads=best,2 -->` and ends with a line
+//! `<!-- /tritmark -->`. `run` is a folder, relative to the file's; `workload`, `threads` and `models` choose as
+//! [`Selection`] does, with commas between several; `chart=decode-speedup` adds a plot of the run. Markers inside fenced
+//! code are text.
+
+use crate::error::Error;
+use crate::formats::tables;
+use crate::load::load;
+use crate::paper::{self, Selection};
+use crate::text::escape;
+use std::path::{Component, Path};
+
+const BEGIN: &str = "<!-- tritmark:";
+const END: &str = "<!-- /tritmark -->";
+const KEYS: &str = "`run`, `workload`, `threads`, `models` or `chart`";
+
+/// The text of `path` with each block made anew; all other bytes stay as they are, and new lines end as their marker does.
+///
+/// # Errors
+/// A file that can't be read or is no UTF-8; with its line, a marker that is not understood or has no end, and a run that
+/// does not load or lacks what is asked for.
+pub fn splice(path: &Path) -> Result<Spliced, Error> {
+    let before = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut after = String::with_capacity(before.len());
+    let (mut fence, mut open, mut blocks) = (None, None, 0);
+    for (index, line) in before.split_inclusive('\n').enumerate() {
+        let wrong = |message: String| Error::Parse { path: path.to_owned(), line: index + 1, message };
+        let text = line.trim();
+        if open.is_none() {
+            fence = in_fence(fence, text);
+        }
+        let marker = fence.is_none().then(|| text.strip_prefix(BEGIN)).flatten();
+        match (open, marker) {
+            (Some(begun), Some(_)) => {
+                return Err(wrong(format!("expected `{END}` for the block of line {begun}, found another block")));
+            }
+            (None, Some(marker)) => {
+                after.push_str(line);
+                let body = body(marker, folder).map_err(wrong)?;
+                after.push_str(&if line.ends_with("\r\n") { body.replace('\n', "\r\n") } else { body });
+                (open, blocks) = (Some(index + 1), blocks + 1);
+            }
+            (Some(_), None) if text == END => {
+                after.push_str(line);
+                open = None;
+            }
+            (Some(_), None) => {}
+            (None, None) if fence.is_none() && text == END => {
+                return Err(wrong(format!(
+                    "expected a block before its end, such as `{BEGIN}table run=results/NAME -->`"
+                )));
+            }
+            (None, None) => after.push_str(line),
+        }
+    }
+    if let Some(line) = open {
+        let message = format!("expected `{END}` on a line below, found the end of the file");
+        return Err(Error::Parse { path: path.to_owned(), line, message });
+    }
+    Ok(Spliced { before, after, blocks })
+}
+
+/// A file with its blocks made anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spliced {
+    /// What the file holds.
+    pub before: String,
+    /// What it is to hold.
+    pub after: String,
+    /// Blocks found.
+    pub blocks: usize,
+}
+
+/// The fence that is open after a line, given the one before it.
+fn in_fence<'a>(fence: Option<&'a str>, line: &'a str) -> Option<&'a str> {
+    let run = |c: char| &line[..line.len() - line.trim_start_matches(c).len()];
+    match fence {
+        Some(open)
+            if line.starts_with(open) && line.trim_start_matches(open.chars().next().unwrap_or('`')).is_empty() =>
+        {
+            None
+        }
+        Some(open) => Some(open),
+        None => [run('`'), run('~')].into_iter().find(|mark| mark.len() >= 3),
+    }
+}
+
+/// What stands between the markers. Errors lack the place.
+fn body(marker: &str, folder: &Path) -> Result<String, String> {
+    let words = marker.strip_suffix("-->").ok_or("expected `-->` at the end of the line")?;
+    let (mut run, mut chart, mut selection) = (None, None, Selection::default());
+    let mut words = words.split_whitespace();
+    match words.next() {
+        Some("table") => {}
+        other => return Err(format!("expected `{BEGIN}table`, found `{BEGIN}{}`", other.unwrap_or(""))),
+    }
+    for word in words {
+        let (key, value) = word.split_once('=').ok_or_else(|| format!("expected KEY=VALUE, found `{word}`"))?;
+        let each = || value.split(',').filter(|v| !v.is_empty());
+        match key {
+            "run" => run = Some(value),
+            "chart" => chart = Some(value),
+            "models" => selection.models.extend(each().map(str::to_owned)),
+            "workload" => selection.workloads = each().map(str::parse).collect::<Result<_, String>>()?,
+            "threads" => selection.threads = each().map(str::parse).collect::<Result<_, String>>()?,
+            _ => return Err(format!("expected {KEYS}, found `{key}`")),
+        }
+    }
+    let run = run.ok_or("expected `run=FOLDER`, found none")?;
+    let inside = |path: &str| Path::new(path).components().all(|c| matches!(c, Component::Normal(_)));
+    if !inside(run) {
+        return Err(format!("expected a folder below the file's, found `{run}`"));
+    }
+    let data = load(&folder.join(run)).map_err(|e| format!("expected a recorded run at `{run}`: {e}"))?;
+    let blocks = paper::blocks(&data, &selection);
+    known(&data.plan.cells.iter().map(|c| &c.cell).collect::<Vec<_>>(), &selection)?;
+    if blocks.is_empty() {
+        return Err(format!("expected workloads, threads and models that `{run}` has together, found none"));
+    }
+    let mut out = format!("\n{}", tables(&blocks));
+    if let Some(chart) = chart {
+        let name = format!("{run}/plots/{chart}.svg");
+        if !inside(chart) || !folder.join(&name).is_file() {
+            return Err(format!("expected a plot at `{name}`, found none"));
+        }
+        out.push_str(&format!("![{} of {}]({name})\n\n", escape(chart), escape(&data.run.name)));
+    }
+    Ok(out)
+}
+
+/// Whether the run has everything that `selection` names.
+fn known(cells: &[&suites::cell::Cell], selection: &Selection) -> Result<(), String> {
+    for workload in &selection.workloads {
+        if !cells.iter().any(|c| c.workload == *workload) {
+            return Err(format!("expected a workload of the run, found `{workload}`"));
+        }
+    }
+    for model in &selection.models {
+        if !cells.iter().any(|c| c.model == *model) {
+            return Err(format!("expected a model of the run, found `{model}`"));
+        }
+    }
+    for threads in &selection.threads {
+        if let paper::Threads::Fixed(count) = threads
+            && !cells.iter().any(|c| c.threads == *count)
+        {
+            return Err(format!("expected a thread count of the run, found `{count}`"));
+        }
+    }
+    Ok(())
+}
