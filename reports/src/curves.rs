@@ -29,7 +29,7 @@ pub fn draw(title: &str, [across, up]: [&str; 2], curves: &[Curve], stem: &Path)
         colour,
         dashed: colour % 2 == 1,
         marker: Marker::None,
-        points: curve.points.iter().map(|&(x, y)| Point { x, y, interval: None, group: 0 }).collect(),
+        points: curve.points.iter().map(|&(x, y)| Point { x, y, ..Point::default() }).collect(),
     });
     let panel = Panel { title: String::new(), x, y, series: series.collect(), mark: None };
     let chart = Chart { title: title.to_owned(), subtitle: String::new(), panels: vec![panel] };

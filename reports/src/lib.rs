@@ -10,6 +10,7 @@ pub mod curves;
 mod energy;
 pub mod error;
 mod head;
+pub mod html;
 pub mod items;
 mod joules;
 pub mod load;

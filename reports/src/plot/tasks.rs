@@ -69,7 +69,7 @@ fn panel(data: &RunData, analysis: &Analysis, cells: &[&CellSummary], task: &str
         let (Some(figure), Some(x)) = (cell.figure(&name), cost.of(cell)) else { continue };
         let label = format!("{}{} on {}", analysis.shown(&cell.cell.engine), variant(&cell.cell), cell.cell.model);
         let label: String = label.chars().filter(|c| !c.is_control()).collect();
-        let place = Point { x, y: figure.value, interval: figure.interval, group: series.len() as u32 };
+        let place = super::charts::point(x, figure, series.len() as u32);
         match series.iter_mut().find(|known| known.name == label) {
             Some(known) => known.points.push(Point { group: known.points.len() as u32 + 1000, ..place }),
             None => {
