@@ -105,8 +105,8 @@ fn the_page_is_whole_and_needs_nothing_beside_it() {
     assert_eq!(count("caption"), count("table"));
     // Joules say of every figure what they are.
     let energy = page.split("id=\"energy-table\"").nth(1).unwrap().split("</table>").next().unwrap();
-    let figures = energy.matches("<td class=\"n\">").count();
-    assert!(figures > 20 && energy.contains("] measured</small>"), "{figures}");
+    let (figures, marked) = (energy.matches("<small>").count(), energy.matches("measured powercap</small>").count());
+    assert!(figures > 20 && figures == marked, "{figures} figures, {marked} marked:\n{energy}");
 }
 
 /// Names, reasons and warnings of a run are text wherever they stand.

@@ -3,6 +3,7 @@
 use super::line;
 use crate::analysis::{Analysis, variant};
 use crate::cells::{CellSummary, Kind, Metric, Status};
+use crate::joules::marked;
 use crate::text::{Footnotes, short};
 use serde::Serialize;
 
@@ -118,7 +119,12 @@ fn figure(metric: &Metric, kind: bool, n: usize, notes: &mut Footnotes) -> Text 
     if kind {
         add(metric.kind.name());
     }
-    if let Some(note) = &metric.note {
+    // Joules name their source here; a note that says more is kept.
+    let named = kind.then(|| metric.source.as_deref().map(|source| format!("source {}", marked(source, metric.kind))));
+    if let (Some(source), true) = (&metric.source, kind) {
+        add(&line(source));
+    }
+    if let Some(note) = metric.note.as_ref().filter(|note| named.flatten().as_ref() != Some(*note)) {
         add(&format!("({})", notes.number(&line(note))));
     }
     Text { main: short(scaled.value), small, look: "" }

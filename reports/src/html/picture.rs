@@ -8,6 +8,9 @@ use serde::Serialize;
 /// Which parts of a distribution are told in numbers, in percent.
 const TOLD: [f64; 6] = [5.0, 25.0, 50.0, 75.0, 90.0, 99.0];
 
+/// Above it a drawing has nothing but its title.
+const TOP: u32 = 30;
+
 /// A chart as the template has it.
 #[derive(Serialize)]
 pub(super) struct Picture {
@@ -15,6 +18,8 @@ pub(super) struct Picture {
     title: String,
     caption: String,
     width: u32,
+    /// Where the drawing begins, below its title's place, and how high it is from there.
+    top: u32,
     height: u32,
     /// SVG without its outermost element; made by our own drawing, which escapes its texts.
     drawing: String,
@@ -33,7 +38,9 @@ struct Dot {
 }
 
 /// Draws a chart for the page.
-pub(super) fn picture(plot: Plot, chart: &Chart) -> Result<Picture, String> {
+pub(super) fn picture(plot: Plot, chart: Chart) -> Result<Picture, String> {
+    // The page has the title above the chart already.
+    let chart = &Chart { title: String::new(), ..chart };
     let (svg, (width, height), spots) = draw_text(chart)?;
     let told: Vec<&Spot> = spots.iter().filter(|spot| is_told(chart, spot)).collect();
     let dots = told.iter().filter_map(|spot| dot(chart, spot)).collect();
@@ -45,7 +52,7 @@ pub(super) fn picture(plot: Plot, chart: &Chart) -> Result<Picture, String> {
     let Plot { stem, title, caption } = plot;
     let drawing = inside(&svg).ok_or("a drawing without its outermost element")?;
     let drawing = drawing.chars().filter(|c| !super::turns(*c)).collect();
-    Ok(Picture { stem, title, caption, width, height, drawing, dots, columns, rows })
+    Ok(Picture { stem, title, caption, width, top: TOP, height: height - TOP, drawing, dots, columns, rows })
 }
 
 /// What stands between the first tag and the last.

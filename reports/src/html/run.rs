@@ -49,7 +49,7 @@ pub(super) struct Choices {
 pub(super) fn page(data: &RunData, claims: Option<&ClaimsSection>) -> Result<String, String> {
     let analysis = Analysis::new(data);
     let pictures: Result<Vec<Picture>, String> =
-        charts::all(data, &analysis).into_iter().map(|(plot, chart)| picture(plot, &chart)).collect();
+        charts::all(data, &analysis).into_iter().map(|(plot, chart)| picture(plot, chart)).collect();
     let checks = sections::tally(data);
     let page = Page {
         name: line(&data.run.name),
