@@ -165,6 +165,17 @@ fn five_hundred_cells_are_under_three_megabytes_and_the_same_bytes_each_time() {
 }
 
 #[test]
+fn a_recorded_run_has_a_page() {
+    let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/x86-quick-zen5-2cpu");
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("run.html");
+    render_run(&run, Some(&claims("")), Some(&to)).unwrap();
+    let page = std::fs::read_to_string(to).unwrap();
+    assert!(page.contains("x86-quick-zen5-2cpu</h1>") && page.contains("AMD EPYC"));
+    keep("run.html", &page);
+}
+
+#[test]
 fn runs_without_figures_have_a_page() {
     let dir = tempfile::tempdir().unwrap();
     let plan = Plan { schema: SCHEMA, seed: 1, cells: Vec::new(), steps: Vec::new() };
