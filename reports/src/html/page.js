@@ -132,7 +132,11 @@
       });
     });
   }
-  window.addEventListener('resize', hide);
+  window.addEventListener('resize', () => {
+    const dot = pinned || document.activeElement;
+    if (!tip.hidden && dot.matches('.dots circle')) show(dot);
+    else hide();
+  });
 
   // On paper everything is open.
   let opened = [];

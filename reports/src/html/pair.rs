@@ -139,7 +139,7 @@ fn table(analysis: &Analysis, shared: &[(&CellSummary, &CellSummary)], names: [&
     }
     figures.extend([format!("{one}, J/token"), format!("{other}, J/token")]);
     let columns: Vec<Column> = columns(&PLACE, figures);
-    Table { id: "cells-table", caption: "Cells of both runs".to_owned(), columns, rows, notes: Vec::new() }
+    Table { id: "cells-table", caption: "Speed and joules of each cell".to_owned(), columns, rows, notes: Vec::new() }
 }
 
 /// Tokens/s with interval and n, or what became of the cell.
