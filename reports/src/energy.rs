@@ -31,7 +31,8 @@ pub(crate) fn section(data: &RunData, analysis: &Analysis) -> String {
     out.push_str(&side_by_side(data, analysis));
     out.push_str(&arithmetic(analysis));
     out.push_str(&list(&unavailable(analysis)));
-    out.push_str(&list(&doubts(data)));
+    let doubts: Vec<String> = doubts(data).iter().map(|line| escape(line)).collect();
+    out.push_str(&list(&doubts));
     out
 }
 
@@ -200,7 +201,7 @@ fn unavailable(analysis: &Analysis) -> Vec<String> {
 }
 
 /// What makes the joules of the records less than certain, each once, with its source and kind.
-fn doubts(data: &RunData) -> Vec<String> {
+pub(crate) fn doubts(data: &RunData) -> Vec<String> {
     let mut all: BTreeSet<(bool, &str, &str)> = BTreeSet::new();
     for record in &data.records {
         let whole = match (record.measurement(), record.outside()) {
@@ -227,7 +228,7 @@ fn doubts(data: &RunData) -> Vec<String> {
     let line = |(modelled, source, doubt): (bool, &str, &str)| {
         let mut line = String::new();
         let kind = if modelled { Kind::Modelled } else { Kind::Measured };
-        let _ = write!(line, "doubt of {}: {}", escape(&marked(source, kind)), escape(doubt));
+        let _ = write!(line, "doubt of {}: {}", marked(source, kind), doubt);
         line
     };
     all.into_iter().map(line).collect()

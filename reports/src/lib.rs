@@ -13,6 +13,7 @@ pub mod error;
 pub mod fit;
 pub mod formats;
 mod head;
+pub mod html;
 pub mod items;
 mod joules;
 pub mod load;

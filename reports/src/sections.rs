@@ -7,7 +7,7 @@ use crate::text::{bytes, code, escape, markdown_table, short, with_interval};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use suites::record::{Check, Outcome, Record};
-use suites::run::Topology;
+use suites::run::{Build, Machine, Topology};
 
 /// What every report ends with.
 pub(crate) const HOW_TO_READ: &str = "\
@@ -56,38 +56,62 @@ pub(crate) fn apart(analysis: &Analysis, (title, note): (&str, &str), columns: &
 
 /// Title, warnings, machine, build and the command.
 pub(crate) fn header(data: &RunData, analysis: &Analysis) -> String {
-    let (run, machine, build) = (&data.run, &data.run.machine, &data.run.build);
+    let run = &data.run;
     let mut out = format!("# Run {}\n\n", escape(&run.name));
     for warning in warnings(data) {
         let _ = writeln!(out, "> **Warning:** {}\n", escape(&warning));
     }
+    let _ = writeln!(out, "Suite {} · {}.\n", code(&run.suite), counts(data, analysis));
+    // Four spaces make a code block that no text inside can close.
+    let _ = writeln!(out, "Command:\n\n    {}\n", command(data));
+    let rows: Vec<Vec<String>> =
+        facts(data).into_iter().map(|(name, value)| vec![name.to_owned(), escape(&value)]).collect();
+    let _ = writeln!(out, "{}", markdown_table(&["machine and build".to_owned(), String::new()], &rows, 2));
+    out
+}
+
+/// How many cells there are of each status, and how many processes were recorded.
+pub(crate) fn counts(data: &RunData, analysis: &Analysis) -> String {
     let count = |status: Status| analysis.cells.iter().filter(|c| c.status == status).count();
     let outside = match count(Status::Outside) {
         0 => String::new(),
         n => format!("{n} measured by outside programs, "),
     };
-    let _ = writeln!(
-        out,
-        "Suite {} · {} cells: {} measured, {outside}{} failed, {} N/A · {} processes recorded.\n",
-        code(&run.suite),
+    format!(
+        "{} cells: {} measured, {outside}{} failed, {} N/A · {} processes recorded",
         analysis.cells.len(),
         count(Status::Ok),
         count(Status::Failed),
         count(Status::Na),
         data.records.iter().filter(|r| !matches!(r.outcome, Outcome::Na(_))).count(),
-    );
-    // Four spaces make a code block that no text inside can close.
-    let words: Vec<String> = run.command.iter().map(|word| shell_word(word)).collect();
-    let _ = writeln!(out, "Command:\n\n    {}\n", words.join(" "));
-    let unknown = || "unknown".to_owned();
-    let revision = build.git_revision.as_deref().map_or_else(unknown, |r| {
-        let dirty = match build.git_dirty {
-            Some(true) => " (dirty)",
-            Some(false) => "",
-            None => " (dirtiness unknown)",
-        };
-        format!("{r}{dirty}")
-    });
+    )
+}
+
+/// The command line, as a shell would take it back.
+pub(crate) fn command(data: &RunData) -> String {
+    let words: Vec<String> = data.run.command.iter().map(|word| shell_word(word)).collect();
+    words.join(" ")
+}
+
+/// Machine, build and provenance, in the order that reports have them.
+pub(crate) fn facts(data: &RunData) -> Vec<(&'static str, String)> {
+    let run = &data.run;
+    let mut facts = machine(&run.machine);
+    facts.extend(program(&run.build));
+    facts.extend([
+        ("suite digest", run.suite_digest.clone()),
+        ("seed", run.seed.to_string()),
+        ("started", run.started.clone()),
+        ("finished", run.finished.clone().unwrap_or_else(|| "not finished".to_owned())),
+    ]);
+    facts
+}
+
+fn unknown() -> String {
+    "unknown".to_owned()
+}
+
+fn machine(machine: &Machine) -> Vec<(&'static str, String)> {
     let bandwidth: Vec<String> = machine
         .bandwidth
         .iter()
@@ -97,8 +121,8 @@ pub(crate) fn header(data: &RunData, analysis: &Analysis) -> String {
         machine.caches.iter().map(|(name, size)| format!("{name} {}", bytes(*size as f64))).collect();
     let size = |b: Option<u64>| b.map_or_else(unknown, |b| bytes(b as f64));
     let milli = |value: f64, unit: &str| format!("{}{unit}", short(value / 1000.0));
-    let list = |items: Vec<String>| if items.is_empty() { "unknown".to_owned() } else { items.join(", ") };
-    let facts: Vec<(&str, String)> = vec![
+    let list = |items: Vec<String>| if items.is_empty() { unknown() } else { items.join(", ") };
+    vec![
         ("CPU", machine.cpu.clone()),
         ("CPUs / cores", format!("{} / {}", machine.cpus, machine.cores.map_or_else(unknown, |c| c.to_string()))),
         ("topology", machine.topology.as_ref().map_or_else(unknown, topology)),
@@ -113,25 +137,24 @@ pub(crate) fn header(data: &RunData, analysis: &Analysis) -> String {
         ("load at start", machine.load_milli.map_or_else(unknown, |l| milli(l as f64, ""))),
         ("temperature at start", machine.temperature_mc.map_or_else(unknown, |t| milli(t as f64, " °C"))),
         ("energy", machine.energy.clone()),
+    ]
+}
+
+fn program(build: &Build) -> Vec<(&'static str, String)> {
+    let revision = build.git_revision.as_deref().map_or_else(unknown, |r| {
+        let dirty = match build.git_dirty {
+            Some(true) => " (dirty)",
+            Some(false) => "",
+            None => " (dirtiness unknown)",
+        };
+        format!("{r}{dirty}")
+    });
+    let assertions = if build.debug_assertions { "on" } else { "off" };
+    vec![
         ("program", format!("{} {revision}", build.version)),
-        (
-            "profile",
-            format!(
-                "{}, opt-level {}, debug assertions {}",
-                build.profile,
-                build.opt_level,
-                if build.debug_assertions { "on" } else { "off" }
-            ),
-        ),
+        ("profile", format!("{}, opt-level {}, debug assertions {assertions}", build.profile, build.opt_level)),
         ("compiler", format!("{}, {}", build.rustc, build.target)),
-        ("suite digest", run.suite_digest.clone()),
-        ("seed", run.seed.to_string()),
-        ("started", run.started.clone()),
-        ("finished", run.finished.clone().unwrap_or_else(|| "not finished".to_owned())),
-    ];
-    let rows: Vec<Vec<String>> = facts.into_iter().map(|(name, value)| vec![name.to_owned(), escape(&value)]).collect();
-    let _ = writeln!(out, "{}", markdown_table(&["machine and build".to_owned(), String::new()], &rows, 2));
-    out
+    ]
 }
 
 fn topology(topology: &Topology) -> String {
@@ -145,7 +168,7 @@ fn topology(topology: &Topology) -> String {
 }
 
 /// What a reader must know first: the run's own warnings, what the build and the files show, without repeats.
-fn warnings(data: &RunData) -> Vec<String> {
+pub(crate) fn warnings(data: &RunData) -> Vec<String> {
     let (run, build) = (&data.run, &data.run.build);
     let mut all = run.warnings.clone();
     let mentions = |all: &[String], word: &str| all.iter().any(|w| w.to_lowercase().contains(word));
@@ -178,16 +201,39 @@ fn shell_word(word: &str) -> String {
     format!("'{}'", clean.replace('\'', "'\\''"))
 }
 
-/// How many answers were checked, and the largest distance of each kind of comparison against its bound.
-pub(crate) fn checks(data: &RunData) -> String {
-    #[derive(Default)]
-    struct Tally {
-        made: usize,
-        passed: usize,
-        worst: Option<u64>,
-        bound: u64,
-        not_finite: usize,
+/// Answer checks of all processes together.
+pub(crate) struct Checks {
+    /// How many processes answered rightly, of how many checked, and how many of outside programs are unchecked.
+    pub(crate) text: String,
+    /// What was compared with, passed of made, largest distance, bound; empty if no answer was checked.
+    pub(crate) rows: Vec<[String; 4]>,
+}
+
+/// Titles of the columns of [`Checks::rows`].
+pub(crate) const CHECK_COLUMNS: [&str; 4] = ["compared with", "passed", "largest distance", "bound"];
+
+#[derive(Default)]
+struct Tally {
+    made: usize,
+    passed: usize,
+    worst: Option<u64>,
+    bound: u64,
+    not_finite: usize,
+}
+
+impl Tally {
+    fn row(&self, against: &str) -> [String; 4] {
+        let mut worst = self.worst.map_or("not finite".to_owned(), ppb);
+        if self.not_finite > 0 && self.worst.is_some() {
+            worst = format!("{worst}, and {} not finite", self.not_finite);
+        }
+        let bound = if self.bound == 0 { "equal bit for bit".to_owned() } else { ppb(self.bound) };
+        [against.to_owned(), format!("{} of {}", self.passed, self.made), worst, bound]
     }
+}
+
+/// How many answers were checked, and the largest distance of each kind of comparison against its bound.
+pub(crate) fn tally(data: &RunData) -> Checks {
     let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
     let (mut passed, mut total) = (0usize, 0usize);
     let checks = data.records.iter().filter_map(|r| match &r.outcome {
@@ -207,31 +253,30 @@ pub(crate) fn checks(data: &RunData) -> String {
             tally.not_finite += usize::from(comparison.relative_rms_ppb.is_none());
         }
     }
-    let unchecked = data.records.iter().filter(|r| r.outside().is_some()).count();
-    let outside = match unchecked {
+    let outside = match data.records.iter().filter(|r| r.outside().is_some()).count() {
         0 => String::new(),
-        n => format!("Of {n} processes of outside programs no answer was checked.\n\n"),
+        n => format!("\n\nOf {n} processes of outside programs no answer was checked."),
     };
-    if total == 0 {
-        return format!("## Answer checks\n\nNo process got as far as an answer check.\n\n{outside}");
+    let text = match total {
+        0 => "No process got as far as an answer check.".to_owned(),
+        _ => format!(
+            "{passed} of {total} processes answered rightly. Distance: root mean square of the logits' difference over \
+             that of the reference's logits."
+        ),
+    };
+    let rows = tallies.iter().map(|(against, t)| t.row(against)).collect();
+    Checks { text: text + &outside, rows: if total == 0 { Vec::new() } else { rows } }
+}
+
+/// The section of answer checks.
+pub(crate) fn checks(data: &RunData) -> String {
+    let Checks { text, rows } = tally(data);
+    if rows.is_empty() {
+        return format!("## Answer checks\n\n{text}\n\n");
     }
-    let rows: Vec<Vec<String>> = tallies
-        .iter()
-        .map(|(against, t)| {
-            let mut worst = t.worst.map_or("not finite".to_owned(), ppb);
-            if t.not_finite > 0 && t.worst.is_some() {
-                worst = format!("{worst}, and {} not finite", t.not_finite);
-            }
-            let bound = if t.bound == 0 { "equal bit for bit".to_owned() } else { ppb(t.bound) };
-            vec![escape(against), format!("{} of {}", t.passed, t.made), worst, bound]
-        })
-        .collect();
-    let header = ["compared with", "passed", "largest distance", "bound"].map(str::to_owned);
-    format!(
-        "## Answer checks\n\n{passed} of {total} processes answered rightly. Distance: root mean square of the logits' \
-         difference over that of the reference's logits.\n\n{outside}{}\n",
-        markdown_table(&header, &rows, 1)
-    )
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| escape(cell)).collect()).collect();
+    let header = CHECK_COLUMNS.map(str::to_owned);
+    format!("## Answer checks\n\n{text}\n\n{}\n", markdown_table(&header, &rows, 1))
 }
 
 /// Geometric means of speed-ups over the models that both engines were measured with; nothing without two such models.

@@ -39,18 +39,22 @@ pub(crate) enum Stroke {
 pub(crate) const NEUTRAL: usize = usize::MAX;
 
 /// A point with its interval. Points of one `group` are joined.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Point {
     pub(crate) x: f64,
     pub(crate) y: f64,
     pub(crate) interval: Option<(f64, f64)>,
     pub(crate) group: u32,
+    /// The model it is of, where neither its series nor its panel says so.
+    pub(crate) model: Option<String>,
+    /// Replicates behind it, where it is a figure of some.
+    pub(crate) n: Option<usize>,
 }
 
 impl Point {
     /// A point without an interval, of group 0.
     pub(crate) fn bare(x: f64, y: f64) -> Point {
-        Point { x, y, interval: None, group: 0 }
+        Point { x, y, ..Point::default() }
     }
 }
 

@@ -123,7 +123,8 @@ impl Figure<'_> {
                 };
                 let name = self.series_name(cell, metric, metrics.len() > 1, memory);
                 let light = if memory { metric == "weights_bytes" } else { cell.cell.threads != most };
-                let point = point(x, figure.scaled(factor), group);
+                let model = Some(cell.cell.model.clone());
+                let point = Point { model, ..point(x, figure.scaled(factor), group) };
                 match series.iter_mut().find(|s| s.name == name) {
                     Some(known) => known.points.push(point),
                     None => series.push(self.new_series(name, cell, light, point)),
@@ -213,7 +214,7 @@ pub(crate) fn plain(text: &str, most: usize) -> String {
 
 /// A point with its interval.
 pub(crate) fn point(x: f64, figure: Estimate, group: u32) -> Point {
-    Point { x, y: figure.value, interval: figure.interval, group }
+    Point { x, y: figure.value, interval: figure.interval, group, model: None, n: Some(figure.n) }
 }
 
 /// The values an axis must hold to show a point.

@@ -99,20 +99,31 @@ fn columns(chart: &Chart) -> usize {
     wanted.min(chart.columns).max(1)
 }
 
-/// Draws the whole chart.
-pub(crate) fn chart<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, chart: &Chart) -> Result<(), String> {
+/// Where a point was drawn, in logical units.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Spot {
+    pub(crate) panel: usize,
+    pub(crate) series: usize,
+    pub(crate) point: usize,
+    pub(crate) at: (f64, f64),
+}
+
+/// Draws the whole chart; returns where its points lie, panel by panel and series by series.
+pub(crate) fn chart<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, chart: &Chart) -> Result<Vec<Spot>, String> {
     canvas.text(&chart.title, (24.0, 12.0), 21.0, DARK, Anchor::TopLeft, true)?;
     canvas.text(&chart.subtitle, (24.0, 40.0), SMALL, GREY, Anchor::TopLeft, false)?;
     let strip = legend(canvas, chart)?;
     let columns = columns(chart);
     let rows = chart.panels.len().div_ceil(columns).max(1);
     let (width, height) = ((WIDTH - strip) / columns as f64, (height(chart) - TITLE_HEIGHT) / rows as f64);
+    let mut spots = Vec::new();
     for (index, one) in chart.panels.iter().enumerate() {
         let left = width * (index % columns) as f64;
         let top = TITLE_HEIGHT + height * (index / columns) as f64;
-        panel(canvas, one, [left, top, left + width, top + height])?;
+        let drawn = panel(canvas, one, [left, top, left + width, top + height])?;
+        spots.extend(drawn.into_iter().map(|spot| Spot { panel: index, ..spot }));
     }
-    Ok(())
+    Ok(spots)
 }
 
 /// The legend in a strip of its own beside the panels, never over data. Returns the strip's width.
@@ -163,7 +174,7 @@ impl Frame<'_> {
     }
 }
 
-fn panel<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, panel: &Panel, area: [f64; 4]) -> Result<(), String> {
+fn panel<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, panel: &Panel, area: [f64; 4]) -> Result<Vec<Spot>, String> {
     let mut tick_width = 0.0f64;
     for (_, label) in &panel.y.ticks {
         tick_width = tick_width.max(canvas.text_width(label, SMALL)?);
@@ -197,8 +208,14 @@ fn panel<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, panel: &Panel, area: [f64;
     if let Some(y) = panel.mark.and_then(|mark| frame.up(mark)) {
         canvas.grey_line(&[(frame.left, y), (frame.right, y)], DARK, 1.2)?;
     }
-    for series in &panel.series {
+    let mut spots = Vec::new();
+    for (index, series) in panel.series.iter().enumerate() {
         draw_series(canvas, &frame, series)?;
+        let spot = |(point, p): (usize, &Point)| {
+            let at = (frame.across(p.x)?, frame.up(p.y)?);
+            Some(Spot { panel: 0, series: index, point, at })
+        };
+        spots.extend(series.points.iter().enumerate().filter_map(spot));
     }
     for note in &panel.notes {
         let (Some(x), Some(y)) = (frame.across(note.x), frame.up(note.y)) else { continue };
@@ -210,7 +227,8 @@ fn panel<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, panel: &Panel, area: [f64;
         canvas.text(&note.text, at, SMALL, GREY, anchor, false)?;
     }
     let middle = (frame.left + frame.right) / 2.0;
-    canvas.text(&panel.x.label, (middle, area[3] - 6.0), SMALL, GREY, Anchor::BottomMiddle, false)
+    canvas.text(&panel.x.label, (middle, area[3] - 6.0), SMALL, GREY, Anchor::BottomMiddle, false)?;
+    Ok(spots)
 }
 
 /// The row each x label stands in, so that near neighbours do not overlap.

@@ -41,7 +41,7 @@ fn of_engine(analysis: &Analysis, fit: &EngineFit) -> (Vec<Series>, Option<Band>
     let name = plain(&format!("{}{}", analysis.shown(&fit.cell.engine), variant(&fit.cell)), usize::MAX);
     let place = |p: &Placed| {
         let ms = p.seconds.scaled(1e3);
-        Point { x: p.bytes, y: ms.value, interval: ms.interval, group: 0 }
+        Point { x: p.bytes, y: ms.value, interval: ms.interval, ..Point::default() }
     };
     let series = |name: String, stroke, marker, points| Series { name, colour, stroke, marker, points };
     let (low, high) = fit.fit.range;

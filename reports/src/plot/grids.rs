@@ -145,12 +145,8 @@ fn marks<'a>(latencies: impl Iterator<Item = &'a [u64]> + Clone) -> impl Iterato
 fn distribution(ascending: &[u64]) -> Vec<Point> {
     let n = ascending.len();
     let stride = n.div_ceil(CURVE_POINTS).max(1);
-    let at = |i: usize| Point {
-        x: ascending[i] as f64 / 1e6,
-        y: (i + 1) as f64 * 100.0 / n as f64,
-        interval: None,
-        group: 0,
-    };
+    let at =
+        |i: usize| Point { x: ascending[i] as f64 / 1e6, y: (i + 1) as f64 * 100.0 / n as f64, ..Point::default() };
     let mut points: Vec<Point> = (0..n).step_by(stride).map(at).collect();
     if n > 0 && !(n - 1).is_multiple_of(stride) {
         points.push(at(n - 1));

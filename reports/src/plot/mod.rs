@@ -3,7 +3,7 @@
 mod bars;
 mod canvas;
 pub(crate) mod chart;
-mod charts;
+pub(crate) mod charts;
 mod draw;
 mod fits;
 mod grids;
@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::load::RunData;
 use canvas::Canvas;
 use chart::Chart;
+pub(crate) use draw::Spot;
 use plotters::prelude::*;
 use std::path::{Path, PathBuf};
 
@@ -102,17 +103,28 @@ pub(crate) fn draw_file(chart: &Chart, path: &Path, extension: &str) -> Result<(
     draw_one(chart, path, extension)
 }
 
+/// A chart as SVG text with the embedded font's measures, its size, and where its points lie.
+pub(crate) fn draw_text(chart: &Chart) -> Result<(String, (u32, u32), Vec<Spot>), String> {
+    canvas::fonts()?;
+    let (mut text, size) = (String::new(), (draw::WIDTH as u32, draw::height(chart) as u32));
+    let spots = paint(SVGBackend::with_string(&mut text, size), chart, 1.0, 0.0)?;
+    Ok((text, size, spots))
+}
+
 fn draw_one(chart: &Chart, path: &Path, extension: &str) -> Result<(), String> {
     let size = |scale: f64| ((draw::WIDTH * scale) as u32, (draw::height(chart) * scale) as u32);
     if extension == "svg" {
-        return paint(SVGBackend::new(path, size(1.0)), chart, 1.0, 0.0);
+        paint(SVGBackend::new(path, size(1.0)), chart, 1.0, 0.0)?;
+        return Ok(());
     }
-    paint(BitMapBackend::new(path, size(PNG_SCALE)), chart, PNG_SCALE, PNG_LOWER)
+    paint(BitMapBackend::new(path, size(PNG_SCALE)), chart, PNG_SCALE, PNG_LOWER)?;
+    Ok(())
 }
 
-fn paint<DB: DrawingBackend>(backend: DB, chart: &Chart, scale: f64, lower: f64) -> Result<(), String> {
+fn paint<DB: DrawingBackend>(backend: DB, chart: &Chart, scale: f64, lower: f64) -> Result<Vec<Spot>, String> {
     let root = backend.into_drawing_area();
     root.fill(&WHITE).map_err(|e| e.to_string())?;
-    draw::chart(&Canvas { root: &root, scale, lower }, chart)?;
-    root.present().map_err(|e| e.to_string())
+    let spots = draw::chart(&Canvas { root: &root, scale, lower }, chart)?;
+    root.present().map_err(|e| e.to_string())?;
+    Ok(spots)
 }

@@ -1,0 +1,119 @@
+//! A chart in the page: its SVG, a place to point at for every point, and a table of the same numbers.
+
+use crate::plot::chart::{Chart, Marker, Panel, Point, Series};
+use crate::plot::{Plot, Spot, draw_text};
+use crate::text::short;
+use serde::Serialize;
+
+/// Which parts of a distribution are told in numbers, in percent.
+const TOLD: [f64; 6] = [5.0, 25.0, 50.0, 75.0, 90.0, 99.0];
+
+/// Above it a drawing has nothing but its title.
+const TOP: u32 = 30;
+
+/// A chart as the template has it.
+#[derive(Serialize)]
+pub(super) struct Picture {
+    stem: &'static str,
+    title: String,
+    caption: String,
+    width: u32,
+    /// Where the drawing begins, below its title's place, and how high it is from there.
+    top: u32,
+    height: u32,
+    /// SVG without its outermost element; made by our own drawing, which escapes its texts.
+    drawing: String,
+    dots: Vec<Dot>,
+    /// Column titles of the numbers.
+    columns: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+/// What can be pointed at.
+#[derive(Serialize)]
+struct Dot {
+    x: f64,
+    y: f64,
+    text: String,
+}
+
+/// Draws a chart for the page.
+pub(super) fn picture(plot: Plot, chart: Chart) -> Result<Picture, String> {
+    // The page has the title above the chart already.
+    let chart = &Chart { title: String::new(), ..chart };
+    let (svg, (width, height), spots) = draw_text(chart)?;
+    let told: Vec<&Spot> = spots.iter().filter(|spot| is_told(chart, spot)).collect();
+    let dots = told.iter().filter_map(|spot| dot(chart, spot)).collect();
+    let rows = told.iter().filter_map(|spot| numbers(chart, spot)).collect();
+    let first = chart.panels.first();
+    let across = first.map_or("x", |p| if named(p) { "model" } else { p.x.label.as_str() });
+    let up = first.map_or("y", |p| p.y.label.as_str());
+    let columns = ["panel", "line", across, up, "95 % interval", "n"].map(super::line).to_vec();
+    let Plot { stem, title, caption } = plot;
+    let drawing = inside(&svg).ok_or("a drawing without its outermost element")?;
+    let drawing = drawing.chars().filter(|c| !super::turns(*c)).collect();
+    Ok(Picture { stem, title, caption, width, top: TOP, height: height - TOP, drawing, dots, columns, rows })
+}
+
+/// What stands between the first tag and the last.
+fn inside(svg: &str) -> Option<&str> {
+    let rest = &svg[svg.find("<svg")?..];
+    let rest = &rest[rest.find('>')? + 1..];
+    Some(&rest[..rest.rfind("</svg>")?])
+}
+
+/// Whether models are named across.
+fn named(panel: &Panel) -> bool {
+    panel.series.iter().flat_map(|s| &s.points).any(|p| p.model.is_some())
+}
+
+fn of<'a>(chart: &'a Chart, spot: &Spot) -> Option<(&'a Panel, &'a Series, &'a Point)> {
+    let panel = chart.panels.get(spot.panel)?;
+    let series = panel.series.get(spot.series)?;
+    Some((panel, series, series.points.get(spot.point)?))
+}
+
+/// Every point that has a marker; of a curve without markers the first point at or over each of [`TOLD`].
+fn is_told(chart: &Chart, spot: &Spot) -> bool {
+    let Some((_, series, point)) = of(chart, spot) else { return false };
+    if series.marker != Marker::None {
+        return true;
+    }
+    let before = spot.point.checked_sub(1).and_then(|i| series.points.get(i)).map_or(0.0, |p| p.y);
+    // A curve of several cells begins anew.
+    let before = if before > point.y { 0.0 } else { before };
+    TOLD.iter().any(|&q| before < q && point.y >= q)
+}
+
+fn dot(chart: &Chart, spot: &Spot) -> Option<Dot> {
+    let (panel, series, point) = of(chart, spot)?;
+    let mut text = String::new();
+    for part in [panel.title.as_str(), point.model.as_deref().unwrap_or("")] {
+        if !part.is_empty() {
+            text.push_str(part);
+            text.push_str(" · ");
+        }
+    }
+    text.push_str(&format!("{}\n{} {}", series.name, short(point.y), panel.y.label));
+    if let Some((low, high)) = point.interval {
+        text.push_str(&format!(" [{}, {}]", short(low), short(high)));
+    }
+    if point.model.is_none() {
+        text.push_str(&format!("\n{}: {}", panel.x.label, short(point.x)));
+    }
+    if let Some(n) = point.n {
+        text.push_str(&format!("\nn = {n}"));
+    }
+    let text = text.lines().map(super::line).collect::<Vec<_>>().join("\n");
+    let tenth = |v: f64| (v * 10.0).round() / 10.0;
+    Some(Dot { x: tenth(spot.at.0), y: tenth(spot.at.1), text })
+}
+
+fn numbers(chart: &Chart, spot: &Spot) -> Option<Vec<String>> {
+    let (panel, series, point) = of(chart, spot)?;
+    let interval = point.interval.map_or("none".to_owned(), |(low, high)| format!("[{}, {}]", short(low), short(high)));
+    let across = point.model.as_deref().map_or_else(|| short(point.x), super::line);
+    let title = if panel.title.is_empty() { "the only one" } else { &panel.title };
+    let n = point.n.map_or(String::new(), |n| n.to_string());
+    Some(vec![super::line(title), super::line(&series.name), across, short(point.y), interval, n])
+}
