@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use suites::claim::Claim;
 use suites::run::{Build, Machine};
 
-pub use show::{Format, show};
+pub use show::{Format, section, show};
 
 /// Fewest processes, or blocks of a ratio, that a verdict is formed from: the bootstrap's interval over two is their range, which
 /// covers the median with a probability of one half.

@@ -3,10 +3,13 @@
 use super::say;
 use crate::error::Error;
 use anyhow::{Result, bail};
+use reports::claims;
 use reports::formats::Format;
 use reports::paper::{Selection, Threads};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use suites::cell::Workload;
+use suites::claim;
 
 /// Arguments of `report`.
 #[derive(clap::Args, Clone, Debug)]
@@ -99,7 +102,11 @@ pub fn run(args: &Args) -> Result<u8> {
 /// One page of a run, or of two.
 fn page(folders: &[PathBuf], to: Option<&Path>) -> Result<u8> {
     let written = match folders {
-        [one] => reports::html::render_run(one, None, to)?,
+        [one] => {
+            let benches = claims::answer(&claim::embedded()?, &[reports::load(one)?], &BTreeMap::new());
+            let section = benches.first().map(claims::section);
+            reports::html::render_run(one, section.as_ref(), to)?
+        }
         [one, other] => reports::html::render_pair(one, other, to)?,
         _ => bail!(Error::Usage(format!("--html: expected one run or two, found {}", folders.len()))),
     };

@@ -1,6 +1,7 @@
 //! Answers as text: for a terminal, Markdown, CSV and JSON.
 
 use super::{Answer, Bench, Ours, Part, Verdict};
+use crate::html::{ClaimRow, ClaimsSection};
 use crate::stats::Estimate;
 use crate::text::{escape, markdown_table, plain, short, with_interval};
 use comfy_table::{ContentArrangement, Table, presets};
@@ -175,6 +176,32 @@ fn row(metric: Metric, part: &Part) -> Vec<String> {
     let band = format!("{} to {}", of(low), of(high));
     let texts = [part.of.clone(), of(part.published), band, ours, kind, part.verdict.name().to_owned()];
     texts.map(|text| escape(&text)).into()
+}
+
+/// The verdicts as a section of a run's page.
+pub fn section(bench: &Bench) -> ClaimsSection {
+    let row = |answer: &Answer| {
+        let tested = || answer.parts.iter().filter_map(|part| part.ours.as_ref().ok());
+        let differs = match answer.verdict {
+            Verdict::NotTestable => reason(answer).to_owned(),
+            _ => answer.differs.iter().cloned().chain(answer.growth.clone()).collect::<Vec<_>>().join("; "),
+        };
+        ClaimRow {
+            claim: answer.claim.text.clone(),
+            published: published(answer),
+            verdict: verdict(answer),
+            ours: tested().next().map(|_| ours(answer)),
+            n: tested().map(|ours| ours.estimate.n).filter(|&n| n > 0).min(),
+            differs,
+            source: answer.claim.source.clone(),
+        }
+    };
+    let counts: Vec<String> = bench.counts().iter().map(|(verdict, n)| format!("{n} {}", verdict.name())).collect();
+    let note = format!(
+        "{}. Judged by the 95 % interval against the published figure and its tolerance; each figure by itself: claims RUN --format markdown.",
+        counts.join(", ")
+    );
+    ClaimsSection { note, rows: bench.answers.iter().map(row).collect() }
 }
 
 fn csv(benches: &[Bench]) -> Result<String, String> {

@@ -115,7 +115,8 @@ fn panel(
         let name = format!("{}{}, {}", analysis.shown(&cell.cell.engine), variant(&cell.cell), phase.name());
         let name = plain(&name, usize::MAX);
         let rate = speed.scaled(work.operations);
-        let point = Point { x: work.operations / work.bytes, y: rate.value, interval: rate.interval, ..Point::default() };
+        let point =
+            Point { x: work.operations / work.bytes, y: rate.value, interval: rate.interval, ..Point::default() };
         match series.iter_mut().find(|known| known.name == name) {
             Some(known) => known.points.push(point),
             None => {

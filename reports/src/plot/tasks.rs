@@ -1,7 +1,7 @@
 //! Accuracy against what a token costs: milliseconds, and joules in charts of their own, measured or modelled.
 
 use super::Plot;
-use super::chart::{Axis, Chart, Marker, Note, Panel, Scale, Series, Stroke};
+use super::chart::{Axis, Chart, Marker, Note, Panel, Point, Scale, Series, Stroke};
 use super::charts::{extent, plain, point, subtitle};
 use crate::analysis::{Analysis, variant};
 use crate::cells::{CellSummary, Kind};
@@ -87,7 +87,7 @@ fn panel(data: &RunData, analysis: &Analysis, cells: &[&CellSummary], task: &str
     for cell in cells {
         let (Some(figure), Some(x)) = (cell.figure(&name), cost.of(cell)) else { continue };
         let engine = plain(&format!("{}{}", analysis.shown(&cell.cell.engine), variant(&cell.cell)), usize::MAX);
-        let place = point(x, figure, 0);
+        let place = Point { model: Some(cell.cell.model.clone()), ..point(x, figure, 0) };
         // Names of neighbouring engines on either side, as their points may lie close.
         let leftward = analysis.colour(&cell.cell).is_multiple_of(2);
         notes.push(Note { x, y: place.y, text: plain(&cell.cell.model, 20), leftward });
