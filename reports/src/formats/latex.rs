@@ -10,6 +10,9 @@ use std::fmt::Write;
 /// Most models across a page; more go into a table of their own.
 const ACROSS: usize = 9;
 
+/// Up to as many models, intervals stand beside their figures rather than below, so that tables of many engines fit a page.
+const ROOMY: usize = 4;
+
 /// What [`document`] begins with if it stands alone: wide paper, small margins, by the kernel's own means.
 const PREAMBLE: &str = "\\documentclass[10pt]{article}
 \\usepackage{booktabs}
@@ -41,7 +44,8 @@ pub(super) fn document(runs: &[RunData], selection: &Selection, standalone: bool
     out
 }
 
-/// One table: `columns` are the places of the models shown. Intervals stand on a line of their own below the figures.
+/// One table: `columns` are the places of the models shown. Of many models, intervals stand on a line of their own
+/// below the figures.
 fn table(block: &Block, columns: &[usize], of: &str) -> String {
     let mut notes = Footnotes::default();
     let names: Vec<String> = columns.iter().map(|&column| escape(&block.models[column])).collect();
@@ -86,11 +90,17 @@ fn lines(block: &Block, row: &Row, columns: &[usize], notes: &mut Footnotes) -> 
         if let Some(number) = parts.footnote {
             let _ = write!(figure, "\\textsuperscript{{{number}}}");
         }
-        figures.push(figure);
-        intervals.push(match parts.interval.as_str() {
+        let interval = match parts.interval.as_str() {
             "" => String::new(),
             interval => format!("{{\\scriptsize {}}}", escape(interval)),
-        });
+        };
+        if columns.len() <= ROOMY && !interval.is_empty() {
+            figure = format!("{figure} {interval}");
+            intervals.push(String::new());
+        } else {
+            intervals.push(interval);
+        }
+        figures.push(figure);
     }
     let mut out = format!("{} \\\\\n", figures.join(" & "));
     if intervals.iter().any(|i| !i.is_empty()) {
