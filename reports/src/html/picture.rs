@@ -1,7 +1,7 @@
 //! A chart in the page: its SVG, a place to point at for every point, and a table of the same numbers.
 
 use crate::plot::chart::{Chart, Marker, Panel, Point, Series};
-use crate::plot::{Plot, Spot, draw_text};
+use crate::plot::{Drawing, Plot, Spot, draw_text};
 use crate::text::short;
 use serde::Serialize;
 
@@ -41,14 +41,17 @@ struct Dot {
 pub(super) fn picture(plot: Plot, chart: Chart) -> Result<Picture, String> {
     // The page has the title above the chart already.
     let chart = &Chart { title: String::new(), ..chart };
-    let (svg, (width, height), spots) = draw_text(chart)?;
+    let Drawing { svg, size: (width, height), spots } = draw_text(chart)?;
     let told: Vec<&Spot> = spots.iter().filter(|spot| is_told(chart, spot)).collect();
     let dots = told.iter().filter_map(|spot| dot(chart, spot)).collect();
     let rows = told.iter().filter_map(|spot| numbers(chart, spot)).collect();
     let first = chart.panels.first();
     let across = first.map_or("x", |p| if named(p) { "model" } else { p.x.label.as_str() });
     let up = first.map_or("y", |p| p.y.label.as_str());
-    let columns = ["panel", "line", across, up, "95 % interval", "n"].map(super::line).to_vec();
+    // A single pair of axes needs no name.
+    let several = chart.panels.len() > 1;
+    let titles = ["panel", "line", across, up, "95 % interval", "n"];
+    let columns = titles[usize::from(!several)..].iter().map(|title| super::line(title)).collect();
     let Plot { stem, title, caption } = plot;
     let drawing = inside(&svg).ok_or("a drawing without its outermost element")?;
     let drawing = drawing.chars().filter(|c| !super::turns(*c)).collect();
@@ -113,7 +116,8 @@ fn numbers(chart: &Chart, spot: &Spot) -> Option<Vec<String>> {
     let (panel, series, point) = of(chart, spot)?;
     let interval = point.interval.map_or("none".to_owned(), |(low, high)| format!("[{}, {}]", short(low), short(high)));
     let across = point.model.as_deref().map_or_else(|| short(point.x), super::line);
-    let title = if panel.title.is_empty() { "the only one" } else { &panel.title };
     let n = point.n.map_or(String::new(), |n| n.to_string());
-    Some(vec![super::line(title), super::line(&series.name), across, short(point.y), interval, n])
+    let several = chart.panels.len() > 1;
+    let panel = several.then(|| super::line(&panel.title));
+    Some(panel.into_iter().chain([super::line(&series.name), across, short(point.y), interval, n]).collect())
 }

@@ -205,7 +205,7 @@ fn checked(rows: &[[String; 4]]) -> Option<Table> {
 fn how_to_read() -> Vec<Vec<(&'static str, String)>> {
     let text = sections::HOW_TO_READ.replace("\n  ", " ");
     let items = text.lines().filter_map(|item| item.strip_prefix("- "));
-    items.map(|item| marked(item)).collect()
+    items.map(marked).collect()
 }
 
 fn marked(item: &str) -> Vec<(&'static str, String)> {

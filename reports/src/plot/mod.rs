@@ -103,12 +103,19 @@ pub(crate) fn draw_file(chart: &Chart, path: &Path, extension: &str) -> Result<(
     draw_one(chart, path, extension)
 }
 
-/// A chart as SVG text with the embedded font's measures, its size, and where its points lie.
-pub(crate) fn draw_text(chart: &Chart) -> Result<(String, (u32, u32), Vec<Spot>), String> {
+/// A chart as SVG text, its size, and where its points lie.
+pub(crate) struct Drawing {
+    pub(crate) svg: String,
+    pub(crate) size: (u32, u32),
+    pub(crate) spots: Vec<Spot>,
+}
+
+/// Draws a chart as text, with the embedded font's measures.
+pub(crate) fn draw_text(chart: &Chart) -> Result<Drawing, String> {
     canvas::fonts()?;
-    let (mut text, size) = (String::new(), (draw::WIDTH as u32, draw::height(chart) as u32));
-    let spots = paint(SVGBackend::with_string(&mut text, size), chart, 1.0, 0.0)?;
-    Ok((text, size, spots))
+    let (mut svg, size) = (String::new(), (draw::WIDTH as u32, draw::height(chart) as u32));
+    let spots = paint(SVGBackend::with_string(&mut svg, size), chart, 1.0, 0.0)?;
+    Ok(Drawing { svg, size, spots })
 }
 
 fn draw_one(chart: &Chart, path: &Path, extension: &str) -> Result<(), String> {
