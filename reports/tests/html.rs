@@ -165,6 +165,25 @@ fn five_hundred_cells_are_under_three_megabytes_and_the_same_bytes_each_time() {
 }
 
 #[test]
+fn outside_programs_are_called_unchecked() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut records = fixture::write(dir.path(), &SMALL);
+    let theirs: Vec<_> = records.iter().filter(|r| r.cell.engine == "ternary").filter_map(fixture::outside).collect();
+    let count = theirs.len();
+    records.extend(theirs);
+    let plan = Plan { schema: SCHEMA, seed: 7, cells: Vec::new(), steps: Vec::new() };
+    fixture::write_files(dir.path(), &fixture::run(), &plan, &records);
+    let page = page(dir.path(), None);
+    for wanted in [
+        format!("of {count} processes of outside programs no answer was checked"),
+        "theirs (outside)".to_owned(),
+        "class=\"outside\">outside".to_owned(),
+    ] {
+        assert!(page.contains(&wanted), "no `{wanted}` in:\n{page}");
+    }
+}
+
+#[test]
 fn a_recorded_run_has_a_page() {
     let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/x86-quick-zen5-2cpu");
     let dir = tempfile::tempdir().unwrap();

@@ -48,14 +48,17 @@ pub(super) fn picture(plot: Plot, chart: Chart) -> Result<Picture, String> {
     let first = chart.panels.first();
     let across = first.map_or("x", |p| if named(p) { "model" } else { p.x.label.as_str() });
     let up = first.map_or("y", |p| p.y.label.as_str());
-    // A single pair of axes needs no name.
-    let several = chart.panels.len() > 1;
     let titles = ["panel", "line", across, up, "95 % interval", "n"];
-    let columns = titles[usize::from(!several)..].iter().map(|title| super::line(title)).collect();
+    let columns = titles[usize::from(!entitled(chart))..].iter().map(|title| super::line(title)).collect();
     let Plot { stem, title, caption } = plot;
     let drawing = inside(&svg).ok_or("a drawing without its outermost element")?;
     let drawing = drawing.chars().filter(|c| !super::turns(*c)).collect();
     Ok(Picture { stem, title, caption, width, top: TOP, height: height - TOP, drawing, dots, columns, rows })
+}
+
+/// Whether pairs of axes have names: a single one may have none.
+fn entitled(chart: &Chart) -> bool {
+    chart.panels.iter().any(|panel| !panel.title.is_empty())
 }
 
 /// What stands between the first tag and the last.
@@ -117,7 +120,6 @@ fn numbers(chart: &Chart, spot: &Spot) -> Option<Vec<String>> {
     let interval = point.interval.map_or("none".to_owned(), |(low, high)| format!("[{}, {}]", short(low), short(high)));
     let across = point.model.as_deref().map_or_else(|| short(point.x), super::line);
     let n = point.n.map_or(String::new(), |n| n.to_string());
-    let several = chart.panels.len() > 1;
-    let panel = several.then(|| super::line(&panel.title));
+    let panel = entitled(chart).then(|| super::line(&panel.title));
     Some(panel.into_iter().chain([super::line(&series.name), across, short(point.y), interval, n]).collect())
 }
