@@ -64,7 +64,7 @@ fn speedups_are_judged_size_by_size() {
     let bench = bench("speeds", &fixture::Shape { threads: &[1, 2], ..SHAPE }, |record| {
         let ratio = match record.cell.model.as_str() {
             "125m" => 2.37,
-            "350m" => 1.5,
+            "350m" => 1.0,
             _ => 7.8,
         };
         let drift = 1.0 + f64::from(record.block) / 10.0;
@@ -82,13 +82,10 @@ fn speedups_are_judged_size_by_size() {
     assert_eq!(ours.how, "ternary (2 threads) over f16 (2 threads), tg16");
     assert_eq!(ours.run.as_deref(), Some("speeds"));
     assert_eq!(of("700m").verdict, Verdict::Exceeded);
-    // With two threads its f16 cell failed the check: the other count stands for it, and is not half of one figure.
+    // With two threads its f16 cell failed the check: one thread stands for it, against the two of ternary.
     let ours = of("350m").ours.as_ref().unwrap();
-    assert_eq!(
-        (ours.how.as_str(), of("350m").verdict),
-        ("ternary (2 threads) over f16 (1 thread), tg16", Verdict::NotReproduced)
-    );
-    assert!((ours.estimate.value - 3.0).abs() > 1e-9);
+    assert_eq!(ours.how, "ternary (2 threads) over f16 (1 thread), tg16");
+    assert!((ours.estimate.value - 2.0).abs() < 1e-3 && of("350m").verdict == Verdict::NotReproduced, "{ours:?}");
     let told = of("1b").ours.as_ref().unwrap_err();
     assert_eq!(told, "the run has no decode cell of 1b with ternary");
     assert_eq!(part(best, "7b").ours.as_ref().unwrap_err(), "1 processes or blocks of it: a verdict takes 3");
@@ -186,7 +183,7 @@ fn every_form_has_every_claim() {
     let (table, markdown) = (of(Format::Table), of(Format::Markdown));
     for answer in &bench[0].answers {
         assert!(table.contains(&answer.claim.id), "{table}");
-        assert!(markdown.contains(&answer.claim.source), "{markdown}");
+        assert!(markdown.contains(&answer.claim.source.replace('_', "\\_")), "{markdown}");
     }
     assert!(!markdown.contains("<b>") && markdown.contains("hostile \\| &lt;b&gt;"), "{markdown}");
     assert!(markdown.contains("**busy machine: load 3.1**"));
