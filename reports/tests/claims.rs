@@ -88,7 +88,7 @@ fn speedups_are_judged_size_by_size() {
     assert!((ours.estimate.value - 2.0).abs() < 1e-3 && of("350m").verdict == Verdict::NotReproduced, "{ours:?}");
     let told = of("1b").ours.as_ref().unwrap_err();
     assert_eq!(told, "the run has no decode cell of 1b with ternary");
-    assert_eq!(part(best, "7b").ours.as_ref().unwrap_err(), "1 processes or blocks of it: a verdict takes 3");
+    assert_eq!(part(best, "7b").ours.as_ref().unwrap_err(), "1 of the 3 processes or blocks that a verdict takes");
     let two = answer(&bench, "x86-speedup-2-threads");
     assert_eq!(part(two, "350m").ours.as_ref().unwrap_err(), "f16 failed: check: logits differ | by 0.2");
     assert!(best.differs.iter().any(|d| d.contains("the paper's: i7-13700H")), "{:?}", best.differs);
@@ -111,7 +111,7 @@ fn what_cannot_be_tested_says_why() {
         assert_eq!(answer(&bench, id).verdict, Verdict::NotTestable, "{id}");
     }
     let why = part(answer(&bench, "100b-reading-speed"), "100b").ours.clone().unwrap_err();
-    assert_eq!(why, "1 processes or blocks of it: a verdict takes 3");
+    assert_eq!(why, "1 of the 3 processes or blocks that a verdict takes");
 }
 
 #[test]

@@ -91,7 +91,7 @@ pub(super) fn measured(
         }
     };
     if values.len() < MIN_BLOCKS {
-        return Err(format!("{} processes or blocks of it: a verdict takes {MIN_BLOCKS}", values.len()));
+        return Err(format!("{} of the {MIN_BLOCKS} processes or blocks that a verdict takes", values.len()));
     }
     let estimate = Bootstrap::new(run.run.seed).median(&values).ok_or("figures that are no finite numbers")?;
     Ok(Ours { estimate, kind, how: how(candidate, baseline, workload), run: Some(run.run.name.clone()) })
