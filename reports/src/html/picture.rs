@@ -44,10 +44,15 @@ pub(super) fn picture(plot: Plot, chart: Chart) -> Result<Picture, String> {
     let Drawing { svg, size: (width, height), spots } = draw_text(chart)?;
     let told: Vec<&Spot> = spots.iter().filter(|spot| is_told(chart, spot)).collect();
     let dots = told.iter().filter_map(|spot| dot(chart, spot)).collect();
-    let rows = told.iter().filter_map(|spot| numbers(chart, spot)).collect();
+    let points = told.iter().filter_map(|spot| numbers(chart, spot));
+    let rows = points.chain(chart.panels.iter().flat_map(|panel| bars(chart, panel))).collect();
     let first = chart.panels.first();
-    let across = first.map_or("x", |p| if named(p) { "model" } else { p.x.label.as_str() });
-    let up = first.map_or("y", |p| p.y.label.as_str());
+    let across = first.map_or("x", |p| match p.x.label.as_str() {
+        _ if named(p) => "model",
+        "" => "group",
+        label => label,
+    });
+    let up = first.map(|p| p.y.label.as_str()).filter(|label| !label.is_empty()).unwrap_or("value");
     let titles = ["panel", "line", across, up, "95 % interval", "n"];
     let columns = titles[usize::from(!entitled(chart))..].iter().map(|title| super::line(title)).collect();
     let Plot { stem, title, caption } = plot;
@@ -122,4 +127,21 @@ fn numbers(chart: &Chart, spot: &Spot) -> Option<Vec<String>> {
     let n = point.n.map_or(String::new(), |n| n.to_string());
     let panel = entitled(chart).then(|| super::line(&panel.title));
     Some(panel.into_iter().chain([super::line(&series.name), across, short(point.y), interval, n]).collect())
+}
+
+/// A row each part of each bar; the interval is of the whole bar, and stands with its last part.
+fn bars(chart: &Chart, panel: &Panel) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    for bar in &panel.bars {
+        let near = |a: &&(f64, String), b: &&(f64, String)| (a.0 - bar.x).abs().total_cmp(&(b.0 - bar.x).abs());
+        let group = panel.x.ticks.iter().min_by(near).map_or(String::new(), |(_, name)| super::line(name));
+        for (index, part) in bar.segments.iter().enumerate() {
+            let whole = bar.interval.filter(|_| index + 1 == bar.segments.len());
+            let interval = whole.map_or("none".to_owned(), |(low, high)| format!("[{}, {}]", short(low), short(high)));
+            let title = entitled(chart).then(|| super::line(&panel.title));
+            let texts = [super::line(&part.name), group.clone(), short(part.size), interval, String::new()];
+            rows.push(title.into_iter().chain(texts).collect());
+        }
+    }
+    rows
 }
