@@ -92,7 +92,7 @@ fn speedups_are_judged_size_by_size() {
     let two = answer(&bench, "x86-speedup-2-threads");
     assert_eq!(part(two, "350m").ours.as_ref().unwrap_err(), "f16 failed: check: logits differ | by 0.2");
     assert!(best.differs.iter().any(|d| d.contains("the paper's: i7-13700H")), "{:?}", best.differs);
-    assert_eq!(best.growth.as_deref(), Some("from 125m to 700m it grows with size"));
+    assert_eq!(best.growth.as_deref(), Some("the gain grows with size from 125m to 700m"));
 }
 
 #[test]

@@ -101,9 +101,9 @@ fn growth(parts: &[Part]) -> Option<String> {
     } else if to < low {
         "falls with size"
     } else {
-        "does not tell whether it grows with size"
+        "may or may not grow with size"
     };
-    Some(format!("from {small} to {big} it {said}"))
+    Some(format!("the gain {said} from {small} to {big}"))
 }
 
 /// Conditions that differ from the paper's, and those that could differ and do not.

@@ -78,7 +78,8 @@ fn ours(answer: &Answer) -> String {
     let found: Vec<&Ours> = answer.parts.iter().filter_map(|part| part.ours.as_ref().ok()).collect();
     match found.as_slice() {
         [] => reason(answer).to_owned(),
-        [one] => interval(metric, one.estimate),
+        [one] if answer.parts.len() == 1 => interval(metric, one.estimate),
+        [one] => format!("{}, 1 of {} tested", interval(metric, one.estimate), answer.parts.len()),
         many => {
             let values = many.iter().map(|o| o.estimate.value);
             let (least, most) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(v), b.max(v)));
@@ -156,7 +157,7 @@ fn markdown(bench: &Bench) -> String {
         let header = titles(&["of", claim.metric.name(), "counts as it", "ours [95 %]", "kind", "verdict"]);
         let rows: Vec<Vec<String>> = parts.iter().map(|part| row(claim.metric, part)).collect();
         let _ = writeln!(out, "{}", markdown_table(&header, &rows, 1));
-        let growth = answer.growth.iter().map(|growth| format!("the gain {growth}"));
+        let growth = answer.growth.iter().cloned();
         let tolerance = format!("tolerance: {}", claim.why);
         for line in answer.differs.iter().cloned().chain(growth).chain([tolerance]) {
             let _ = writeln!(out, "- {}", escape(&line));
