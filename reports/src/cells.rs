@@ -109,6 +109,12 @@ impl CellSummary {
     }
 }
 
+/// The measured cell with the highest median tokens/s: the last of equals.
+pub(crate) fn fastest<'a>(cells: impl Iterator<Item = &'a CellSummary>) -> Option<&'a CellSummary> {
+    let speed = |c: &CellSummary| c.figure("tokens_per_second").map_or(-1.0, |f| f.value);
+    cells.filter(|c| c.status.measured()).max_by(|a, b| speed(a).total_cmp(&speed(b)))
+}
+
 /// Summarises the records of one cell.
 pub(crate) fn summarise(
     cell: &Cell,

@@ -12,6 +12,7 @@ mod show;
 mod tests;
 
 use crate::analysis::Analysis;
+use crate::compare::machines_differ;
 use crate::load::RunData;
 use crate::stats::Estimate;
 use std::collections::{BTreeMap, BTreeSet};
@@ -143,8 +144,7 @@ pub fn answer(claims: &[Claim], runs: &[RunData], called: &BTreeMap<String, Stri
 
 /// Whether two runs are of one machine and build: what varies from start to start does not set them apart.
 fn together(a: &RunData, b: &RunData) -> bool {
-    let machine = |m: &Machine| (m.cpu.clone(), m.cpus, m.isa.clone(), m.kernel.clone(), m.virtualisation.clone());
-    a.run.build == b.run.build && machine(&a.run.machine) == machine(&b.run.machine)
+    a.run.build == b.run.build && machines_differ(&a.run.machine, &b.run.machine).is_empty()
 }
 
 fn bench(claims: &[Claim], first: &RunData, runs: &[&RunData], called: &BTreeMap<String, String>) -> Bench {

@@ -2,44 +2,13 @@
 //! and thread count, speed-ups and joules below the speeds.
 
 use crate::analysis::{Analysis, variant};
-use crate::cells::{CellSummary, Kind, Status};
+use crate::cells::{CellSummary, Kind, Status, fastest};
 use crate::compare::block_ratios;
 use crate::load::RunData;
 use crate::stats::{Bootstrap, Estimate};
-use std::fmt;
-use std::str::FromStr;
 use suites::cell::{Phase, Workload};
 
-/// The thread count of a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Threads {
-    /// The count with the highest median tokens/s, picked for each engine and model by itself.
-    Best,
-    /// One count for all.
-    Fixed(u32),
-}
-
-impl fmt::Display for Threads {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Threads::Best => write!(f, "best thread count"),
-            Threads::Fixed(1) => write!(f, "1 thread"),
-            Threads::Fixed(threads) => write!(f, "{threads} threads"),
-        }
-    }
-}
-
-impl FromStr for Threads {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Threads, String> {
-        match (text, text.parse()) {
-            ("best", _) => Ok(Threads::Best),
-            (_, Ok(threads)) if threads > 0 => Ok(Threads::Fixed(threads)),
-            _ => Err(format!("expected `best` or a number of threads, found `{text}`")),
-        }
-    }
-}
+pub use suites::published::Threads;
 
 /// Which blocks and columns are wanted; an empty list wants all.
 #[derive(Clone, Debug, Default)]
@@ -171,12 +140,9 @@ fn thread_counts(cells: &[&CellSummary], selection: &Selection) -> Vec<Threads> 
     counts.dedup();
     if selection.threads.is_empty() {
         let best = (counts.len() > 1).then_some(Threads::Best);
-        return best.into_iter().chain(counts.into_iter().map(Threads::Fixed)).collect();
+        return best.into_iter().chain(counts.into_iter().map(Threads::Count)).collect();
     }
-    let occurs = |threads: &Threads| match threads {
-        Threads::Best => true,
-        Threads::Fixed(count) => counts.contains(count),
-    };
+    let occurs = |threads: &Threads| counts.iter().any(|&count| threads.fits(count));
     selection.threads.iter().copied().filter(occurs).collect()
 }
 
@@ -241,14 +207,8 @@ impl<'a> Grid<'a> {
     /// The cell that stands for an engine and a model: with the best thread count, the fastest measured one.
     fn pick(&self, engine: &str, model: &str) -> Option<&'a CellSummary> {
         let of = |c: &&&CellSummary| c.cell.engine == engine && c.cell.model == model;
-        let fits = |c: &&&CellSummary| match self.threads {
-            Threads::Best => true,
-            Threads::Fixed(threads) => c.cell.threads == threads,
-        };
-        let speed = |c: &CellSummary| c.figure("tokens_per_second").map_or(-1.0, |f| f.value);
-        let key = |c: &CellSummary| (c.status.measured(), c.status == Status::Failed);
-        let better = |a: &&&CellSummary, b: &&&CellSummary| key(a).cmp(&key(b)).then(speed(a).total_cmp(&speed(b)));
-        self.cells.iter().filter(of).filter(fits).max_by(better).copied()
+        let there = || self.cells.iter().filter(of).filter(|c| self.threads.fits(c.cell.threads)).copied();
+        fastest(there()).or_else(|| there().max_by_key(|c| c.status == Status::Failed))
     }
 }
 

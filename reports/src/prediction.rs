@@ -125,9 +125,7 @@ pub(crate) fn section(data: &RunData, analysis: &Analysis) -> String {
     let rows: Vec<Vec<String>> = fits.iter().map(own).collect();
     let mut out = format!("## Fit and prediction, `{workload}`\n\n{NOTE}\n\n{}\n", markdown_table(&header, &rows, 1));
     let row = |f: &EngineFit, p: &Placed| {
-        let speed = inverse(p.seconds);
-        let (low, high) = speed.interval.unwrap_or((f64::NAN, f64::NAN));
-        let speed = format!("{} [{}, {}]", short(speed.value), short(low), short(high));
+        let speed = with_interval(inverse(p.seconds));
         vec![escape(&p.model), name(&f.cell), f.cell.threads.to_string(), bytes(p.bytes), speed]
     };
     let rows: Vec<Vec<String>> = fits.iter().flat_map(|f| f.predicted.iter().map(move |p| row(f, p))).collect();

@@ -144,7 +144,7 @@ fn known(cells: &[&suites::cell::Cell], selection: &Selection) -> Result<(), Str
         }
     }
     for threads in &selection.threads {
-        if let paper::Threads::Fixed(count) = threads
+        if let paper::Threads::Count(count) = threads
             && !cells.iter().any(|c| c.threads == *count)
         {
             return Err(format!("expected a thread count of the run, found `{count}`"));

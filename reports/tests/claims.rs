@@ -5,7 +5,9 @@ mod fixture;
 use reports::claims::{self, Bench, Format, Verdict};
 use std::collections::BTreeMap;
 use suites::claim;
+use suites::eval::{Accuracy, AccuracyFigure, TaskOutcome};
 use suites::record::{Energy, Outcome, Record};
+use suites::task::Metric;
 
 const SHAPE: fixture::Shape<'_> = fixture::Shape {
     models: &["125m", "350m", "700m", "7b", "100b"],
@@ -126,6 +128,7 @@ fn joules_are_measured_or_not_judged() {
         }
         if let Outcome::Ok(measurement) = &mut record.outcome {
             let Energy::Measured(joules) = &mut measurement.energy else { panic!() };
+            joules.doubts = vec!["few refreshes".to_owned()];
             joules.total_uj = if ternary { 250_000 } else { 1_000_000 } * joules.tokens;
             if modelled {
                 measurement.energy = Energy::Modelled(joules.clone());
@@ -136,7 +139,7 @@ fn joules_are_measured_or_not_judged() {
     let found = part(answer(&measured, "x86-energy"), "700m");
     let ours = found.ours.as_ref().unwrap();
     assert!((ours.estimate.value - 0.75).abs() < 1e-9, "{ours:?}");
-    assert_eq!((found.verdict, ours.kind.as_str()), (Verdict::Reproduced, "measured, powercap"));
+    assert_eq!((found.verdict, ours.kind.as_str()), (Verdict::Reproduced, "measured, powercap; doubt: few refreshes"));
     let found = part(answer(&measured, "x86-joules"), "700m");
     assert_eq!(found.verdict, Verdict::Exceeded, "0.25 J where 0.384 J are claimed: {found:?}");
     let modelled = bench("modelled", &with, |record| joules(record, true));
@@ -192,6 +195,9 @@ fn every_form_has_every_claim() {
     let rows: Vec<csv::StringRecord> =
         csv::Reader::from_reader(text.as_bytes()).records().map(Result::unwrap).collect();
     assert_eq!(rows.len(), figures);
+    // What is computed from a shape has no replicates, and says no number of them.
+    let computed = rows.iter().filter(|row| row[12].starts_with("modelled"));
+    assert!(computed.clone().count() == 12 && computed.clone().all(|row| row[11].is_empty()));
     // A figure or a reason, never neither.
     assert!(rows.iter().all(|row| row[8].is_empty() != row[17].is_empty()));
     let json: serde_json::Value = serde_json::from_str(&of(Format::Json)).unwrap();
@@ -214,4 +220,45 @@ fn an_outside_baseline_is_marked() {
     let benches = claims::answer(&claims, &[run], &BTreeMap::new());
     let ours = part(&benches[0].answers[0], "125m").ours.clone().unwrap();
     assert_eq!(ours.how, "ternary (2 threads) over theirs (2 threads, answers unchecked), tg16");
+}
+
+#[test]
+fn accuracy_is_judged_with_as_many_examples_and_an_interval() {
+    let folder = tempfile::tempdir().unwrap();
+    let asked = |task: &str, metric, value: f64, fewshot, interval| {
+        TaskOutcome::Ok(Accuracy {
+            task: task.to_owned(),
+            items: 500,
+            skipped: 0,
+            truncated: 0,
+            fewshot,
+            figures: vec![AccuracyFigure { metric, value, stderr: None, interval }],
+            tokens: 1,
+            duration_ns: 1,
+            log: "items/none.jsonl".to_owned(),
+        })
+    };
+    let shape = fixture::Shape { models: &["125m"], threads: &[1], ..SHAPE };
+    let run = load(folder.path(), "asked", &shape, |record| {
+        if let (Outcome::Ok(measurement), 0, "ternary") =
+            (&mut record.outcome, record.block, record.cell.engine.as_str())
+        {
+            measurement.accuracy = vec![
+                asked("boolq", Metric::Acc, 0.80, 0, Some((0.79, 0.81))),
+                asked("mmlu", Metric::Acc, 0.53, 0, Some((0.52, 0.54))),
+                asked("winogrande", Metric::Acc, 0.72, 0, None),
+                asked("piqa", Metric::AccNorm, 0.5, 0, Some((0.45, 0.55))),
+            ];
+        }
+    });
+    let called = BTreeMap::from([("bitnet-b1.58-2B-4T".to_owned(), "125m".to_owned())]);
+    let benches = claims::answer(&claim::embedded().unwrap(), &[run], &called);
+    let answer = answer(&benches[0], "2b4t-accuracy");
+    let of = |task: &str| part(answer, task);
+    assert_eq!((of("acc:boolq").verdict, of("acc_norm:piqa").verdict), (Verdict::Reproduced, Verdict::NotReproduced));
+    assert_eq!(of("acc:boolq").ours.as_ref().unwrap().estimate.n, 500);
+    let why = |task: &str| of(task).ours.clone().unwrap_err();
+    assert_eq!(why("acc:mmlu"), "asked with 0 examples; the paper's figure is with 5");
+    assert_eq!(why("acc:winogrande"), "no interval over 500 items");
+    assert_eq!(why("acc_norm:arc_easy"), "ternary has no acc_norm:arc_easy of 125m");
 }

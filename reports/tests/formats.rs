@@ -116,11 +116,11 @@ fn the_best_thread_count_is_picked_and_named() {
     let data = run(dir.path(), true);
     let selection = Selection {
         workloads: vec!["tg16@d512".parse().unwrap()],
-        threads: vec![Threads::Best, Threads::Fixed(2), Threads::Fixed(7)],
+        threads: vec![Threads::Best, Threads::Count(2), Threads::Count(7)],
         models: vec!["125m".to_owned(), "350m".to_owned()],
     };
     let [best, two] = &blocks(&data, &selection)[..] else { panic!("two blocks") };
-    assert_eq!((best.threads, two.threads), (Threads::Best, Threads::Fixed(2)));
+    assert_eq!((best.threads, two.threads), (Threads::Best, Threads::Count(2)));
     assert_eq!(best.models, ["125m", "350m"]);
     let row = |label: &str| best.rows.iter().find(|r| r.label() == label).unwrap();
     assert_eq!(row("ternary").entries[0].as_ref().unwrap().threads, [2]);

@@ -13,7 +13,7 @@ const SMALL: Shape<'_> =
 const HOSTILE: &str = "</script></style></title><img src=x onerror=alert(1)>\"'`]]><!--{{ 7*7 }}&amp;\u{202e}";
 
 fn page(dir: &Path, claims: Option<&ClaimsSection>) -> String {
-    let path = render_run(dir, claims, None).unwrap();
+    let path = render_run(&reports::load(dir).unwrap(), dir, claims, None).unwrap();
     assert_eq!(path, dir.join("report.html"));
     std::fs::read_to_string(path).unwrap()
 }
@@ -188,7 +188,7 @@ fn a_recorded_run_has_a_page() {
     let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/x86-quick-zen5-2cpu");
     let dir = tempfile::tempdir().unwrap();
     let to = dir.path().join("run.html");
-    render_run(&run, Some(&claims("")), Some(&to)).unwrap();
+    render_run(&reports::load(&run).unwrap(), &run, Some(&claims("")), Some(&to)).unwrap();
     let page = std::fs::read_to_string(to).unwrap();
     assert!(page.contains("x86-quick-zen5-2cpu</h1>") && page.contains("AMD EPYC"));
     keep("run.html", &page);

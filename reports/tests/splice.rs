@@ -1,6 +1,5 @@
 //! Tables inside a Markdown file.
 
-#[allow(dead_code, reason = "other tests use the rest")]
 mod fixture;
 
 use fixture::Shape;

@@ -76,6 +76,8 @@ pub struct Figure {
     pub value: f64,
     /// Half of the last place that this one is printed to, where it is another than the claim's.
     pub rounding: Option<f64>,
+    /// Of a task: with how many examples the paper asked it.
+    pub shots: Option<u32>,
 }
 
 /// How far from a published figure still counts as that figure.
@@ -293,7 +295,7 @@ impl WireClaim {
         }
         let figure = |size: &String| {
             let value = figure(table, device, engine, self.over.as_deref(), size)?;
-            Some(Figure { of: size.clone(), value, rounding: None })
+            Some(Figure { of: size.clone(), value, rounding: None, shots: None })
         };
         let figures = table.sizes.iter().filter_map(figure).collect();
         Ok(Given { source: table.source.clone(), threads: Some(table.threads), figures })

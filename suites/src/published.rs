@@ -4,6 +4,8 @@ use crate::error::Error;
 use crate::model::with_hint;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
 
 const PUBLISHED: &str = include_str!("../published.toml");
 const ORIGIN: &str = "published.toml";
@@ -35,6 +37,35 @@ pub enum Threads {
     Best,
     /// As many.
     Count(u32),
+}
+
+impl fmt::Display for Threads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Threads::Best => write!(f, "best thread count"),
+            Threads::Count(1) => write!(f, "1 thread"),
+            Threads::Count(threads) => write!(f, "{threads} threads"),
+        }
+    }
+}
+
+impl FromStr for Threads {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Threads, String> {
+        match (text, text.parse()) {
+            ("best", _) => Ok(Threads::Best),
+            (_, Ok(threads)) if threads > 0 => Ok(Threads::Count(threads)),
+            _ => Err(format!("expected `best` or a number of threads, found `{text}`")),
+        }
+    }
+}
+
+impl Threads {
+    /// Whether a cell with as many threads may stand for it.
+    pub fn fits(self, threads: u32) -> bool {
+        self == Threads::Best || self == Threads::Count(threads)
+    }
 }
 
 /// One engine on one device.

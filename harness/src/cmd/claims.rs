@@ -1,6 +1,6 @@
 //! `claims`: what recorded runs answer to the claims of papers.
 
-use super::say;
+use super::{run_folder, say};
 use crate::error::Error;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -61,8 +61,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 /// Folders that hold no run, a file of claims that can't be used, names of claims that are not there.
 pub fn run(args: &Args) -> Result<u8> {
     let claims = chosen(args)?;
-    let folder = |run: &PathBuf| if run.is_dir() { run.clone() } else { args.out.join(run) };
-    let runs = args.run.iter().map(|run| reports::load(&folder(run))).collect::<Result<Vec<_>, _>>()?;
+    let runs = args.run.iter().map(|run| reports::load(&run_folder(run, &args.out))).collect::<Result<Vec<_>, _>>()?;
     let called: BTreeMap<String, String> = args.called.iter().cloned().collect();
     let benches = claims::answer(&claims, &runs, &called);
     let format = match args.format {

@@ -30,7 +30,7 @@ use anyhow::Result;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Measures the project's ternary and fp16 engines side by side.
 #[derive(clap::Parser)]
@@ -98,6 +98,11 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+}
+
+/// Where a run lies: the folder named, or that of the name below `out`.
+pub(crate) fn run_folder(run: &Path, out: &Path) -> PathBuf {
+    if run.is_dir() { run.to_owned() } else { out.join(run) }
 }
 
 /// Prints a line on stdout. A reader that has gone away (`| head`) is no error: what else the command does is still done.

@@ -1,6 +1,6 @@
 //! `report`: render recorded runs again, as one HTML page, or print them for other programs; of several, what became of their cells.
 
-use super::say;
+use super::{run_folder, say};
 use crate::error::Error;
 use anyhow::{Result, bail};
 use reports::claims;
@@ -88,8 +88,7 @@ impl Kind {
 /// # Errors
 /// A folder that holds no run, or can't be written; a history of runs of different suites.
 pub fn run(args: &Args) -> Result<u8> {
-    let folder = |run: &PathBuf| if run.is_dir() { run.clone() } else { args.out.join(run) };
-    let folders: Vec<PathBuf> = args.runs.iter().map(folder).collect();
+    let folders: Vec<PathBuf> = args.runs.iter().map(|run| run_folder(run, &args.out)).collect();
     if args.html {
         return page(&folders, args.to.as_deref());
     }
@@ -103,9 +102,10 @@ pub fn run(args: &Args) -> Result<u8> {
 fn page(folders: &[PathBuf], to: Option<&Path>) -> Result<u8> {
     let written = match folders {
         [one] => {
-            let benches = claims::answer(&claim::embedded()?, &[reports::load(one)?], &BTreeMap::new());
+            let data = [reports::load(one)?];
+            let benches = claims::answer(&claim::embedded()?, &data, &BTreeMap::new());
             let section = benches.first().map(claims::section);
-            reports::html::render_run(one, section.as_ref(), to)?
+            reports::html::render_run(&data[0], one, section.as_ref(), to)?
         }
         [one, other] => reports::html::render_pair(one, other, to)?,
         _ => bail!(Error::Usage(format!("--html: expected one run or two, found {}", folders.len()))),

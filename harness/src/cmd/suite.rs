@@ -1,7 +1,7 @@
 //! `suite`: run a suite and write `results/<run>/`.
 
-use super::say;
 use super::select::{self, Select};
+use super::{run_folder, say};
 use crate::driver::process::WorkerCommand;
 use crate::driver::{Driver, Summary, now};
 use crate::error::Error;
@@ -79,7 +79,7 @@ struct Prepared {
 /// Bad names, bad files, a results folder that can't be written.
 pub fn run(args: &Args) -> Result<u8> {
     let catalogue = Catalogue::embedded()?;
-    let folder = args.resume.as_ref().map(|run| if run.is_dir() { run.clone() } else { args.out.join(run) });
+    let folder = args.resume.as_ref().map(|run| run_folder(run, &args.out));
     let resumed = folder.as_deref().map(Store::resume).transpose()?;
     let name = match (&args.suite, &resumed) {
         (Some(name), _) => name.clone(),

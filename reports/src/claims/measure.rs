@@ -2,16 +2,17 @@
 
 use super::{MIN_BLOCKS, Ours};
 use crate::analysis::Analysis;
-use crate::cells::{CellSummary, Kind, Status};
+use crate::cells::{CellSummary, Kind, Status, fastest};
 use crate::compare::block_ratios;
 use crate::load::RunData;
 use crate::stats::{Bootstrap, Estimate};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use suites::arithmetic::{Layers, Process, published};
 use suites::cell::{KvCache, Phase, Workload};
 use suites::claim::{Claim, Figure, Metric};
+use suites::eval::TaskOutcome;
 use suites::published::Threads;
-use suites::record::Energy;
+use suites::record::{Energy, Record};
 
 /// Tokens of the paper's sequence in its model of energy (arXiv 2504.12285, section on efficiency).
 const SEQUENCE: u64 = 512;
@@ -75,8 +76,9 @@ pub(super) fn measured(
     let baselines =
         if claim.metric.compares() { cells(analysis, run, model, &claim.baseline, claim.threads)? } else { Vec::new() };
     let workload = nearest(claim, &candidates, &baselines)?;
-    let candidate = fastest(&candidates, workload).ok_or("no cell with that workload")?;
-    let baseline = fastest(&baselines, workload);
+    let with_it = |c: &&CellSummary| c.cell.workload == workload;
+    let candidate = fastest(candidates.into_iter().filter(with_it)).ok_or("no cell with that workload")?;
+    let baseline = fastest(baselines.into_iter().filter(with_it));
     let of = |cell: &CellSummary| blocks(claim.metric, run, cell);
     let (values, kind) = match baseline {
         Some(baseline) => {
@@ -156,13 +158,6 @@ fn nearest(claim: &Claim, candidates: &[&CellSummary], baselines: &[&CellSummary
     least.ok_or_else(|| format!("{} and {} share no workload", claim.candidate, claim.baseline))
 }
 
-/// The cell with the most tokens a second.
-fn fastest<'a>(cells: &[&'a CellSummary], workload: Workload) -> Option<&'a CellSummary> {
-    let speed = |c: &CellSummary| c.figure("tokens_per_second").map_or(0.0, |f| f.value);
-    let there = cells.iter().copied().filter(|c| c.cell.workload == workload);
-    there.max_by(|a, b| speed(a).total_cmp(&speed(b)))
-}
-
 /// The metric of every process of a cell, and its kind.
 fn blocks(metric: Metric, run: &RunData, cell: &CellSummary) -> Result<(Blocks, String), String> {
     let speeds = || cell.by_block.iter().copied();
@@ -175,12 +170,13 @@ fn blocks(metric: Metric, run: &RunData, cell: &CellSummary) -> Result<(Blocks, 
 
 /// Measured joules a token, never modelled ones.
 fn joules(run: &RunData, cell: &CellSummary) -> Result<(Blocks, String), String> {
-    let (mut found, mut sources, mut without) = (Vec::new(), Vec::new(), None);
+    let (mut found, mut sources, mut without, mut doubts) = (Vec::new(), Vec::new(), None, BTreeSet::new());
     for record in run.records.iter().filter(|r| r.cell == cell.cell) {
         let Some(measurement) = record.measurement() else { continue };
         match &measurement.energy {
             Energy::Measured(j) if j.tokens > 0 => {
                 found.push((record.block, j.total_uj as f64 / 1e6 / j.tokens as f64));
+                doubts.extend(&j.doubts);
                 if !sources.contains(&j.source) {
                     sources.push(j.source.clone());
                 }
@@ -198,7 +194,8 @@ fn joules(run: &RunData, cell: &CellSummary) -> Result<(Blocks, String), String>
     if sources.len() > 1 {
         return Err(format!("joules are from different sources: {}", sources.join(", ")));
     }
-    Ok((found, format!("{}, {}", Kind::Measured.name(), sources.join(", "))))
+    let kind = format!("{}, {}", Kind::Measured.name(), sources.join(", "));
+    Ok((found, doubts.into_iter().fold(kind, |kind, doubt| format!("{kind}; doubt: {doubt}"))))
 }
 
 /// A task's figure of the trained model.
@@ -214,12 +211,31 @@ fn accuracy(
     if cells().next().is_none() {
         return Err(format!("the run has no measured cell of {model}"));
     }
-    let of_engine = || cells().filter(|c| c.cell.engine == claim.candidate);
-    let Some((cell, metric)) = of_engine().find_map(|c| Some((c, c.metric(&figure.of)?))) else {
+    let of_engine = cells().filter(|c| c.cell.engine == claim.candidate);
+    let Some((cell, metric)) = of_engine.into_iter().find_map(|c| Some((c, c.metric(&figure.of)?))) else {
         return Err(format!("{} has no {} of {model}", claim.candidate, figure.of));
     };
     let estimate = metric.figure.clone()?;
+    if estimate.interval.is_none() {
+        return Err(format!("no interval over {} items", estimate.n));
+    }
+    let shots = shots(run, cell, figure);
+    if let (Some(ours), Some(theirs)) = (shots, figure.shots)
+        && ours != theirs
+    {
+        return Err(format!("asked with {ours} examples; the paper's figure is with {theirs}"));
+    }
     let note = metric.note.as_deref().unwrap_or("no note");
-    let how = format!("{}, {note}", cell.cell.engine);
+    let how = format!("{}, {} items, {note}", cell.cell.engine, estimate.n);
     Ok(Ours { estimate, kind: Kind::Measured.name().to_owned(), how, run: Some(run.run.name.clone()) })
+}
+
+/// With how many examples the task of a figure was asked.
+fn shots(run: &RunData, cell: &CellSummary, figure: &Figure) -> Option<u32> {
+    let task = figure.of.split_once(':')?.1;
+    let records = run.records.iter().filter(|r| r.cell == cell.cell);
+    records.filter_map(Record::measurement).flat_map(|m| &m.accuracy).find_map(|outcome| match outcome {
+        TaskOutcome::Ok(accuracy) if accuracy.task == task => Some(accuracy.fewshot),
+        _ => None,
+    })
 }

@@ -255,7 +255,8 @@ fn csv_row(bench: &Bench, answer: &Answer, part: &Part) -> [String; 18] {
         number(|o| Some(o.estimate.value)),
         number(|o| Some(o.estimate.interval?.0)),
         number(|o| Some(o.estimate.interval?.1)),
-        text(|o| o.estimate.n.to_string()),
+        // One computed from a shape has no replicates.
+        text(|o| if o.estimate.n > 0 { o.estimate.n.to_string() } else { String::new() }),
         text(|o| o.kind.clone()),
         text(|o| o.how.clone()),
         text(|o| o.run.clone().unwrap_or_default()),
@@ -269,7 +270,7 @@ fn value(bench: &Bench) -> Value {
     let part = |part: &Part| {
         let ours = part.ours.as_ref().ok().map(|o| {
             let (lo, hi) = o.estimate.interval.unzip();
-            json!({ "value": o.estimate.value, "lo": lo, "hi": hi, "n": o.estimate.n, "kind": o.kind, "how": o.how, "run": o.run })
+            json!({ "value": o.estimate.value, "lo": lo, "hi": hi, "n": (o.estimate.n > 0).then_some(o.estimate.n), "kind": o.kind, "how": o.how, "run": o.run })
         });
         json!({
             "of": part.of, "published": part.published, "low": part.band.0, "high": part.band.1,

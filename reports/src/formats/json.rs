@@ -25,7 +25,7 @@ fn run(data: &RunData, selection: &Selection) -> Value {
 fn block(block: &Block) -> Value {
     let threads = match block.threads {
         Threads::Best => json!("best"),
-        Threads::Fixed(threads) => json!(threads),
+        Threads::Count(threads) => json!(threads),
     };
     json!({
         "workload": block.workload.to_string(), "phase": block.workload.phase.name(), "tokens": block.workload.tokens,

@@ -71,6 +71,9 @@ const FIELDS: [(&str, Type); 41] = [
     ("stddev_ts", Real),
 ];
 
+/// A number that nothing tells: `null` in JSON, NULL in SQL.
+const UNKNOWN: &str = "null";
+
 /// One test of llama-bench's: a cell.
 pub(super) struct Test {
     /// In the order of [`FIELDS`].
@@ -189,7 +192,7 @@ fn isa(cell: &Cell) -> String {
 }
 
 fn parameters(model: Option<&ModelSize>) -> String {
-    model.and_then(|m| m.params).map_or("0".to_owned(), |params| format!("{params:.0}"))
+    model.and_then(|m| m.params).map_or(UNKNOWN.to_owned(), |params| format!("{params:.0}"))
 }
 
 /// `2026-01-01T00:00:00Z` of an RFC 3339 time with parts of seconds.
@@ -254,7 +257,11 @@ fn sql(tests: &[Test]) -> String {
     let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
     let mut out = format!("CREATE TABLE IF NOT EXISTS llama_bench (\n{}\n);\n\n", columns.join(",\n"));
     for test in tests {
-        let values: Vec<String> = test.values.iter().map(|v| format!("'{}'", v.replace('\'', "''"))).collect();
+        let quoted = |(value, (_, kind)): (&String, &(&str, Type))| match kind {
+            Int if value == UNKNOWN => "NULL".to_owned(),
+            _ => format!("'{}'", value.replace('\'', "''")),
+        };
+        let values: Vec<String> = test.values.iter().zip(&FIELDS).map(quoted).collect();
         // Writing to a String can't fail.
         let _ = writeln!(out, "INSERT INTO llama_bench ({}) VALUES ({});", names.join(", "), values.join(", "));
     }
@@ -277,7 +284,10 @@ fn markdown(tests: &[Test]) -> String {
             "| {:<30} | {:>10} | {:>10} | {:<10} | {:>7} | {:>15} | {speed:>20} |",
             test.value("model_type").replace('|', "\\|"),
             size(test.number("model_size")),
-            count(test.number("model_n_params")),
+            match test.value("model_n_params") {
+                UNKNOWN => "unknown".to_owned(),
+                _ => count(test.number("model_n_params")),
+            },
             test.value("backends"),
             test.value("n_threads"),
             name(test),

@@ -9,7 +9,7 @@ mod picture;
 mod run;
 
 use crate::error::Error;
-use crate::load::load;
+use crate::load::{RunData, load};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use minijinja::syntax::SyntaxConfig;
@@ -53,13 +53,17 @@ pub struct ClaimRow {
     pub source: String,
 }
 
-/// Writes the page of the run in `run_dir` to `to`, by default `report.html` in its folder.
+/// Writes the page of `data`, the run in `run_dir`, to `to`, by default `report.html` in its folder.
 ///
 /// # Errors
-/// What [`load`](fn@load) refuses, and a file that can't be written.
-pub fn render_run(run_dir: &Path, claims: Option<&ClaimsSection>, to: Option<&Path>) -> Result<PathBuf, Error> {
-    let data = load(run_dir)?;
-    write(run_dir, to, |path| run::page(&data, claims).map_err(|message| fail(path, message)))
+/// A file that can't be written.
+pub fn render_run(
+    data: &RunData,
+    run_dir: &Path,
+    claims: Option<&ClaimsSection>,
+    to: Option<&Path>,
+) -> Result<PathBuf, Error> {
+    write(run_dir, to, |path| run::page(data, claims).map_err(|message| fail(path, message)))
 }
 
 /// Writes the page of two runs side by side to `to`, by default `report.html` in the first run's folder.

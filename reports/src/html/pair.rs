@@ -6,6 +6,7 @@ use super::run::{Choices, alerts, choices, provenance};
 use super::{PAIR, Part, fill, line};
 use crate::analysis::Analysis;
 use crate::cells::CellSummary;
+use crate::compare::machines_differ;
 use crate::load::RunData;
 use crate::sections;
 use crate::text::short;
@@ -76,20 +77,15 @@ pub(super) fn page(one: &RunData, other: &RunData) -> Result<String, String> {
 
 /// What differs between machines or builds so that a ratio of speeds would not be one of what was changed.
 fn withheld(one: &Run, other: &Run) -> Vec<String> {
-    let (m, n, b, c) = (&one.machine, &other.machine, &one.build, &other.build);
+    let (b, c) = (&one.build, &other.build);
     let alike = [
-        ("CPU", m.cpu == n.cpu),
-        ("number of CPUs", m.cpus == n.cpus),
-        ("number of cores", m.cores == n.cores),
-        ("instruction sets", m.isa == n.isa),
-        ("virtualisation", m.virtualisation == n.virtualisation),
-        ("governor", m.governor == n.governor),
-        ("turbo", m.turbo == n.turbo),
         ("optimisation level", b.opt_level == c.opt_level),
         ("debug assertions", b.debug_assertions == c.debug_assertions),
         ("target", b.target == c.target),
     ];
-    let mut differ: Vec<String> = alike.iter().filter(|(_, same)| !same).map(|(what, _)| (*what).to_owned()).collect();
+    let builds = alike.into_iter().filter(|(_, same)| !same).map(|(what, _)| what);
+    let machines = machines_differ(&one.machine, &other.machine).into_iter();
+    let mut differ: Vec<String> = machines.chain(builds).map(str::to_owned).collect();
     // Dev and release generate the same code.
     let optimised = |profile: &str| matches!(profile, "dev" | "release");
     if b.profile != c.profile && !(optimised(&b.profile) && optimised(&c.profile)) {

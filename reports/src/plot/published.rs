@@ -4,14 +4,14 @@ use super::Plot;
 use super::chart::{Axis, Chart, Marker, Panel, Point, Scale, Series, Stroke};
 use super::charts::{extent, plain, point, subtitle};
 use crate::analysis::{Analysis, params, variant};
-use crate::cells::{CellSummary, Status};
+use crate::cells::{CellSummary, Status, fastest};
 use crate::compare::block_ratios;
 use crate::load::RunData;
 use crate::stats::{Bootstrap, Estimate};
 use std::collections::BTreeMap;
 use suites::Catalogue;
 use suites::cell::Workload;
-use suites::published::{Published, Table, Threads};
+use suites::published::{Published, Table};
 
 /// The tables of the paper's figures, and the panel of each.
 const TABLES: [(&str, &str); 2] =
@@ -61,19 +61,11 @@ pub(crate) fn charts(data: &RunData, analysis: &Analysis, workload: Workload) ->
 
 /// The cell of each engine and model under a table's thread setting: the fastest, or the one with as many threads.
 fn chosen<'a>(cells: &[&'a CellSummary], table: &Table) -> BTreeMap<(&'a str, &'a str), &'a CellSummary> {
-    let speed = |c: &CellSummary| c.figure("tokens_per_second").map_or(0.0, |f| f.value);
-    let mut chosen: BTreeMap<(&str, &str), &CellSummary> = BTreeMap::new();
-    for &cell in cells {
-        let fits = match table.threads {
-            Threads::Best => true,
-            Threads::Count(count) => cell.cell.threads == count,
-        };
-        let known = chosen.get(&(cell.cell.engine.as_str(), cell.cell.model.as_str()));
-        if fits && known.is_none_or(|known| speed(known) < speed(cell)) {
-            chosen.insert((&cell.cell.engine, &cell.cell.model), cell);
-        }
+    let mut groups: BTreeMap<(&str, &str), Vec<&CellSummary>> = BTreeMap::new();
+    for &cell in cells.iter().filter(|c| table.threads.fits(c.cell.threads)) {
+        groups.entry((&cell.cell.engine, &cell.cell.model)).or_default().push(cell);
     }
-    chosen
+    groups.into_iter().filter_map(|(place, cells)| Some((place, fastest(cells.into_iter())?))).collect()
 }
 
 /// In the order of sizes, so that lines run from left to right, and of colours.
