@@ -90,6 +90,9 @@ struct Train {
     out: PathBuf,
     #[arg(long, default_value_t = SEED)]
     seed: u64,
+    /// Move the first weights in their last bits, by this seed, as another machine's rounding would
+    #[arg(long)]
+    nudge: Option<u64>,
     /// Rows of 256 tokens a batch
     #[arg(long, default_value_t = 8)]
     rows: usize,
@@ -112,6 +115,7 @@ impl Train {
             schedule: Schedule::new(self.steps, self.rate),
             rows: self.rows,
             seed: self.seed,
+            nudge: self.nudge,
             log_every: self.log_every,
             save_every: self.save_every,
         };

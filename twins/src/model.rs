@@ -130,22 +130,28 @@ pub struct Model {
 }
 
 impl Model {
-    /// The model of `seed` before training: the same weights in either mode.
+    /// The model of `seed` before training: the same weights in either mode, moved in their last bits by `nudge` ([`Plan::nudge`]).
+    ///
+    /// [`Plan::nudge`]: crate::train::Plan::nudge
     ///
     /// # Errors
     /// What candle says.
-    pub fn new(shape: Shape, mode: Mode, seed: u64) -> Result<Self> {
+    pub fn new(shape: Shape, mode: Mode, seed: u64, nudge: Option<u64>) -> Result<Self> {
         let mut random = Random::new(seed, "weights");
+        let mut nudge = nudge.map(|seed| Random::new(seed, "nudge"));
         let mut weights = BTreeMap::new();
         for (name, dims) in shape.weights() {
             let count = dims.iter().product();
             // What is added to the residual stream starts smaller, the more there is of it.
             let narrow = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
             let deviation = if narrow { DEVIATION / (2.0 * shape.layers as f32).sqrt() } else { DEVIATION };
-            let values: Vec<f32> = match dims.len() {
+            let mut values: Vec<f32> = match dims.len() {
                 1 => vec![1.0; count],
                 _ => (0..count).map(|_| random.normal() * deviation).collect(),
             };
+            if let Some(nudge) = &mut nudge {
+                values.iter_mut().for_each(|value| *value *= 1.0 + (nudge.between(0, 2) as f32 - 1.0) / 4_194_304.0);
+            }
             weights.insert(name, Var::from_vec(values, dims, &Device::Cpu)?);
         }
         Ok(Self::with(shape, mode, weights))

@@ -26,6 +26,9 @@ pub struct Plan {
     pub rows: usize,
     /// Of the corpus, the tokenizer and the first weights.
     pub seed: u64,
+    /// Every first weight moved by a relative 2⁻²² up or down, by this seed: a stand-in for the other rounding of another machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nudge: Option<u64>,
     /// Steps from one line of the loss curve to the next.
     pub log_every: usize,
     /// Steps from one checkpoint to the next.
@@ -53,7 +56,7 @@ impl State {
     /// # Errors
     /// What candle says.
     pub fn new(plan: &Plan) -> Result<Self> {
-        let model = Model::new(plan.shape.clone(), plan.mode, plan.seed)?;
+        let model = Model::new(plan.shape.clone(), plan.mode, plan.seed, plan.nudge)?;
         Ok(Self { model, optimizer: AdamW::default(), step: 0 })
     }
 
