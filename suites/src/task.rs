@@ -5,6 +5,7 @@
 
 mod build;
 mod documents;
+mod random;
 mod template;
 mod wire;
 
@@ -36,7 +37,7 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rule {
-    /// Drawn for each document anew, by its line and a seed.
+    /// Drawn for each document anew, by one generator of a seed for all of them in their order, as lm-evaluation-harness does.
     #[default]
     Seeded,
     /// The first of their file, or of the document's group in it.
@@ -85,6 +86,9 @@ pub struct Task {
     delimiter: String,
     /// The field by which examples and documents belong together.
     group: Option<String>,
+    /// Whether one more example is drawn than is asked for, and left out again: of a generator of random numbers, the next
+    /// document's examples depend on how many this one's took.
+    spare: bool,
     stops: Vec<String>,
     max_tokens: u32,
     judge: Option<Judging>,

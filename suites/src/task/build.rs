@@ -3,17 +3,17 @@
 use super::template::Target;
 use super::{Ask, Choices, Documents, Item, Judge, Judging, Kind, Pair, Prompt, Rule, Skip, Task, Text};
 use crate::error::Error;
-use rand::SeedableRng as _;
-use rand::seq::index::sample;
-use rand_chacha::ChaCha8Rng;
+use crate::task::random::Random;
 use serde_json::Value;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 /// How items are made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Examples before each question; the task's own number, if `None`.
     pub fewshot: Option<u32>,
-    /// Seed of their choice.
+    /// Seed of their choice, as Python's `random.Random` takes it; lm-evaluation-harness's is 1234.
     pub seed: u64,
 }
 
@@ -37,9 +37,16 @@ impl Task {
         let fewshot = options.fewshot.unwrap_or(self.fewshot);
         self.check_shots(fewshot, examples)?;
         let mut found = Items { skipped: documents.bad.clone(), fewshot, ..Items::default() };
-        let shots = Shots { task: self, examples, count: fewshot as usize, seed: options.seed };
+        let shots = Shots {
+            task: self,
+            examples,
+            count: fewshot as usize,
+            own: documents.digest == examples.digest,
+            seed: options.seed,
+            random: RefCell::default(),
+        };
         for (line, document) in &documents.good {
-            match self.item(*line, document, &shots) {
+            match self.item(document, &shots) {
                 Ok(ask) => found.items.push(Item { index: *line, ask }),
                 Err(reason) => found.skipped.push(Skip { line: *line, reason }),
             }
@@ -55,7 +62,7 @@ impl Task {
             expected,
             found,
         };
-        if wanted > 0 && matches!(self.kind, Kind::Contexts | Kind::Document) {
+        if wanted > 0 && self.kind == Kind::Document {
             return Err(value("0 examples for this kind of task".to_owned(), wanted.to_string()));
         }
         let there = examples.good.len();
@@ -65,13 +72,13 @@ impl Task {
         Ok(())
     }
 
-    fn item(&self, line: u32, document: &Value, shots: &Shots<'_>) -> Result<Ask, String> {
+    fn item(&self, document: &Value, shots: &Shots<'_>) -> Result<Ask, String> {
         let wire = &self.templates.wire;
         let text = self.templates.text("doc_to_text", &wire.doc_to_text, document)?;
-        let before = || shots.before(line, document);
+        let before = || shots.before(document);
         Ok(match self.kind {
             Kind::Choices => Ask::Choices(self.choices(document, &(before()? + &text))?),
-            Kind::Contexts => Ask::Choices(self.contexts(document, &text)?),
+            Kind::Contexts => Ask::Choices(self.contexts(document, &before()?, &text)?),
             Kind::Likelihood => Ask::Likelihood(Pair {
                 context: before()? + &text,
                 continuation: format!("{}{}", wire.target_delimiter, self.target_text(document)?),
@@ -100,10 +107,10 @@ impl Task {
     }
 
     /// As many contexts as choices, one continuation.
-    fn contexts(&self, document: &Value, continuation: &str) -> Result<Choices, String> {
+    fn contexts(&self, document: &Value, before: &str, continuation: &str) -> Result<Choices, String> {
         let (texts, gold) = self.texts(document)?;
         let continuation = format!("{}{continuation}", self.templates.wire.target_delimiter);
-        let pair = |text: &String| Pair { context: text.clone(), continuation: continuation.clone() };
+        let pair = |text: &String| Pair { context: format!("{before}{text}"), continuation: continuation.clone() };
         let length = continuation.trim_start().chars().count() as u32;
         Ok(Choices { chars: vec![length; texts.len()], pairs: texts.iter().map(pair).collect(), gold })
     }
@@ -142,6 +149,16 @@ impl Task {
         self.templates.text("doc_to_target", template, document)
     }
 
+    /// An example's question and answer: the right context and what follows it, where contexts are the choices.
+    fn turn(&self, example: &Value) -> Result<(String, String), String> {
+        let text = self.templates.text("doc_to_text", &self.templates.wire.doc_to_text, example)?;
+        if self.kind == Kind::Contexts {
+            let (texts, gold) = self.texts(example)?;
+            return Ok((texts[gold[0] as usize].clone(), text));
+        }
+        Ok((text, self.target_text(example)?))
+    }
+
     fn judge(&self, document: &Value, text: &str) -> Result<Judge, String> {
         let (templates, wire) = (&self.templates, &self.templates.wire);
         let fill = |key: &str, template: &Option<String>| {
@@ -164,43 +181,58 @@ struct Shots<'a> {
     task: &'a Task,
     examples: &'a Documents,
     count: usize,
+    /// Whether examples and documents are the same file.
+    own: bool,
     seed: u64,
+    /// The generator of each group: one document after the other draws from it.
+    random: RefCell<BTreeMap<String, Random>>,
 }
 
 impl Shots<'_> {
     /// The description and the examples of a document, each with the delimiter that ends it.
-    fn before(&self, line: u32, document: &Value) -> Result<String, String> {
+    fn before(&self, document: &Value) -> Result<String, String> {
         let (task, templates) = (self.task, &self.task.templates);
         let mut before = templates.text("description", &templates.wire.description, document)?;
         if self.count == 0 {
             return Ok(before);
         }
-        for example in self.drawn(line, document)? {
-            let text = templates.text("doc_to_text", &templates.wire.doc_to_text, example)?;
-            let target = task.target_text(example)?;
+        for example in self.drawn(document)? {
+            let (text, target) = task.turn(example)?;
             before.push_str(&format!("{text}{}{target}{}", templates.wire.target_delimiter, task.delimiter));
         }
         Ok(before)
     }
 
-    /// The examples of a document: of its group, never the document itself.
-    fn drawn(&self, line: u32, document: &Value) -> Result<Vec<&Value>, String> {
-        let group = self.task.group.as_deref();
-        let mine = |example: &&Value| {
-            *example != document && group.is_none_or(|field| example.get(field) == document.get(field))
-        };
-        let mut open: Vec<&Value> = self.examples.good.iter().map(|(_, example)| example).filter(mine).collect();
-        if open.len() < self.count {
-            let of = group.map_or(String::new(), |field| format!(" of the document's {field}"));
-            return Err(format!("fewshot: expected at least {} examples{of}, found {}", self.count, open.len()));
+    /// The examples of a document: of its group, never the document itself. As lm-evaluation-harness's samplers choose
+    /// (`lm_eval/api/samplers.py`): where documents are each other's examples, and where a
+    /// task has no test split, one more is drawn in case the document is among them.
+    fn drawn(&self, document: &Value) -> Result<Vec<&Value>, String> {
+        let field = self.task.group.as_deref();
+        let group = field.and_then(|field| document.get(field));
+        let mine = |example: &&Value| field.is_none_or(|field| example.get(field) == group);
+        let all: Vec<&Value> = self.examples.good.iter().map(|(_, example)| example).filter(mine).collect();
+        let mut others: Vec<&Value> = all.iter().copied().filter(|example| *example != document).collect();
+        if others.len() < self.count {
+            let of = field.map_or(String::new(), |field| format!(" of the document's {field}"));
+            return Err(format!("fewshot: expected at least {} examples{of}, found {}", self.count, others.len()));
         }
         if self.task.rule == Rule::First {
-            open.truncate(self.count);
-            return Ok(open);
+            others.truncate(self.count);
+            return Ok(others);
         }
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        rng.set_stream(u64::from(line));
-        Ok(sample(&mut rng, open.len(), self.count).into_iter().map(|at| open[at]).collect())
+        let mut randoms = self.random.borrow_mut();
+        let random = randoms
+            .entry(group.map(Value::to_string).unwrap_or_default())
+            .or_insert_with(|| Random::new(self.seed));
+        let wanted = (self.count + usize::from(self.own || self.task.spare)).min(all.len());
+        let mut drawn: Vec<&Value> = random.sample(all.len(), wanted).into_iter().map(|at| all[at]).collect();
+        drawn.retain(|example| *example != document);
+        if drawn.len() < self.count {
+            // The document's copies were among them: once more, from what is no copy.
+            drawn = random.sample(others.len(), self.count).into_iter().map(|at| others[at]).collect();
+        }
+        drawn.truncate(self.count);
+        Ok(drawn)
     }
 }
 

@@ -76,11 +76,13 @@ struct WireFewshot {
     #[serde(default = "blank_line")]
     delimiter: String,
     group: Option<String>,
+    #[serde(default)]
+    spare: bool,
 }
 
 impl Default for WireFewshot {
     fn default() -> WireFewshot {
-        WireFewshot { count: 0, rule: Rule::default(), delimiter: blank_line(), group: None }
+        WireFewshot { count: 0, rule: Rule::default(), delimiter: blank_line(), group: None, spare: false }
     }
 }
 
@@ -120,7 +122,7 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Task, Error> {
         (_, Some(_)) => return Err(check.value("generate", "none, as nothing is generated", "a table")),
         (_, None) => (Vec::new(), 0, None),
     };
-    if wire.fewshot.count > 0 && matches!(wire.kind, Kind::Contexts | Kind::Document) {
+    if wire.fewshot.count > 0 && wire.kind == Kind::Document {
         return Err(check.value("fewshot.count", "0 for this kind of task", wire.fewshot.count));
     }
     Ok(Task {
@@ -138,6 +140,7 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Task, Error> {
         rule: wire.fewshot.rule,
         delimiter: wire.fewshot.delimiter,
         group: wire.fewshot.group,
+        spare: wire.fewshot.spare,
         stops,
         max_tokens,
         judge,
