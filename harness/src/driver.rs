@@ -52,6 +52,8 @@ pub struct Driver<'a> {
     pub data: Option<PathBuf>,
     /// Whether each request is kept in the run folder, so that its worker can be run by hand.
     pub keep_requests: bool,
+    /// Whether the machine's limit is measured before each cell, for the share of it that was reached.
+    pub limits: bool,
     /// No cell is begun that would end later than this after the start.
     pub budget: Option<Duration>,
     /// Reference answers, by what they depend on.
@@ -89,6 +91,7 @@ impl<'a> Driver<'a> {
             profile: String::new(),
             data: None,
             keep_requests: false,
+            limits: true,
             budget: None,
             answers: BTreeMap::new(),
             windows: BTreeMap::new(),
@@ -150,6 +153,17 @@ impl<'a> Driver<'a> {
         Ok(summary)
     }
 
+    /// Runs one process of a cell and records what came of it; `order` is its place among the run's records.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`]; the store can't be written.
+    pub fn measure(&mut self, cell: &PlannedCell, block: u32, order: usize, store: &mut Store) -> Result<Outcome> {
+        let started = now();
+        let outcome = self.step(cell, block, store)?;
+        store.record(&self.row(cell, Step { block, cell: 0 }, order, started, outcome.clone()))?;
+        Ok(outcome)
+    }
+
     fn row(&self, cell: &PlannedCell, step: Step, order: usize, started: String, outcome: Outcome) -> Record {
         Record {
             schema: SCHEMA,
@@ -205,11 +219,13 @@ impl<'a> Driver<'a> {
         if self.keep_requests {
             store.request(&request)?;
         }
-        let limit = limit::before(&cell.cell, model, engine);
+        let limit = self.limits.then(|| limit::before(&cell.cell, model, engine));
         Ok(match process::run(&self.command, &request, self.timeout(cell.predicted_ns), &self.interrupt)? {
             Ended::Measured(mut measurement) => {
-                measurement.interference.bandwidth_before = limit.per_second.filter(|_| limit.name == "dram");
-                measurement.limit = limit::share(limit, cell.cell.workload, &measurement);
+                if let Some(limit) = limit {
+                    measurement.interference.bandwidth_before = limit.per_second.filter(|_| limit.name == "dram");
+                    measurement.limit = limit::share(limit, cell.cell.workload, &measurement);
+                }
                 verified(measurement, &request.references)
             }
             Ended::Failed(failure) => Outcome::Failed(failure),

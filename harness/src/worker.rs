@@ -1,6 +1,8 @@
 //! One cell in its own process: load, check, measure. A request comes in on stdin, events go out on stdout.
 
 mod overhead;
+#[cfg(feature = "planted")]
+mod planted;
 mod tasks;
 
 use crate::answer;
@@ -300,6 +302,8 @@ impl Bench<'_, '_> {
         let mut last = start;
         for &token in tokens {
             self.step(token)?;
+            #[cfg(feature = "planted")]
+            planted::slow(last);
             let now = Instant::now();
             token_ns.push((now - last).as_nanos() as u64);
             last = now;

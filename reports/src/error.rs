@@ -57,7 +57,7 @@ pub enum Error {
         /// What differs, and from what.
         message: String,
     },
-    /// Runs that no chart can hold together.
+    /// Runs that can't be compared, or that no chart can hold together.
     #[error("{0}")]
     Mixed(String),
 }

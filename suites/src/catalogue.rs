@@ -14,6 +14,7 @@ const SUITES: &[(&str, &str)] = &[
     ("x86-quick.toml", include_str!("../definitions/x86-quick.toml")),
     ("x86-full.toml", include_str!("../definitions/x86-full.toml")),
     ("depth.toml", include_str!("../definitions/depth.toml")),
+    ("gate.toml", include_str!("../definitions/gate.toml")),
     ("head.toml", include_str!("../definitions/head.toml")),
     ("limits.toml", include_str!("../definitions/limits.toml")),
     ("sparse.toml", include_str!("../definitions/sparse.toml")),

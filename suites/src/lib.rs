@@ -11,6 +11,7 @@ pub mod claim;
 pub mod definition;
 pub mod error;
 pub mod eval;
+pub mod gate;
 pub mod model;
 pub mod outside;
 pub mod published;

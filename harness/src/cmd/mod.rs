@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod energy;
 pub mod eval;
 pub mod folder;
+pub mod gate;
 pub mod generate;
 pub mod jsonl;
 pub mod list;
@@ -72,6 +73,8 @@ pub enum Command {
     Eval(eval::Args),
     /// What recorded runs answer to the claims of papers: reproduced, exceeded, not reproduced, not testable here
     Claims(claims::Args),
+    /// Whether this build, or a recorded run, is slower, bigger, hungrier or less accurate than another
+    Gate(Box<gate::Args>),
     /// Compare two evaluations of a task, item by item
     Compare(compare::Args),
     /// Perplexity of a model over a text
@@ -133,6 +136,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Score(args) => score::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Claims(args) => claims::run(args),
+        Command::Gate(args) => gate::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Perplexity(args) => perplexity::run(args),
         Command::Model(args) => model::run(args),

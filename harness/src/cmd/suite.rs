@@ -52,7 +52,7 @@ pub struct Args {
     worker: Option<PathBuf>,
 }
 
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("expected a duration such as 90s, 30m or 2h, found `{text}`");
     suites::definition::parse_duration(text).ok_or_else(bad)
 }
@@ -133,7 +133,7 @@ fn begin(
         schema: SCHEMA,
         name: name.clone(),
         suite: suite.name.clone(),
-        suite_digest: digest(suite.text.as_bytes()),
+        suite_digest: suite_digest(suite),
         command: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
         seed: plan.seed,
         started: now(),
@@ -170,7 +170,7 @@ fn resume(
 ) -> Result<Prepared> {
     let (run, plan) = (earlier.run.clone(), earlier.plan.clone());
     let folder = store.folder().display();
-    let found = digest(suite.text.as_bytes());
+    let found = suite_digest(suite);
     if run.suite_digest != found {
         let message = format!(
             "{folder}: made of another suite `{}` (digest {}, now {found}): start a new run",
@@ -242,8 +242,13 @@ fn digest(bytes: &[u8]) -> String {
     format!("blake3:{}", blake3::hash(bytes).to_hex())
 }
 
+/// Digest of a suite's text.
+pub(crate) fn suite_digest(suite: &Suite) -> String {
+    digest(suite.text.as_bytes())
+}
+
 /// Digests of the models in `plan`.
-fn models(suite: &Suite, plan: &Plan) -> Result<Vec<Digest>> {
+pub(crate) fn models(suite: &Suite, plan: &Plan) -> Result<Vec<Digest>> {
     let names: BTreeSet<&str> = plan.cells.iter().map(|c| c.cell.model.as_str()).collect();
     let known = names.into_iter().filter_map(|name| suite.model(name));
     known

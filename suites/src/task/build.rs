@@ -221,9 +221,8 @@ impl Shots<'_> {
             return Ok(others);
         }
         let mut randoms = self.random.borrow_mut();
-        let random = randoms
-            .entry(group.map(Value::to_string).unwrap_or_default())
-            .or_insert_with(|| Random::new(self.seed));
+        let random =
+            randoms.entry(group.map(Value::to_string).unwrap_or_default()).or_insert_with(|| Random::new(self.seed));
         let wanted = (self.count + usize::from(self.own || self.task.spare)).min(all.len());
         let mut drawn: Vec<&Value> = random.sample(all.len(), wanted).into_iter().map(|at| all[at]).collect();
         drawn.retain(|example| *example != document);

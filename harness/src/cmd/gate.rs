@@ -1,0 +1,295 @@
+//! `gate`: whether this build, or a recorded run, is worse than another.
+
+use super::select::Select;
+use super::suite::{models, parse_name, suite_digest};
+use super::{run_folder, say};
+use crate::driver::interrupt::Interrupt;
+use crate::driver::now;
+use crate::error::Error;
+use crate::gate::side::{Program, Side};
+use crate::gate::study::{PLANTED, Trials};
+use crate::gate::{Kept, Setting, baseline};
+use crate::machine;
+use crate::plan::{self, Host};
+use crate::probe::energy::{EnergyMeter, Options};
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+use reports::gate::show::{Format, show};
+use reports::gate::{Outcome, Study, Tally, Verdict, judge};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use suites::gate::Gates;
+use suites::record::SCHEMA;
+use suites::run::{Plan, Run};
+use suites::{Catalogue, Suite};
+
+/// Arguments of `gate`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// Hold this build against that of a git revision, which is built first
+    #[arg(long, value_name = "REV")]
+    against: Option<String>,
+    /// Hold this build against another program's file
+    #[arg(long, value_name = "FILE", conflicts_with = "against")]
+    against_program: Option<PathBuf>,
+    /// Hold a recorded run, given as RUN, against this one
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["against", "against_program"], requires = "run")]
+    baseline: Option<PathBuf>,
+    /// The run that is judged, with --baseline
+    #[arg(value_name = "RUN", requires = "baseline")]
+    run: Option<PathBuf>,
+    /// Measure the gate itself: N gates of this build against itself, or against itself with a decode slower by P per cent
+    #[arg(long, num_args = 2..=3, value_names = ["aa|noisy|planted", "N|P", "N"], conflicts_with_all = ["against", "against_program", "baseline"])]
+    study: Option<Vec<String>>,
+    /// A file of gates instead of the program's own
+    #[arg(long)]
+    gates: Option<PathBuf>,
+    #[command(flatten)]
+    select: Select,
+    /// Time for all rounds [default: that of the gates]
+    #[arg(long, value_parser = super::suite::parse_duration)]
+    budget: Option<Duration>,
+    /// Take an intended change of these metrics for none
+    #[arg(long, value_delimiter = ',', value_name = "METRIC")]
+    allow: Vec<String>,
+    /// How to print the outcome
+    #[arg(long, value_enum, default_value = "table")]
+    format: Form,
+    /// Write the outcome to files too, as FORMAT=FILE
+    #[arg(long, value_name = "FORMAT=FILE", value_parser = parse_also)]
+    also: Vec<(Form, PathBuf)>,
+    /// Folder that runs are kept in
+    #[arg(long, default_value = "results")]
+    out: PathBuf,
+    /// Name of the gate's folder; a study of that name is gone on with [default: gate, date and time]
+    #[arg(long, value_parser = parse_name)]
+    name: Option<String>,
+    #[command(flatten)]
+    energy: Options,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    Table,
+    Markdown,
+    Json,
+    Junit,
+    Bmf,
+    ActionBenchmark,
+    Badge,
+    Annotations,
+}
+
+impl Form {
+    fn format(self) -> Format {
+        match self {
+            Form::Table => Format::Table,
+            Form::Markdown => Format::Markdown,
+            Form::Json => Format::Json,
+            Form::Junit => Format::Junit,
+            Form::Bmf => Format::Bmf,
+            Form::ActionBenchmark => Format::ActionBenchmark,
+            Form::Badge => Format::Badge,
+            Form::Annotations => Format::Annotations,
+        }
+    }
+}
+
+fn parse_also(text: &str) -> Result<(Form, PathBuf), String> {
+    let (format, file) = text.split_once('=').ok_or("expected FORMAT=FILE")?;
+    Ok((Form::from_str(format, false)?, file.into()))
+}
+
+/// Runs `gate`: exit 0 when nothing regressed, 1 when something did, 2 when it could not be told of something.
+///
+/// # Errors
+/// Bad names, files and revisions; a results folder that can't be written.
+pub fn run(args: &Args) -> Result<u8> {
+    let mut gates = gates(args)?;
+    gates.rule.budget = args.budget.unwrap_or(gates.rule.budget);
+    if let (Some(baseline), Some(run)) = (&args.baseline, &args.run) {
+        let load = |run: &Path| reports::load(&run_folder(run, &args.out));
+        return tell(args, judge(&gates, &load(baseline)?, &load(run)?)?);
+    }
+    let program = match (&args.against, &args.against_program, &args.study) {
+        (Some(revision), ..) => baseline::of_revision(revision),
+        (_, Some(file), _) => baseline::of_file(file),
+        (_, _, Some(_)) => baseline::own(),
+        _ => {
+            bail!(Error::Usage("give --against REV, --against-program FILE, --baseline RUN RUN or --study".to_owned()))
+        }
+    };
+    let program = match program {
+        Ok(program) => program,
+        Err(error) if error.is::<Error>() => return Err(error),
+        // 1 would say that something regressed.
+        Err(error) => {
+            eprintln!("could not judge: {error:#}");
+            return Ok(2);
+        }
+    };
+    let bench = Bench::open(args, gates)?;
+    match &args.study {
+        Some(words) => study(args, &bench, &program, words),
+        None => single(args, &bench, &program),
+    }
+}
+
+fn gates(args: &Args) -> Result<Gates> {
+    let gates = match &args.gates {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|e| Error::Input(format!("{}: {e}", path.display())))?;
+            Gates::parse(&text, &path.display().to_string())?
+        }
+        None => Gates::embedded()?,
+    };
+    for name in &args.allow {
+        if !gates.metrics.iter().any(|metric| metric.name == *name) {
+            bail!(suites::Error::unknown("metric", name, gates.metrics.iter().map(|metric| metric.name.as_str())));
+        }
+    }
+    Ok(gates)
+}
+
+/// Prints an outcome, with what is allowed taken out, and tells the exit code.
+fn tell(args: &Args, mut outcome: Outcome) -> Result<u8> {
+    for line in &mut outcome.lines {
+        if line.verdict == Verdict::Regressed && args.allow.contains(&line.metric) {
+            let note = line.note.take().map_or(String::new(), |note| format!(": {note}"));
+            (line.verdict, line.note) = (Verdict::Unchanged, Some(format!("regressed, which was allowed{note}")));
+        }
+    }
+    for (form, path) in &args.also {
+        let text = show(&outcome, form.format())?;
+        std::fs::write(path, text).map_err(|e| Error::Usage(format!("--also: {}: {e}", path.display())))?;
+    }
+    say(show(&outcome, args.format.format())?.trim_end())?;
+    Ok(outcome.exit_code())
+}
+
+/// What every gate of a command shares.
+struct Bench {
+    suite: Suite,
+    catalogue: Catalogue,
+    host: Host,
+    plan: Plan,
+    gates: Gates,
+    run: Run,
+    interrupt: Interrupt,
+}
+
+impl Bench {
+    fn open(args: &Args, gates: Gates) -> Result<Bench> {
+        let catalogue = Catalogue::embedded()?;
+        let suite = super::select::suite(&gates.suite, &catalogue)?;
+        let meter = EnergyMeter::open(&args.energy);
+        let (energy, energy_window) = (meter.describe(), meter.available().then(|| meter.shortest_window()));
+        drop(meter);
+        let machine = machine::describe(energy, false);
+        let mut host = args.select.host(&suite, &catalogue, machine.isa.clone())?;
+        host.energy_window = energy_window;
+        let plan = plan::make(&suite, &catalogue, &args.select.filter(), &host)?;
+        let build = machine::build();
+        let run = Run {
+            schema: SCHEMA,
+            name: String::new(),
+            suite: suite.name.clone(),
+            suite_digest: suite_digest(&suite),
+            command: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
+            seed: plan.seed,
+            started: now(),
+            finished: None,
+            warnings: machine::warnings(&machine, &build),
+            build,
+            machine,
+            models: models(&suite, &plan)?,
+            outside: Vec::new(),
+        };
+        for warning in &run.warnings {
+            eprintln!("warning: {warning}");
+        }
+        let interrupt = Interrupt::default();
+        interrupt.install()?;
+        Ok(Bench { suite, catalogue, host, plan, gates, run, interrupt })
+    }
+
+    /// One gate, its runs in `folder`.
+    fn gate(&self, args: &Args, folder: &Path, baseline: &Program, candidate: &Program) -> Result<Kept> {
+        let setting = Setting {
+            suite: &self.suite,
+            catalogue: &self.catalogue,
+            host: &self.host,
+            plan: &self.plan,
+            gates: &self.gates,
+        };
+        let side = |name: &str, program: &Program| -> Result<Side<'_>> {
+            let mut side = Side::create(setting, (folder, name), program, &self.run)?;
+            let driver = side.driver();
+            driver.energy.clone_from(&args.energy);
+            driver.data.clone_from(&args.select.data);
+            driver.interrupt = self.interrupt.clone();
+            Ok(side)
+        };
+        let (mut before, mut after) = (side("baseline", baseline)?, side("candidate", candidate)?);
+        let kept = crate::gate::run(setting, &mut before, &mut after)?;
+        before.finish()?;
+        after.finish()?;
+        Ok(kept)
+    }
+}
+
+fn default_name() -> String {
+    format!("gate-{}", jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S"))
+}
+
+fn single(args: &Args, bench: &Bench, program: &Program) -> Result<u8> {
+    let folder = args.out.join(args.name.clone().unwrap_or_else(default_name));
+    let exists = |e| Error::Usage(format!("{}: {e}", folder.display()));
+    std::fs::create_dir_all(&args.out).map_err(exists)?;
+    std::fs::create_dir(&folder).map_err(exists)?;
+    eprintln!("{}: at most about {}", folder.display(), crate::progress::short(bench.gates.rule.budget));
+    let kept = bench.gate(args, &folder, program, &baseline::own()?)?;
+    kept.write(&folder)?;
+    tell(args, kept.outcome)
+}
+
+fn study(args: &Args, bench: &Bench, program: &Program, words: &[String]) -> Result<u8> {
+    let bad = || Error::Usage("--study: expected `aa N`, `noisy N` or `planted P N`".to_owned());
+    let (study, count) = match words {
+        [kind, count] if kind == "aa" => (Study::Aa { noisy: false }, count),
+        [kind, count] if kind == "noisy" => (Study::Aa { noisy: true }, count),
+        [kind, percent, count] if kind == "planted" => {
+            let percent: f64 = percent.parse().map_err(|_| bad())?;
+            if !(percent > 0.0 && percent <= 1000.0) {
+                bail!(Error::Usage(format!(
+                    "--study planted: expected more than 0 %, at most 1000 %, found {percent}"
+                )));
+            }
+            if !cfg!(feature = "planted") {
+                let message = "--study planted: this program can't be slowed: build it with --features harness/planted";
+                bail!(Error::Usage(message.to_owned()));
+            }
+            (Study::Planted { percent }, count)
+        }
+        _ => bail!(bad()),
+    };
+    let count: usize = count.parse().map_err(|_| bad())?;
+    let mut candidate = program.clone();
+    if let Study::Planted { percent } = study {
+        // The worker is told by its environment, as no request knows of it.
+        let mut words = vec!["env".into(), format!("{PLANTED}={percent}").into()];
+        words.extend(std::mem::take(&mut candidate.command.0));
+        candidate.command.0 = words;
+    }
+    let name = args.name.clone().unwrap_or_else(|| format!("gate-study-{}", words[0]));
+    let mut trials = Trials::open(&args.out.join(name), &study)?;
+    while trials.done.len() < count {
+        let kept = bench.gate(args, &trials.place()?, program, &candidate)?;
+        trials.add(&study, kept)?;
+        let verdict =
+            trials.done.last().and_then(|trial| trial.outcome.verdict()).map_or("nothing judged", Verdict::name);
+        eprintln!("{}/{count}: {verdict}; {}", trials.done.len(), Tally::of(&trials.done));
+    }
+    say(format!("{study}: {}", Tally::of(&trials.done)))?;
+    Ok(0)
+}

@@ -1,0 +1,297 @@
+//! Rounds of both sides' processes, and what they say of the metrics that differ from process to process.
+
+use super::Setting;
+use super::side::Side;
+use anyhow::Result;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use reports::gate::{Judged, Line, Next, Round, Series, confirm, costs, look};
+use std::time::Instant;
+use suites::Cell;
+use suites::gate::{Gates, Kind, Metric, Rule};
+use suites::record::Measurement;
+use suites::run::PlannedCell;
+
+/// How far a series is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum State {
+    /// Not judged.
+    Open,
+    /// A change was seen after so many rounds; fresh ones are to confirm it.
+    Seen(Judged, usize),
+    /// Judged.
+    Done(Judged),
+}
+
+/// A series and how far it is.
+#[derive(Debug)]
+struct Track {
+    metric: Metric,
+    series: Series,
+    /// Cells whose rounds it is made of.
+    cells: Vec<usize>,
+    state: State,
+}
+
+impl Track {
+    /// Whether it is to go on.
+    fn wants(&self) -> bool {
+        match self.state {
+            // A metric that has no figure here has none in the next round either.
+            State::Open => self.metric.drives && !self.series.rounds.is_empty(),
+            State::Seen(..) => true,
+            State::Done(_) => false,
+        }
+    }
+}
+
+/// A process's figures, or why there are none.
+pub(super) type Told = Result<Box<Measurement>, String>;
+/// What baseline and candidate told.
+pub(super) type Both = [Told; 2];
+/// Two processes of each side.
+type Four = [[Box<Measurement>; 2]; 2];
+
+/// What was measured.
+#[derive(Debug)]
+pub(super) struct Measured {
+    tracks: Vec<Track>,
+    /// Of each cell, what the first round told.
+    pub(super) first: Vec<(Cell, Both)>,
+}
+
+impl Measured {
+    pub(super) fn into_series(self) -> Vec<Series> {
+        self.tracks.into_iter().map(|track| track.series).filter(|series| !series.rounds.is_empty()).collect()
+    }
+}
+
+/// Measures until every driving metric is judged, every suspicion has been held against fresh rounds, or the time is up.
+pub(super) fn measure<'a>(setting: Setting<'_>, baseline: &mut Side<'a>, candidate: &mut Side<'a>) -> Result<Measured> {
+    let rule = &setting.gates.rule;
+    let cells: Vec<&PlannedCell> =
+        setting.plan.cells.iter().filter(|cell| cell.na.is_none() && !cell.outside).collect();
+    let mut measured = Measured { tracks: tracks(setting.gates, &cells), first: Vec::new() };
+    let (rng, until) = (ChaCha8Rng::seed_from_u64(rule.seed), Instant::now() + rule.budget);
+    let open = vec![true; cells.len()];
+    let mut bench = Bench { cells, open, rng, sides: [baseline, candidate] };
+    for round in 0.. {
+        let last = Instant::now() >= until;
+        // Every cell runs once, however late it is: what is the same in every process is told by the first.
+        if round == 0 || !last {
+            bench.all(round, &mut measured)?;
+        }
+        judge(&mut measured.tracks, rule, last);
+        if !last && measured.tracks.iter().any(|track| bench.busy(track)) {
+            continue;
+        }
+        // What drives nothing is looked at once, when all else is judged; what is then suspected is measured on.
+        judge(&mut measured.tracks, rule, true);
+        if last || !measured.tracks.iter().any(|track| bench.busy(track)) {
+            break;
+        }
+    }
+    Ok(measured)
+}
+
+/// A series for each metric of each cell, and of each pair of cells for ratios.
+fn tracks(gates: &Gates, cells: &[&PlannedCell]) -> Vec<Track> {
+    let mut tracks = Vec::new();
+    for metric in gates.metrics.iter().filter(|metric| metric.kind.by_rounds()) {
+        let track = |of: String, cells: Vec<usize>| Track {
+            series: Series { metric: metric.name.clone(), of, rounds: Vec::new() },
+            metric: metric.clone(),
+            cells,
+            state: State::Open,
+        };
+        for (index, PlannedCell { cell, .. }) in cells.iter().enumerate() {
+            if metric.kind != Kind::Ratio {
+                if has(cell, metric.kind) {
+                    tracks.push(track(cell.id(), vec![index]));
+                }
+                continue;
+            }
+            let beside = |other: &&&PlannedCell| {
+                other.cell.engine == "f16" && Cell { engine: cell.engine.clone(), ..other.cell.clone() } == *cell
+            };
+            let pair = cells
+                .iter()
+                .position(|other| beside(&other))
+                .filter(|_| cell.engine == "ternary" && has(cell, Kind::Decode));
+            tracks.extend(pair.map(|other| track(format!("{} over f16", cell.id()), vec![index, other])));
+        }
+    }
+    tracks
+}
+
+/// Whether a cell's workload has such a figure.
+fn has(cell: &Cell, kind: Kind) -> bool {
+    let decode = cell.workload.phase == suites::Phase::Decode;
+    match kind {
+        Kind::Decode | Kind::Joules => decode,
+        Kind::Prefill | Kind::Ttft => !decode,
+        // A model is loaded the same way for either workload.
+        Kind::Load | Kind::Memory => decode,
+        Kind::Ratio | Kind::Accuracy | Kind::Answer | Kind::Binary => false,
+    }
+}
+
+struct Bench<'s, 'd, 'p> {
+    cells: Vec<&'p PlannedCell>,
+    /// Of each cell, whether no process of it has failed.
+    open: Vec<bool>,
+    rng: ChaCha8Rng,
+    sides: [&'s mut Side<'d>; 2],
+}
+
+impl Bench<'_, '_, '_> {
+    /// Whether a series is to go on and can.
+    fn busy(&self, track: &Track) -> bool {
+        track.wants() && track.cells.iter().all(|&cell| self.open[cell])
+    }
+
+    /// A round of every cell that a series wants one of; of all in round 0.
+    fn all(&mut self, round: u32, measured: &mut Measured) -> Result<()> {
+        for index in 0..self.cells.len() {
+            let wanted = |track: &Track| track.cells.contains(&index) && self.busy(track);
+            if round > 0 && !measured.tracks.iter().any(wanted) {
+                continue;
+            }
+            let found = self.round(index, round)?;
+            if round == 0 {
+                let both = match &found {
+                    Ok([[a, _], [b, _]]) => [Ok(a.clone()), Ok(b.clone())],
+                    Err(both) => both.clone(),
+                };
+                measured.first.push((self.cells[index].cell.clone(), both));
+            }
+            match found {
+                Ok([a, b]) => add(&mut measured.tracks, index, [&a[0], &a[1]], [&b[0], &b[1]]),
+                Err(_) => self.open[index] = false,
+            }
+        }
+        add_ratios(&mut measured.tracks);
+        Ok(())
+    }
+
+    /// A round of a cell: baseline, candidate, candidate, baseline, or the other way round, by lot.
+    fn round(&mut self, index: usize, round: u32) -> Result<Result<Four, Both>> {
+        let first = usize::from(self.rng.random::<bool>());
+        let cell = self.cells[index];
+        let mut found: [Vec<Told>; 2] = Default::default();
+        for (nth, side) in [first, 1 - first, 1 - first, first].into_iter().enumerate() {
+            found[side].push(self.sides[side].measure(cell, 2 * round + u32::from(nth > 1))?);
+            // The other side's first process tells whether it fails too.
+            if nth > 0 && found.iter().flatten().any(Result::is_err) {
+                return Ok(Err(found.map(worst)));
+            }
+        }
+        let two = |of: Vec<Told>| of.into_iter().collect::<Result<Vec<_>, _>>().ok()?.try_into().ok();
+        let [a, b] = found;
+        let not_run = || Err(String::from("not run"));
+        Ok(match (two(a), two(b)) {
+            (Some(a), Some(b)) => Ok([a, b]),
+            _ => Err([not_run(), not_run()]),
+        })
+    }
+}
+
+/// The failure among what a side told, or its first figures.
+fn worst(mut told: Vec<Told>) -> Told {
+    match told.iter().position(Result::is_err) {
+        Some(failed) => told.swap_remove(failed),
+        None => told.into_iter().next().unwrap_or_else(|| Err("not run".to_owned())),
+    }
+}
+
+fn add(tracks: &mut [Track], cell: usize, baseline: [&Measurement; 2], candidate: [&Measurement; 2]) {
+    for track in tracks.iter_mut().filter(|track| track.cells == [cell]) {
+        track.series.rounds.extend(costs(baseline, candidate, track.metric.kind));
+    }
+}
+
+/// Ratios of the rounds that both cells have had.
+fn add_ratios(tracks: &mut [Track]) {
+    let decoded: Vec<(usize, Vec<Round>)> = tracks
+        .iter()
+        .filter(|track| track.metric.kind == Kind::Decode)
+        .map(|track| (track.cells[0], track.series.rounds.clone()))
+        .collect();
+    let of = |cell: usize| decoded.iter().find(|(index, _)| *index == cell).map_or(&[][..], |(_, rounds)| rounds);
+    for track in tracks.iter_mut().filter(|track| track.metric.kind == Kind::Ratio) {
+        let (own, other) = (of(track.cells[0]), of(track.cells[1]));
+        let over = |a: [f64; 2], b: [f64; 2]| [a[0] / b[0], a[1] / b[1]];
+        track.series.rounds = own
+            .iter()
+            .zip(other)
+            .map(|(a, b)| Round { baseline: over(a.baseline, b.baseline), candidate: over(a.candidate, b.candidate) })
+            .collect();
+    }
+}
+
+/// Looks at every series: at those that drive whenever the rule has a look, at all with `last`.
+fn judge(tracks: &mut [Track], rule: &Rule, last: bool) {
+    for track in tracks {
+        let effects = track.series.effects();
+        let threshold = track.metric.threshold;
+        track.state = match track.state {
+            State::Open if effects.is_empty() => State::Open,
+            State::Open if last || track.metric.drives => match look(&effects, rule, threshold, last) {
+                Next::More => State::Open,
+                Next::Done(judged) => State::Done(judged),
+                Next::Confirm(judged) => State::Seen(judged, effects.len()),
+            },
+            State::Seen(seen, before) if effects.len() >= before + rule.confirm as usize => {
+                State::Done(confirm(seen, &effects[..before], &effects[before..], rule, threshold))
+            }
+            state => state,
+        };
+    }
+}
+
+/// What the rounds say.
+pub(super) fn lines(gates: &Gates, measured: &Measured) -> Vec<Line> {
+    measured.tracks.iter().map(|track| line(gates, measured, track)).collect()
+}
+
+fn line(gates: &Gates, measured: &Measured, track: &Track) -> Line {
+    let (metric, effects) = (&track.metric, track.series.effects());
+    let mut line = Line {
+        threshold: metric.threshold,
+        n: Some(effects.len()),
+        values: track.series.medians(),
+        unit: metric.kind.unit().to_owned(),
+        ..Line::new(&metric.name, &track.series.of)
+    };
+    let judged = match track.state {
+        State::Done(judged) => judged,
+        State::Seen(seen, before) => {
+            line.note = Some("seen once; there was no time for the rounds that were to confirm it".to_owned());
+            confirm(seen, &effects[..before], &effects[before..], &gates.rule, metric.threshold)
+        }
+        State::Open => {
+            line.note = Some(missing(measured, track));
+            return line;
+        }
+    };
+    line.verdict = judged.verdict;
+    line.change = judged.estimate.map(f64::exp_m1);
+    line.interval = judged.interval.map(|(lo, hi)| (lo.exp_m1(), hi.exp_m1()));
+    line.smallest = judged.smallest();
+    line
+}
+
+/// Why a series has no rounds.
+fn missing(measured: &Measured, track: &Track) -> String {
+    let failure = track.cells.iter().filter_map(|&cell| measured.first.get(cell)).find_map(|(_, both)| {
+        let side = if both[1].is_err() { 1 } else { 0 };
+        let reason = both[side].as_ref().err()?;
+        Some(format!("{} fails: {reason}", ["the baseline", "the candidate"][side]))
+    });
+    let none = match track.metric.kind {
+        Kind::Joules => "no joules were measured",
+        Kind::Memory => "this system does not tell a process's peak memory",
+        _ => "no round was measured",
+    };
+    failure.unwrap_or_else(|| none.to_owned())
+}
