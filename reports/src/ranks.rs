@@ -72,8 +72,9 @@ fn left_out(n: usize, alpha: f64) -> usize {
     first_over(&rank_sums(n), alpha / 2.0)
 }
 
-/// The first number at which the sum of the probabilities up to it exceeds `tail`.
+/// The first number at which the sum of the probabilities up to it exceeds `tail`, by more than sums of floats are off.
 fn first_over(probabilities: &[f64], tail: f64) -> usize {
+    let tail = tail * (1.0 + 1e-9);
     let mut sum = 0.0;
     probabilities
         .iter()
