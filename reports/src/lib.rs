@@ -5,6 +5,7 @@
 pub mod accuracy;
 pub mod analysis;
 pub mod cells;
+pub mod changepoint;
 pub mod claims;
 pub mod class;
 mod compare;
