@@ -32,6 +32,7 @@ pub mod summary;
 mod table;
 mod tasks;
 mod text;
+pub mod trend;
 
 use analysis::Analysis;
 use std::path::{Path, PathBuf};

@@ -15,11 +15,11 @@ use suites::cell::{Cell, Phase, Workload};
 use suites::run::Run;
 
 /// Most panels: a page's height.
-const PANELS: usize = 15;
+pub(super) const PANELS: usize = 15;
 /// Most ticks of the axis of time: what a panel's width has room for.
 const TICKS: usize = 5;
 /// Most characters of a machine's name.
-const MACHINE: usize = 60;
+pub(super) const MACHINE: usize = 60;
 
 /// Draws `history-decode` and `history-prefill` (SVG and PNG) of several runs of one suite into `dir`, which is made: tokens/s of
 /// each cell at the least and the most threads, run after run in the order of their beginnings.
@@ -124,7 +124,7 @@ fn at_ends(analysis: &Analysis, workload: Workload) -> impl Iterator<Item = &Cel
 }
 
 /// The place of an item in a list, at whose end it is put if it is new.
-fn place<T: PartialEq>(all: &mut Vec<T>, item: T) -> usize {
+pub(super) fn place<T: PartialEq>(all: &mut Vec<T>, item: T) -> usize {
     all.iter().position(|known| *known == item).unwrap_or_else(|| {
         all.push(item);
         all.len() - 1
@@ -156,7 +156,7 @@ fn panel(title: String, runs: &[&RunData], series: Vec<Series>) -> Option<Panel>
 }
 
 /// The axis of runs, a place each, by when they began.
-fn time(begun: &[&str]) -> Axis {
+pub(super) fn time(begun: &[&str]) -> Axis {
     // `2026-11-24T20:28:56Z` as `11-24 20:28`.
     let date = |begun: &&str| plain(&begun.get(5..16).unwrap_or(begun).replace('T', " "), 16);
     let names: Vec<String> = begun.iter().map(date).collect();
