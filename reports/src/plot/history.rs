@@ -18,8 +18,12 @@ use suites::run::Run;
 pub(super) const PANELS: usize = 15;
 /// Most ticks of the axis of time: what a panel's width has room for.
 const TICKS: usize = 5;
-/// Most characters of a machine's name.
-pub(super) const MACHINE: usize = 60;
+/// Most characters of a machine's name: what a panel's title has room for beside its model, where machines have panels of their own.
+pub(super) const MACHINE: usize = 48;
+/// Most characters of a panel's title, where panels stand beside each other.
+pub(super) const TITLE: usize = 48;
+/// The same where each is as wide as the picture.
+pub(super) const WIDE_TITLE: usize = 84;
 
 /// Draws `history-decode` and `history-prefill` (SVG and PNG) of several runs of one suite into `dir`, which is made: tokens/s of
 /// each cell at the least and the most threads, run after run in the order of their beginnings.
@@ -100,7 +104,7 @@ fn chart(runs: &[&RunData], analyses: &[Analysis], phase: Phase) -> Option<Chart
     let one = |((machine, model), lines): (&(usize, usize), Lines)| {
         let title =
             if several { format!("{}: {}", models[*model], machines[*machine].1) } else { models[*model].clone() };
-        panel(plain(&title, 48), runs, lines.series)
+        panel(plain(&title, if several { WIDE_TITLE } else { TITLE }), runs, lines.series)
     };
     let keys: Vec<(usize, usize)> = panels.keys().cloned().collect();
     let panels: Vec<Panel> = keys.iter().zip(panels.into_values()).filter_map(one).take(PANELS).collect();

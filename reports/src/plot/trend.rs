@@ -3,7 +3,7 @@
 use super::chart::{Axis, Chart, Marker, NEUTRAL, Panel, Point, Scale, Series, Stroke};
 use super::charts::{extent, plain};
 use super::draw_file;
-use super::history::{MACHINE, PANELS, place, time};
+use super::history::{MACHINE, PANELS, TITLE, WIDE_TITLE, place, time};
 use crate::class;
 use crate::error::Error;
 use crate::trend;
@@ -32,6 +32,7 @@ pub fn draw(series: &[trend::Series], path: &Path) -> Result<usize, Error> {
 fn chart(series: &[trend::Series]) -> Option<(Chart, usize)> {
     let key = &series.first()?.key;
     let machines = class::names(series.iter().map(|s| &s.key.machine), MACHINE);
+    let several = machines.len() > 1;
     let suites: BTreeSet<&str> = series.iter().map(|s| s.key.suite.as_str()).collect();
     let workloads: BTreeSet<&str> = series.iter().map(|s| s.key.workload.as_str()).collect();
     let runs: BTreeSet<(&str, &str)> =
@@ -49,15 +50,14 @@ fn chart(series: &[trend::Series]) -> Option<(Chart, usize)> {
             (true, model),
             (workloads.len() > 1, workload),
             (suites.len() > 1, suite),
-            (machines.len() > 1, &*machines[machine].1),
+            (several, &*machines[machine].1),
         ];
         let shown: Vec<&str> = parts.into_iter().filter(|(shown, _)| *shown).map(|(_, text)| text).collect();
-        plain(&shown.join(", "), 48)
+        plain(&shown.join(", "), if several { WIDE_TITLE } else { TITLE })
     };
     let all: Vec<Panel> =
         panels.into_iter().filter_map(|(key, lines)| panel(title(key), &runs, &lines, &looks)).collect();
     let left_out = all.len().saturating_sub(PANELS);
-    let several = machines.len() > 1;
     let one = |many: bool, text: &str| if many { String::new() } else { format!("{text}, ") };
     let machine = if several { String::new() } else { format!(" · {}", machines.first()?.1) };
     let named = format!("{}{}", one(suites.len() > 1, &key.suite), one(workloads.len() > 1, &key.workload));
