@@ -7,6 +7,7 @@ pub mod data;
 pub mod driver;
 pub mod error;
 pub mod eval;
+pub mod history;
 pub mod local;
 pub mod machine;
 pub mod parent;
