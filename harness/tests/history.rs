@@ -298,13 +298,10 @@ fn a_suite_feeds_it_and_does_not_fail_where_it_cannot() {
     assert_eq!(values(), (1, 0));
     assert_eq!(run(&["--resume", "one", "--budget", "10m"]).status.code(), Some(0));
     assert_eq!(values(), (1, 2));
-    assert_eq!(run(&["--name", "two"]).status.code(), Some(0));
-    assert_eq!(values(), (2, 4));
-    let again =
-        harness(&["history", "--out", "out", "--add", "one", "two"]).current_dir(folder.path()).output().unwrap();
-    assert_eq!(stdout(&again), "one: already there\ntwo: already there\n");
+    let again = harness(&["history", "--out", "out", "--add", "one"]).current_dir(folder.path()).output().unwrap();
+    assert_eq!(stdout(&again), "one: already there\n");
     std::fs::write(&path, "no database, however one looks at it, and long enough to be looked at. ".repeat(9)).unwrap();
-    let output = run(&["--name", "three"]);
+    let output = run(&["--name", "two", "--budget", "0s"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(stderr(&output).contains("warning: this run is not in the history: "), "{}", stderr(&output));
     assert!(stderr(&output).contains(FILE), "{}", stderr(&output));
