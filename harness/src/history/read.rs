@@ -47,7 +47,8 @@ impl History {
         for (option, column, wanted) in texts {
             let Some(wanted) = wanted else { continue };
             let known = self.distinct(column).map_err(|e| wrong(&self.path, e))?;
-            if !known.contains(wanted) {
+            // A history without a run has no names to tell.
+            if !known.is_empty() && !known.contains(wanted) {
                 let named = known.iter().take(NAMED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
                 let more = if known.len() > NAMED { " and more" } else { "" };
                 let path = self.path.display();
