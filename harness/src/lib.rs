@@ -8,6 +8,7 @@ pub mod driver;
 pub mod error;
 pub mod eval;
 pub mod gate;
+pub mod history;
 pub mod local;
 pub mod machine;
 pub mod parent;

@@ -1,6 +1,7 @@
 //! Ratios of engines, formed within a block.
 
 use crate::cells::{CellSummary, Kind, Metric, Status};
+use crate::class::MachineClass;
 use crate::outside;
 use crate::stats::{Bootstrap, Estimate, geometric_mean};
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,16 +10,7 @@ use suites::run::Machine;
 
 /// What differs between two machines so that their figures do not compare; nothing between runs on one machine.
 pub(crate) fn machines_differ(one: &Machine, other: &Machine) -> Vec<&'static str> {
-    let alike = [
-        ("CPU", one.cpu == other.cpu),
-        ("number of CPUs", one.cpus == other.cpus),
-        ("number of cores", one.cores == other.cores),
-        ("instruction sets", one.isa == other.isa),
-        ("virtualisation", one.virtualisation == other.virtualisation),
-        ("governor", one.governor == other.governor),
-        ("turbo", one.turbo == other.turbo),
-    ];
-    alike.into_iter().filter(|(_, same)| !same).map(|(what, _)| what).collect()
+    MachineClass::from(one).differs(&MachineClass::from(other))
 }
 
 type Key<'a> = (&'a str, &'a str, u32, Workload, KvCache, Option<&'a str>);

@@ -5,7 +5,9 @@
 pub mod accuracy;
 pub mod analysis;
 pub mod cells;
+pub mod changepoint;
 pub mod claims;
+pub mod class;
 mod compare;
 pub mod curves;
 mod energy;
@@ -28,10 +30,11 @@ mod sections;
 mod sparsity;
 pub mod splice;
 pub mod stats;
-mod summary;
+pub mod summary;
 mod table;
 mod tasks;
 mod text;
+pub mod trend;
 
 use analysis::Analysis;
 use std::path::{Path, PathBuf};

@@ -10,6 +10,7 @@ pub mod eval;
 pub mod folder;
 pub mod gate;
 pub mod generate;
+pub mod history;
 pub mod jsonl;
 pub mod list;
 pub mod logits;
@@ -53,6 +54,8 @@ pub enum Command {
     List(list::Args),
     /// Render the report of a recorded run again, or print runs as Markdown, CSV, JSON, LaTeX or as llama-bench does
     Report(report::Args),
+    /// How a figure fared over all runs of the results folder, and where it changed
+    History(history::Args),
     /// Result tables inside a Markdown file, made from recorded runs
     Splice(splice::Args),
     /// What this machine can measure, what it can't, and what mends it
@@ -126,6 +129,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Plan(args) => plan::run(args),
         Command::List(args) => list::run(args),
         Command::Report(args) => report::run(args),
+        Command::History(args) => history::run(args),
         Command::Splice(args) => splice::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Energy(args) => energy::run(args),

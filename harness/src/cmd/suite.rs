@@ -9,7 +9,7 @@ use crate::plan::{self, Host};
 use crate::probe::energy::{EnergyMeter, Options};
 use crate::store::SUITE_FILE;
 use crate::store::{Earlier, Store};
-use crate::{machine, progress};
+use crate::{history, machine, progress};
 use anyhow::{Result, bail};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -228,6 +228,10 @@ fn execute(driver: &mut Driver<'_>, prepared: Prepared) -> Result<u8> {
     reports::render(store.folder())?;
     say(reports::table(&data))?;
     say(store.folder().join("report.md").display())?;
+    // The run's own files are the truth; the history can be made anew from them.
+    if let Err(error) = history::feed(store.folder(), &data) {
+        eprintln!("warning: this run is not in the history: {error:#}");
+    }
     let Summary { ok, failed, na, interrupted } = summary;
     eprintln!("{ok} measured, {failed} failed, {na} not applicable or not begun");
     if interrupted {

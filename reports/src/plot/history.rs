@@ -6,6 +6,7 @@ use super::charts::{extent, plain, point};
 use super::draw_file;
 use crate::analysis::{Analysis, variant};
 use crate::cells::CellSummary;
+use crate::class::{self, BuildClass, MachineClass};
 use crate::error::Error;
 use crate::load::RunData;
 use std::collections::BTreeMap;
@@ -14,9 +15,15 @@ use suites::cell::{Cell, Phase, Workload};
 use suites::run::Run;
 
 /// Most panels: a page's height.
-const PANELS: usize = 15;
+pub(super) const PANELS: usize = 15;
 /// Most ticks of the axis of time: what a panel's width has room for.
 const TICKS: usize = 5;
+/// Most characters of a machine's name: what a panel's title has room for beside its model, where machines have panels of their own.
+pub(super) const MACHINE: usize = 48;
+/// Most characters of a panel's title, where panels stand beside each other.
+pub(super) const TITLE: usize = 48;
+/// The same where each is as wide as the picture.
+pub(super) const WIDE_TITLE: usize = 84;
 
 /// Draws `history-decode` and `history-prefill` (SVG and PNG) of several runs of one suite into `dir`, which is made: tokens/s of
 /// each cell at the least and the most threads, run after run in the order of their beginnings.
@@ -60,24 +67,10 @@ fn in_time(runs: &[RunData]) -> Result<Vec<&RunData>, Error> {
     }
 }
 
-/// Machines of one class: figures of two classes do not compare.
-fn machine(run: &Run) -> String {
-    let m = &run.machine;
-    let guest = m.virtualisation.as_ref().map_or(String::new(), |v| format!(", {v}"));
-    let isa = m.isa.last().map_or(String::new(), |isa| format!(", {isa}"));
-    plain(&format!("{}, {} CPUs{isa}{guest}", m.cpu, m.cpus), 60)
-}
-
-/// What must be the same for a line to go on from one run to the next: build (but not its revision, whose history this is),
-/// suite and model. A run that another build went on with stands alone.
-fn thread_of_history(run: &Run, cell: &Cell) -> String {
-    let b = &run.build;
+/// What must be the same for a line to go on from one run to the next: build, suite and model.
+fn thread_of_history(run: &Run, cell: &Cell) -> (BuildClass, String, String) {
     let digest = run.models.iter().find(|m| m.name == cell.model).map_or("", |m| m.digest.as_str());
-    let alone = run.warnings.iter().any(|w| w.contains("another build")).then_some(&run.name);
-    format!(
-        "{:?}",
-        (&b.profile, &b.opt_level, b.debug_assertions, &b.rustc, &b.target, &run.suite_digest, digest, alone)
-    )
+    (BuildClass::from(run), run.suite_digest.clone(), digest.to_owned())
 }
 
 /// One panel's series, by name.
@@ -85,40 +78,44 @@ fn thread_of_history(run: &Run, cell: &Cell) -> String {
 struct Lines {
     series: Vec<Series>,
     /// Number of each thread of history.
-    groups: BTreeMap<String, u32>,
+    groups: BTreeMap<(BuildClass, String, String), u32>,
 }
 
 fn chart(runs: &[&RunData], analyses: &[Analysis], phase: Phase) -> Option<Chart> {
     let workload = analyses.iter().rev().find_map(|a| a.main_workload(phase))?;
-    let mut panels: BTreeMap<(String, usize), Lines> = BTreeMap::new();
+    let classes: Vec<MachineClass> = runs.iter().map(|run| MachineClass::from(&run.run.machine)).collect();
+    let machines = class::names(classes.iter(), MACHINE);
+    let mut panels: BTreeMap<(usize, usize), Lines> = BTreeMap::new();
     let mut models: Vec<String> = Vec::new();
     let mut looks: Vec<(String, String)> = Vec::new();
     for (at, (data, analysis)) in runs.iter().zip(analyses).enumerate() {
+        let machine = machines.iter().position(|(known, _)| known.differs(&classes[at]).is_empty()).unwrap_or(0);
         for cell in at_ends(analysis, workload) {
             let Some(figure) = cell.figure("tokens_per_second") else { continue };
             let model = place(&mut models, cell.cell.model.clone());
             let look = place(&mut looks, (cell.cell.engine.clone(), variant(&cell.cell)));
-            let lines = panels.entry((machine(&data.run), model)).or_default();
+            let lines = panels.entry((machine, model)).or_default();
             let next = lines.groups.len() as u32;
             let group = *lines.groups.entry(thread_of_history(&data.run, &cell.cell)).or_insert(next);
             add(&mut lines.series, analysis, cell, look, point(at as f64, figure, group));
         }
     }
-    let machines = panels.keys().map(|(machine, _)| machine).collect::<std::collections::BTreeSet<_>>().len();
-    let one = |((machine, model), lines): (&(String, usize), Lines)| {
-        let title = if machines > 1 { format!("{}: {machine}", models[*model]) } else { models[*model].clone() };
-        panel(plain(&title, 48), runs, lines.series)
+    let several = machines.len() > 1;
+    let one = |((machine, model), lines): (&(usize, usize), Lines)| {
+        let title =
+            if several { format!("{}: {}", models[*model], machines[*machine].1) } else { models[*model].clone() };
+        panel(plain(&title, if several { WIDE_TITLE } else { TITLE }), runs, lines.series)
     };
-    let keys: Vec<(String, usize)> = panels.keys().cloned().collect();
+    let keys: Vec<(usize, usize)> = panels.keys().cloned().collect();
     let panels: Vec<Panel> = keys.iter().zip(panels.into_values()).filter_map(one).take(PANELS).collect();
     let suite = &runs.first()?.run.suite;
     let name = if phase == Phase::Decode { "Decode" } else { "Prefill" };
-    let machine = if machines == 1 { format!(" · {}", machine(&runs.first()?.run)) } else { String::new() };
+    let machine = if several { String::new() } else { format!(" · {}", machines.first()?.1) };
     let subtitle = format!("{suite}, {workload}, a point a run, bars are 95 % intervals{machine}");
     (!panels.is_empty()).then(|| Chart {
         title: format!("{name} speed over runs"),
         subtitle,
-        columns: if machines > 1 { 1 } else { 3 },
+        columns: if several { 1 } else { 3 },
         panels,
     })
 }
@@ -131,7 +128,7 @@ fn at_ends(analysis: &Analysis, workload: Workload) -> impl Iterator<Item = &Cel
 }
 
 /// The place of an item in a list, at whose end it is put if it is new.
-fn place<T: PartialEq>(all: &mut Vec<T>, item: T) -> usize {
+pub(super) fn place<T: PartialEq>(all: &mut Vec<T>, item: T) -> usize {
     all.iter().position(|known| *known == item).unwrap_or_else(|| {
         all.push(item);
         all.len() - 1
@@ -157,12 +154,19 @@ fn add(series: &mut Vec<Series>, analysis: &Analysis, cell: &CellSummary, colour
 
 fn panel(title: String, runs: &[&RunData], series: Vec<Series>) -> Option<Panel> {
     let y = Axis::fit("tokens/s", Scale::Linear, series.iter().flat_map(|s| &s.points).flat_map(extent))?;
+    let begun: Vec<&str> = runs.iter().map(|run| run.run.started.as_str()).collect();
+    let x = time(&begun);
+    Some(Panel::new(title, x, y, series))
+}
+
+/// The axis of runs, a place each, by when they began.
+pub(super) fn time(begun: &[&str]) -> Axis {
     // `2026-11-24T20:28:56Z` as `11-24 20:28`.
-    let date = |run: &Run| plain(&run.started.get(5..16).unwrap_or(&run.started).replace('T', " "), 16);
-    let names: Vec<String> = runs.iter().map(|run| date(&run.run)).collect();
+    let date = |begun: &&str| plain(&begun.get(5..16).unwrap_or(begun).replace('T', " "), 16);
+    let names: Vec<String> = begun.iter().map(date).collect();
     let mut x = Axis::named(&names);
-    let stride = names.len().div_ceil(TICKS);
+    let stride = names.len().div_ceil(TICKS).max(1);
     x.ticks = x.ticks.into_iter().step_by(stride).collect();
     x.label = "begun, UTC".to_owned();
-    Some(Panel::new(title, x, y, series))
+    x
 }

@@ -11,6 +11,7 @@ pub(crate) mod history;
 mod published;
 mod roofline;
 mod tasks;
+pub(crate) mod trend;
 
 use crate::analysis::Analysis;
 use crate::error::Error;
