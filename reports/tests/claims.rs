@@ -262,3 +262,37 @@ fn accuracy_is_judged_with_as_many_examples_and_an_interval() {
     assert_eq!(why("acc:winogrande"), "no interval over 500 items");
     assert_eq!(why("acc_norm:arc_easy"), "ternary has no acc_norm:arc_easy of 125m");
 }
+
+/// What `scripts/check-tex` compiles too; `UPDATE_GOLDEN=1` rewrites it after a change that was meant.
+#[test]
+fn latex_is_golden_and_harmless() {
+    const ODD: &str = "a_b%#&~^\\{x}$y|<z>\"'`[--]*é中×";
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = load(folder.path(), "made-up", &SHAPE, |_| ());
+    run.run.machine.cpu = format!("\\input{{/etc/passwd}} {ODD}");
+    run.run.warnings.push(ODD.to_owned());
+    let mut claims = claim::embedded().unwrap();
+    claims.retain(|claim| ["x86-speedup-2-threads", "x86-energy"].contains(&claim.id.as_str()));
+    for claim in &mut claims {
+        for text in [&mut claim.text, &mut claim.source, &mut claim.why, &mut claim.id] {
+            text.push_str(ODD);
+        }
+    }
+    let benches = claims::answer(&claims, &[run], &BTreeMap::new());
+    let of = |standalone| claims::show(&benches, Format::Latex { standalone }).unwrap();
+    let alone = of(true);
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/claims.tex");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &alone).unwrap();
+    }
+    assert_eq!(alone, std::fs::read_to_string(&path).unwrap());
+    assert!(!alone.contains("\\input") && !of(false).contains("documentclass"));
+    assert!(alone.contains("a\\_b\\%\\#\\&\\textasciitilde{}"), "{alone}");
+    // The verdicts, and the figures of the one claim that could be tested.
+    assert_eq!(alone.matches("\\begin{longtable}").count(), 2, "{alone}");
+    assert!(alone.contains("\\raggedright not testable here \\tabularnewline") || alone.contains("not testable here &"), "{alone}");
+    // A row has as many cells as its head, and each ends by the command that leaves `\\raggedright` alone.
+    for line in alone.lines().filter(|line| line.contains("\\raggedright") && line.contains(" & ")) {
+        assert!([4, 5].contains(&line.matches(" & ").count()) && line.ends_with(" \\tabularnewline"), "{line}");
+    }
+}

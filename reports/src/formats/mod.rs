@@ -4,7 +4,7 @@ mod json;
 mod latex;
 mod llama_bench;
 mod markdown;
-mod tex;
+pub(crate) mod tex;
 
 use crate::analysis::Analysis;
 use crate::cells::{Kind, Status};
