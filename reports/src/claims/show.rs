@@ -144,11 +144,7 @@ fn terminal(bench: &Bench) -> String {
 
 fn markdown(bench: &Bench) -> String {
     let titles = |titles: &[&str]| titles.iter().map(|&t| t.to_owned()).collect::<Vec<String>>();
-    let rows: Vec<Vec<String>> = bench
-        .answers
-        .iter()
-        .map(|a| cells(a).map(|t| escape(&t)).into())
-        .collect();
+    let rows: Vec<Vec<String>> = bench.answers.iter().map(|a| cells(a).map(|t| escape(&t)).into()).collect();
     let mut out = format!("## Published claims\n\n{}.\n\n", escape(&place(bench)));
     for warning in &bench.warnings {
         let _ = writeln!(out, "- **{}**", escape(warning));
