@@ -118,6 +118,7 @@ fn the_best_thread_count_is_picked_and_named() {
         workloads: vec!["tg16@d512".parse().unwrap()],
         threads: vec![Threads::Best, Threads::Count(2), Threads::Count(7)],
         models: vec!["125m".to_owned(), "350m".to_owned()],
+        engines: Vec::new(),
     };
     let [best, two] = &blocks(&data, &selection)[..] else { panic!("two blocks") };
     assert_eq!((best.threads, two.threads), (Threads::Best, Threads::Count(2)));
@@ -132,6 +133,10 @@ fn the_best_thread_count_is_picked_and_named() {
     assert!(best.rows.iter().any(|r| r.label() == "theirs (outside)"));
     let failed = two.rows.iter().find(|r| r.label() == "f16").unwrap().entries[1].clone().unwrap();
     assert!(failed.figure.is_none() && failed.note.unwrap().contains("DROP"));
+    let chosen = Selection { engines: vec!["f16".to_owned(), "theirs".to_owned()], ..selection };
+    let labels: Vec<String> = blocks(&data, &chosen)[0].rows.iter().map(|row| row.label()).collect();
+    assert_eq!(labels[..3], ["f16", "theirs (outside)", "f16 / theirs (outside)"], "{labels:?}");
+    assert!(labels.iter().all(|label| !label.contains("ternary")), "{labels:?}");
 }
 
 /// What llama-bench's users' scripts rely on: depth, tokens, means over windows; unchecked and failed cells left out and noted.
