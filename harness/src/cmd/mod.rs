@@ -52,7 +52,7 @@ pub enum Command {
     List(list::Args),
     /// Render the report of a recorded run again, or print runs as Markdown, CSV, JSON, LaTeX or as llama-bench does
     Report(report::Args),
-    /// Result tables inside a Markdown file, made from recorded runs
+    /// Tables inside a Markdown file, made from recorded runs and from the code's constants
     Splice(splice::Args),
     /// What this machine can measure, what it can't, and what mends it
     Doctor(doctor::Args),
