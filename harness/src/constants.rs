@@ -3,10 +3,7 @@
 use crate::cmd::energy::overhead;
 use crate::probe::energy::{self, ledger, meter, powercap, source};
 use crate::probe::{bandwidth, facts, peak};
-use crate::{answer, driver, machine, plan, worker};
-use engine::Isa;
-use engine::model::Crossover;
-use engine::synthetic::PAIR_BOUND;
+use crate::{answer, driver, local, machine, plan, worker};
 use reports::splice::Constant;
 use reports::{claims, fit, stats};
 use std::time::Duration;
@@ -121,7 +118,7 @@ fn checks() -> Vec<Stated> {
         row(
             "PAIR_BOUND",
             "engine/src/synthetic.rs",
-            PAIR_BOUND.to_string(),
+            (local::PAIR_BOUND_PPB as f64 / 1e9).to_string(),
             "the relative rms distance that the engines of a pair may have",
             &["a stated relative rms distance".to_owned()],
         ),
@@ -348,7 +345,7 @@ fn energy_bounds() -> Vec<Stated> {
 
 /// The crossovers as the page's sentence has them.
 fn crossovers() -> String {
-    let [avx512, vnni, avx2] = [Isa::Avx512, Isa::AvxVnni, Isa::Avx2].map(Crossover::of_isa);
+    let [avx512, vnni, avx2] = local::crossovers();
     format!(
         "rows up to {} % (AVX-512), {} % (AVX-VNNI), {} % (AVX2); columns up to {}, {} and {} %",
         avx512.rows, vnni.rows, avx2.rows, avx512.columns, vnni.columns, avx2.columns
