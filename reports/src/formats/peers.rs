@@ -49,7 +49,7 @@ pub(crate) fn peers(groups: &[Vec<Block>]) -> Option<String> {
     let mut out = format!("{}\n{READING}\n", markdown_table(&header, &rows, 4));
     for (number, text) in notes.texts() {
         // Writing to a String can't fail.
-        let _ = write!(out, "{}{number}. {}\n", if number == 1 { "\n" } else { "" }, escape(text));
+        let _ = writeln!(out, "{}{number}. {}", if number == 1 { "\n" } else { "" }, escape(text));
     }
     out.push('\n');
     Some(out)
