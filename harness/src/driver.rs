@@ -3,7 +3,7 @@
 pub mod child;
 pub mod interrupt;
 mod limit;
-mod outside;
+pub(crate) mod outside;
 pub mod pipes;
 pub mod process;
 
@@ -26,6 +26,9 @@ use suites::model::{EngineSpec, ModelSpec, WeightFormat};
 use suites::record::{Check, Failure, Measurement, NotApplicable, Outcome, Record, SCHEMA, Sample};
 use suites::run::{Plan, PlannedCell, Step};
 use suites::{Catalogue, Cell, Suite};
+
+/// How many times its predicted time a process may take, whatever shorter timeout the suite has.
+pub(crate) const PATIENCE: u64 = 3;
 
 /// Model, engine and KV-cache type: what a reference answer depends on.
 type Key = (String, String, KvCache);
@@ -293,7 +296,7 @@ impl<'a> Driver<'a> {
 
     /// The suite's timeout, or what a large model needs even on a machine slower than predicted.
     fn timeout(&self, predicted_ns: u64) -> Duration {
-        self.suite.timeout.max(Duration::from_nanos(predicted_ns.saturating_mul(3)))
+        self.suite.timeout.max(Duration::from_nanos(predicted_ns.saturating_mul(PATIENCE)))
     }
 
     fn request(

@@ -3,6 +3,7 @@
 pub mod adapters;
 pub mod answer;
 pub mod cmd;
+pub mod constants;
 pub mod data;
 pub mod driver;
 pub mod error;

@@ -7,8 +7,8 @@ use engine::bounded::{BoundedHead, HeadReads};
 use engine::formats::{GgufFile, HfFolder};
 use engine::generate::BatchScorer;
 use engine::model::{
-    self, Architecture, Batch, CachedModel, Config, Format, HeadWeights, KvType, Loading, Model, RopeStyle, Session,
-    SessionOptions, SparseReads,
+    self, Architecture, Batch, CachedModel, Config, Crossover, Format, HeadWeights, KvType, Loading, Model, RopeStyle,
+    Session, SessionOptions, SparseReads,
 };
 use engine::synthetic::{self, HeadType, SyntheticSpec};
 use engine::threads::Pool;
@@ -24,6 +24,11 @@ use suites::record::{Bounded, Sparsity};
 /// How far apart the logits of the two engines of a pair may be (relative root mean square, parts per 10⁹): they hold
 /// the same weights, but one rounds activations to int8.
 pub const PAIR_BOUND_PPB: u64 = (synthetic::PAIR_BOUND * 1e9) as u64;
+
+/// Up to how many percent of rows and columns a sparse engine reads them alone, with AVX-512, AVX-VNNI and AVX2.
+pub(crate) fn crossovers() -> [Crossover; 3] {
+    [Isa::Avx512, Isa::AvxVnni, Isa::Avx2].map(Crossover::of_isa)
+}
 
 /// Exit code after an error of the engine: 65 for a file that can't be used, 64 for a request that can't be met.
 pub fn exit_code(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {

@@ -77,6 +77,9 @@ pub fn describe(energy: String, measure_limits: bool) -> Machine {
     }
 }
 
+/// Load average over one minute, in thousandths, beyond which a machine is called busy.
+pub(crate) const BUSY_MILLI: u64 = 500;
+
 /// What a reader must know before believing a figure.
 pub fn warnings(machine: &Machine, build: &Build) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -89,7 +92,7 @@ pub fn warnings(machine: &Machine, build: &Build) -> Vec<String> {
     if build.git_dirty == Some(true) {
         warnings.push("built from a working tree with uncommitted changes".to_owned());
     }
-    if let Some(load) = machine.load_milli.filter(|&l| l > 500) {
+    if let Some(load) = machine.load_milli.filter(|&l| l > BUSY_MILLI) {
         warnings.push(format!("busy machine: load average {:.2} at the start", load as f64 / 1000.0));
     }
     if let Some(hypervisor) = &machine.virtualisation {

@@ -20,7 +20,7 @@ use suites::run::{Plan, PlannedCell, Step};
 use suites::{Catalogue, Cell, Suite};
 
 /// Share of available memory a worker may take, in percent.
-const MEMORY_PERCENT: u64 = 90;
+pub(crate) const MEMORY_PERCENT: u64 = 90;
 
 /// What the command line leaves of a suite.
 #[derive(Clone, Debug, Default)]

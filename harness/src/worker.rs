@@ -26,7 +26,11 @@ use suites::record::{
 };
 
 /// Windows repeated at most, however short they are.
-const MAX_SAMPLES: usize = 1000;
+pub(crate) const MAX_SAMPLES: usize = 1000;
+/// Tokens of a warm-up before prefill at most.
+pub(crate) const WARM_UP_PREFILL: u32 = 32;
+/// Tokens of a warm-up before decoding, behind the depth.
+pub(crate) const WARM_UP_DECODE: u32 = 3;
 /// Largest request read from stdin.
 const MAX_REQUEST: u64 = 16 << 20;
 
@@ -215,11 +219,11 @@ impl Bench<'_, '_> {
         }
         match workload.phase {
             Phase::Prefill => {
-                let tokens = self.prompt(workload.tokens.min(32));
+                let tokens = self.prompt(workload.tokens.min(WARM_UP_PREFILL));
                 self.session.prefill(&tokens)?;
             }
             Phase::Decode => {
-                for token in self.prompt(workload.tokens.min(3)) {
+                for token in self.prompt(workload.tokens.min(WARM_UP_DECODE)) {
                     self.step(token)?;
                 }
             }

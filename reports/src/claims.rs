@@ -5,6 +5,7 @@
 //! and build answer together, each figure from the one run that has most processes; others answer apart. Nothing is averaged over runs.
 
 mod judge;
+mod latex;
 mod measure;
 mod show;
 

@@ -9,10 +9,7 @@ use crate::text::{bytes, code, escape, markdown_table, short, with_interval};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use suites::cell::Cell;
-use suites::record::{Energy, EnergyKind, Measurement};
-
-/// From here on two sources disagree.
-const DISAGREE: f64 = 0.02;
+use suites::record::{Energy, EnergyKind, Measurement, READERS_DISAGREE};
 
 const CELLS: &str = "Joules of the timed windows, loading left out; net of what the machine takes at rest. Energy-delay is joules a token \
     times seconds a token.";
@@ -144,7 +141,7 @@ fn side_by_side(data: &RunData, analysis: &Analysis) -> String {
         let Some(names) = several.get(&cell.cell) else { continue };
         for name in names {
             let ratio = cell.figure(&format!("{}_over_{}", stem(name), stem(&names[0])));
-            let apart = ratio.is_some_and(|r| (r.value - 1.0).abs() > DISAGREE);
+            let apart = ratio.is_some_and(|r| (r.value - 1.0).abs() > READERS_DISAGREE);
             let mut row = place(analysis, cell);
             row.extend([escape(name), kind(Kind::Measured), figure(cell, &format!("{}_joules_per_token", stem(name)))]);
             row.push(match ratio {

@@ -19,6 +19,8 @@ pub struct Selection {
     pub threads: Vec<Threads>,
     /// Models.
     pub models: Vec<String>,
+    /// Engines, outside ones by their names in the run.
+    pub engines: Vec<String>,
 }
 
 /// One table: sizes across, engines down.
@@ -116,9 +118,13 @@ pub fn blocks(data: &RunData, selection: &Selection) -> Vec<Block> {
     let mut blocks = Vec::new();
     let wanted = |workload: &Workload| selection.workloads.is_empty() || selection.workloads.contains(workload);
     for workload in analysis.workloads().into_iter().filter(wanted) {
-        let of_model = |c: &&CellSummary| selection.models.is_empty() || selection.models.contains(&c.cell.model);
-        let cells: Vec<&CellSummary> =
-            analysis.cells.iter().filter(|c| c.cell.workload == workload).filter(of_model).collect();
+        let among = |wanted: &[String], name: &String| wanted.is_empty() || wanted.contains(name);
+        let chosen = |c: &&CellSummary| {
+            c.cell.workload == workload
+                && among(&selection.models, &c.cell.model)
+                && among(&selection.engines, &c.cell.engine)
+        };
+        let cells: Vec<&CellSummary> = analysis.cells.iter().filter(chosen).collect();
         let mut variants: Vec<String> = cells.iter().map(|c| variant(&c.cell)).collect();
         variants.sort_unstable();
         variants.dedup();

@@ -1,27 +1,41 @@
-//! Result tables kept inside a Markdown file: what stands between two comments is made from a recorded run.
+//! Tables kept inside a Markdown file: what stands between two comments is made from a recorded run, or from the code's constants.
 //!
 //! A block begins with a line `<!-- tritmark:table run=results/NAME workload=tg128 threads=best,2 -->` and ends with a line
-//! `<!-- /tritmark -->`. `run` is a folder, relative to the file's; `workload`, `threads` and `models` choose as
-//! [`Selection`] does, with commas between several; `chart=decode-speedup` adds a plot of the run. Markers inside fenced
-//! code are text.
+//! `<!-- /tritmark -->`. `run` is a folder, relative to the file's; `workload`, `threads`, `models` and `engines` choose as
+//! [`Selection`] does, with commas between several; `chart=decode-speedup` adds a plot of the run. A block `tritmark:peers` with
+//! the same keys is one table of our speeds over those of the fastest outside engine; each `engines` of it is a group by itself.
+//! A block `tritmark:constants` has no keys. Markers inside fenced code are text.
 
 use crate::error::Error;
-use crate::formats::tables;
-use crate::load::load;
+use crate::formats::{peers, tables};
+use crate::load::{RunData, load};
 use crate::paper::{self, Selection};
-use crate::text::escape;
+use crate::text::{code, escape, markdown_table};
 use std::path::{Component, Path};
 
 const BEGIN: &str = "<!-- tritmark:";
 const END: &str = "<!-- /tritmark -->";
-const KEYS: &str = "`run`, `workload`, `threads`, `models` or `chart`";
+const KEYS: &str = "`run`, `workload`, `threads`, `models`, `engines` or `chart`";
 
-/// The text of `path` with each block made anew; all other bytes stay as they are, and new lines end as their marker does.
+/// A constant of the code, as a block `constants` has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Constant {
+    /// Its name.
+    pub name: &'static str,
+    /// The file that has it, from the project's root.
+    pub file: &'static str,
+    /// Its value with its unit.
+    pub value: String,
+    /// What it decides.
+    pub decides: &'static str,
+}
+
+/// The text of `path` with each block made anew, those of constants from `constants`; all other bytes stay as they are, and new lines end as their marker does.
 ///
 /// # Errors
 /// A file that can't be read or is no UTF-8; with its line, a marker that is not understood or has no end, and a run that
 /// does not load or lacks what is asked for.
-pub fn splice(path: &Path) -> Result<Spliced, Error> {
+pub fn splice(path: &Path, constants: &[Constant]) -> Result<Spliced, Error> {
     let before = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut after = String::with_capacity(before.len());
@@ -39,7 +53,7 @@ pub fn splice(path: &Path) -> Result<Spliced, Error> {
             }
             (None, Some(marker)) => {
                 after.push_str(line);
-                let body = body(marker, folder).map_err(wrong)?;
+                let body = body(marker, folder, constants).map_err(wrong)?;
                 after.push_str(&if line.ends_with("\r\n") { body.replace('\n', "\r\n") } else { body });
                 (open, blocks) = (Some(index + 1), blocks + 1);
             }
@@ -89,38 +103,74 @@ fn in_fence<'a>(fence: Option<&'a str>, line: &'a str) -> Option<&'a str> {
 }
 
 /// What stands between the markers. Errors lack the place.
-fn body(marker: &str, folder: &Path) -> Result<String, String> {
+fn body(marker: &str, folder: &Path, constants: &[Constant]) -> Result<String, String> {
     let words = marker.strip_suffix("-->").ok_or("expected `-->` at the end of the line")?;
-    let (mut run, mut chart, mut selection) = (None, None, Selection::default());
     let mut words = words.split_whitespace();
-    match words.next() {
-        Some("table") => {}
-        other => return Err(format!("expected `{BEGIN}table`, found `{BEGIN}{}`", other.unwrap_or(""))),
+    let kind = words.next();
+    let words: Vec<&str> = words.collect();
+    match kind {
+        Some("table") => of_run(&words, folder, |data, selections| {
+            let blocks = paper::blocks(data, &merged(selections));
+            (!blocks.is_empty()).then(|| tables(&blocks))
+        }),
+        Some("peers") => of_run(&words, folder, |data, selections| {
+            peers(&selections.iter().map(|selection| paper::blocks(data, selection)).collect::<Vec<_>>())
+        }),
+        Some("constants") => match words.first() {
+            None => Ok(table_of(constants)),
+            Some(word) => Err(format!("expected no key of constants, found `{word}`")),
+        },
+        other => Err(format!(
+            "expected `{BEGIN}table`, `{BEGIN}peers` or `{BEGIN}constants`, found `{BEGIN}{}`",
+            other.unwrap_or("")
+        )),
     }
+}
+
+/// One selection of all engines.
+fn merged(selections: &[Selection]) -> Selection {
+    let engines = selections.iter().flat_map(|selection| selection.engines.clone()).collect();
+    Selection { engines, ..selections.first().cloned().unwrap_or_default() }
+}
+
+/// What `made` makes of a run, and its chart; an empty selection of engines stands for all of them.
+fn of_run(
+    words: &[&str],
+    folder: &Path,
+    made: impl Fn(&RunData, &[Selection]) -> Option<String>,
+) -> Result<String, String> {
+    let (mut run, mut chart, mut common, mut groups) = (None, None, Selection::default(), Vec::new());
     for word in words {
         let (key, value) = word.split_once('=').ok_or_else(|| format!("expected KEY=VALUE, found `{word}`"))?;
         let each = || value.split(',').filter(|v| !v.is_empty());
+        let names = || each().map(str::to_owned).collect::<Vec<String>>();
         match key {
             "run" => run = Some(value),
             "chart" => chart = Some(value),
-            "models" => selection.models.extend(each().map(str::to_owned)),
-            "workload" => selection.workloads = each().map(str::parse).collect::<Result<_, String>>()?,
-            "threads" => selection.threads = each().map(str::parse).collect::<Result<_, String>>()?,
+            "models" => common.models.extend(names()),
+            "engines" => groups.push(names()),
+            "workload" => common.workloads = each().map(str::parse).collect::<Result<_, String>>()?,
+            "threads" => common.threads = each().map(str::parse).collect::<Result<_, String>>()?,
             _ => return Err(format!("expected {KEYS}, found `{key}`")),
         }
     }
+    if groups.is_empty() {
+        groups.push(Vec::new());
+    }
+    let selections: Vec<Selection> =
+        groups.into_iter().map(|engines| Selection { engines, ..common.clone() }).collect();
     let run = run.ok_or("expected `run=FOLDER`, found none")?;
     let inside = |path: &str| Path::new(path).components().all(|c| matches!(c, Component::Normal(_)));
     if !inside(run) {
         return Err(format!("expected a folder below the file's, found `{run}`"));
     }
     let data = load(&folder.join(run)).map_err(|e| format!("expected a recorded run at `{run}`: {e}"))?;
-    let blocks = paper::blocks(&data, &selection);
-    known(&data.plan.cells.iter().map(|c| &c.cell).collect::<Vec<_>>(), &selection)?;
-    if blocks.is_empty() {
-        return Err(format!("expected workloads, threads and models that `{run}` has together, found none"));
-    }
-    let mut out = format!("\n{}", tables(&blocks));
+    let cells: Vec<_> = data.plan.cells.iter().map(|c| &c.cell).collect();
+    selections.iter().try_for_each(|selection| known(&cells, selection))?;
+    let made = made(&data, &selections).ok_or_else(|| {
+        format!("expected workloads, threads, models and engines that `{run}` has together, found none")
+    })?;
+    let mut out = format!("\n{made}");
     if let Some(chart) = chart {
         let name = format!("{run}/plots/{chart}.svg");
         if !inside(chart) || !folder.join(&name).is_file() {
@@ -129,6 +179,14 @@ fn body(marker: &str, folder: &Path) -> Result<String, String> {
         out.push_str(&format!("![{} of {}]({name})\n\n", escape(chart), escape(&data.run.name)));
     }
     Ok(out)
+}
+
+/// A row each constant.
+fn table_of(constants: &[Constant]) -> String {
+    let header = ["constant", "value", "in", "decides"].map(str::to_owned);
+    let row = |c: &Constant| vec![code(c.name), escape(&c.value), code(c.file), escape(c.decides)];
+    let rows: Vec<Vec<String>> = constants.iter().map(row).collect();
+    format!("\n{}\n", markdown_table(&header, &rows, header.len()))
 }
 
 /// Whether the run has everything that `selection` names.
@@ -141,6 +199,11 @@ fn known(cells: &[&suites::cell::Cell], selection: &Selection) -> Result<(), Str
     for model in &selection.models {
         if !cells.iter().any(|c| c.model == *model) {
             return Err(format!("expected a model of the run, found `{model}`"));
+        }
+    }
+    for engine in &selection.engines {
+        if !cells.iter().any(|c| c.engine == *engine) {
+            return Err(format!("expected an engine of the run, found `{engine}`"));
         }
     }
     for threads in &selection.threads {

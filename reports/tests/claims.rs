@@ -105,7 +105,11 @@ fn what_cannot_be_tested_says_why() {
     assert_eq!(why("x86-energy", "700m"), "no measured joules: no powercap zone under /sys/class/powercap");
     assert_eq!(why("2b4t-latency", "2b4t"), "the run has no decode cell of 2b4t with ternary");
     assert_eq!(why("2b4t-accuracy", "acc:boolq"), "the run has no measured cell of bitnet-b1.58-2B-4T");
-    assert!(why("lossless", "bitnet_b1_58-large").contains("FP32 kernel"));
+    let lacking = why("lossless", "bitnet_b1_58-large");
+    assert!(lacking.starts_with(
+        "no record holds generated tokens beside an FP32 kernel's. Lacking are continuations of bitnet_b1_58-large"
+    ));
+    assert!(lacking.ends_with("No process of ternary was held against its scalar path either"), "{lacking}");
     assert_eq!(why("kernels-over-q4_0", "700m"), "the run has no decode cell of 700m with llama.cpp-q4_0");
     for id in
         ["arm-speedup", "x86-energy", "x86-joules", "2b4t-latency", "2b4t-accuracy", "lossless", "kernels-over-q4_0"]
@@ -114,6 +118,31 @@ fn what_cannot_be_tested_says_why() {
     }
     let why = part(answer(&bench, "100b-reading-speed"), "100b").ours.clone().unwrap_err();
     assert_eq!(why, "1 of the 3 processes or blocks that a verdict takes");
+}
+
+/// Logits equal to the engine's own scalar path are no tokens equal to an FP32 kernel's, however many there are: told, not judged.
+#[test]
+fn equal_logits_do_not_stand_for_equal_tokens() {
+    let bench = bench("checked", &SHAPE, |record| {
+        let block = record.block;
+        if let (Outcome::Ok(measurement), "ternary", "125m") =
+            (&mut record.outcome, record.cell.engine.as_str(), record.cell.model.as_str())
+        {
+            let comparison = &mut measurement.check.comparisons[0];
+            comparison.against = "scalar reference".to_owned();
+            (comparison.bound_ppb, comparison.relative_rms_ppb) = (0, Some(0));
+            comparison.pass = block != 2;
+        }
+    });
+    let lossless = answer(&bench, "lossless");
+    let why = lossless.parts[0].ours.clone().unwrap_err();
+    assert_eq!(lossless.verdict, Verdict::NotTestable);
+    // Four cells of three blocks, of which one did not pass.
+    assert!(
+        why.contains("in 8 of 12 processes of ternary (1 model) equal bit for bit to that of its own scalar path"),
+        "{why}"
+    );
+    assert!(why.contains("1,000 prompts, 100 tokens") && why.ends_with("one row is no continuation"), "{why}");
 }
 
 #[test]
@@ -261,4 +290,38 @@ fn accuracy_is_judged_with_as_many_examples_and_an_interval() {
     assert_eq!(why("acc:mmlu"), "asked with 0 examples; the paper's figure is with 5");
     assert_eq!(why("acc:winogrande"), "no interval over 500 items");
     assert_eq!(why("acc_norm:arc_easy"), "ternary has no acc_norm:arc_easy of 125m");
+}
+
+/// What `scripts/check-tex` compiles too; `UPDATE_GOLDEN=1` rewrites it after a change that was meant.
+#[test]
+fn latex_is_golden_and_harmless() {
+    const ODD: &str = "a_b%#&~^\\{x}$y|<z>\"'`[--]*é中×";
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = load(folder.path(), "made-up", &SHAPE, |_| ());
+    run.run.machine.cpu = format!("\\input{{/etc/passwd}} {ODD}");
+    run.run.warnings.push(ODD.to_owned());
+    let mut claims = claim::embedded().unwrap();
+    claims.retain(|claim| ["x86-speedup-2-threads", "x86-energy"].contains(&claim.id.as_str()));
+    for claim in &mut claims {
+        for text in [&mut claim.text, &mut claim.source, &mut claim.why, &mut claim.id] {
+            text.push_str(ODD);
+        }
+    }
+    let benches = claims::answer(&claims, &[run], &BTreeMap::new());
+    let of = |standalone| claims::show(&benches, Format::Latex { standalone }).unwrap();
+    let alone = of(true);
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/claims.tex");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &alone).unwrap();
+    }
+    assert_eq!(alone, std::fs::read_to_string(&path).unwrap());
+    assert!(!alone.contains("\\input") && !of(false).contains("documentclass"));
+    assert!(alone.contains("a\\_b\\%\\#\\&\\textasciitilde{}"), "{alone}");
+    // The verdicts, and the figures of the one claim that could be tested.
+    assert_eq!(alone.matches("\\begin{longtable}").count(), 2, "{alone}");
+    assert!(alone.contains("\\raggedright not testable here"), "{alone}");
+    // A row has as many cells as its head, and each ends by the command that leaves `\\raggedright` alone.
+    for line in alone.lines().filter(|line| line.contains("\\raggedright") && line.contains(" & ")) {
+        assert!([4, 5].contains(&line.matches(" & ").count()) && line.ends_with(" \\tabularnewline"), "{line}");
+    }
 }

@@ -118,6 +118,7 @@ fn the_best_thread_count_is_picked_and_named() {
         workloads: vec!["tg16@d512".parse().unwrap()],
         threads: vec![Threads::Best, Threads::Count(2), Threads::Count(7)],
         models: vec!["125m".to_owned(), "350m".to_owned()],
+        engines: Vec::new(),
     };
     let [best, two] = &blocks(&data, &selection)[..] else { panic!("two blocks") };
     assert_eq!((best.threads, two.threads), (Threads::Best, Threads::Count(2)));
@@ -132,6 +133,10 @@ fn the_best_thread_count_is_picked_and_named() {
     assert!(best.rows.iter().any(|r| r.label() == "theirs (outside)"));
     let failed = two.rows.iter().find(|r| r.label() == "f16").unwrap().entries[1].clone().unwrap();
     assert!(failed.figure.is_none() && failed.note.unwrap().contains("DROP"));
+    let chosen = Selection { engines: vec!["f16".to_owned(), "theirs".to_owned()], ..selection };
+    let labels: Vec<String> = blocks(&data, &chosen)[0].rows.iter().map(|row| row.label()).collect();
+    assert_eq!(labels[..3], ["f16", "theirs (outside)", "f16 / theirs (outside)"], "{labels:?}");
+    assert!(labels.iter().all(|label| !label.contains("ternary")), "{labels:?}");
 }
 
 /// What llama-bench's users' scripts rely on: depth, tokens, means over windows; unchecked and failed cells left out and noted.
@@ -152,4 +157,36 @@ fn llama_bench_maps_cells() {
     assert!(rows.iter().all(|r| r["model_type"] != "125m theirs" && r["n_gpu_layers"] == 0));
     let left_out = |what: &str| printed.notes.iter().any(|n| n.contains(what));
     assert!(left_out("left out (outside)") && left_out("left out (failed)") && left_out("left out (na)"));
+}
+
+/// A model that no catalogue knows, and weights whose bytes no record tells: null and NULL, never a 0 that a script would take for one.
+#[test]
+fn llama_bench_writes_null_for_what_is_unknown() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut data = run(dir.path(), false);
+    for record in data.records.iter_mut().filter(|record| record.cell.model == ODD) {
+        if let Outcome::Ok(measurement) = &mut record.outcome {
+            measurement.footprint.weights_bytes = 0;
+        }
+    }
+    let of = |format| print(std::slice::from_ref(&data), format, &Selection::default()).unwrap().text;
+    let array: Vec<serde_json::Value> = serde_json::from_str(&of(Format::LlamaBenchJson)).unwrap();
+    let lines = of(Format::LlamaBenchJsonl);
+    let lines: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for rows in [&array, &lines] {
+        let (odd, known): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row["model_filename"] == ODD);
+        assert!(odd.len() >= 4 && known.len() >= 4, "{} and {} rows", odd.len(), known.len());
+        assert!(odd.iter().all(|row| row["model_n_params"].is_null() && row["model_size"].is_null()), "{odd:?}");
+        let told = |row: &&serde_json::Value, field: &str| row[field].as_u64().is_some_and(|count| count > 0);
+        assert!(known.iter().all(|row| told(row, "model_n_params") && told(row, "model_size")), "{known:?}");
+    }
+    // In SQL a quoted 'null' would be text.
+    let sql = of(Format::LlamaBenchSql);
+    let inserts: Vec<&str> = sql.lines().filter(|line| line.starts_with("INSERT") && line.contains("a_b%#")).collect();
+    assert_eq!(inserts.len(), array.iter().filter(|row| row["model_filename"] == ODD).count());
+    assert!(inserts.iter().all(|line| line.matches(", NULL, NULL, ").count() == 1), "{inserts:?}");
+    assert!(!sql.contains("'null'"), "{sql}");
+    assert_eq!(sql.matches("NULL, ").count(), 2 * inserts.len());
+    let markdown = of(Format::LlamaBenchMd);
+    assert_eq!(markdown.matches("|    unknown |    unknown |").count(), inserts.len(), "{markdown}");
 }

@@ -107,6 +107,21 @@ fn the_page_is_whole_and_needs_nothing_beside_it() {
     let energy = page.split("id=\"energy-table\"").nth(1).unwrap().split("</table>").next().unwrap();
     let (figures, marked) = (energy.matches("<small>").count(), energy.matches("measured powercap</small>").count());
     assert!(figures > 20 && figures == marked, "{figures} figures, {marked} marked:\n{energy}");
+    // Bars say what they are when pointed at: engine, figure and unit, interval, change, replicates.
+    let bars = page.split("id=\"chart-decode-joules\"").nth(1).unwrap().split("</figure>").next().unwrap();
+    let hints: Vec<&str> = bars.split("<rect ").filter(|rect| rect.contains("role=\"img\"")).collect();
+    assert!(
+        hints.len() >= 4 && hints.iter().all(|hint| hint.contains("<title>") && hint.contains("J&#x2f;token")),
+        "{bars}"
+    );
+    assert!(hints.iter().all(|hint| hint.contains(" threads\n") || hint.contains(" thread\n")), "{bars}");
+    assert!(
+        hints.iter().any(|hint| hint.contains("to the engine that it is paired with") && hint.contains("n = 3")),
+        "{bars}"
+    );
+    let stages = page.split("id=\"chart-energy-stages\"").nth(1);
+    assert!(stages.is_none_or(|stages| stages.contains("together: ")), "{page}");
+    keep("joules.html", &page);
 }
 
 /// Names, reasons and warnings of a run are text wherever they stand.
@@ -162,6 +177,14 @@ fn five_hundred_cells_are_under_three_megabytes_and_the_same_bytes_each_time() {
     assert!(first.len() < 3 << 20, "{} bytes", first.len());
     assert_eq!(first, page(dir.path(), None));
     keep("big.html", &first);
+    let pair = render_pair(dir.path(), dir.path(), Some(&dir.path().join("pair.html"))).unwrap();
+    let pair = std::fs::read_to_string(pair).unwrap();
+    println!("{} bytes of two", pair.len());
+    assert!(pair.len() < 3 << 20, "{} bytes", pair.len());
+    assert!(
+        pair.contains("id=\"chart-first-decode-speed\"") && pair.contains("Left out, so that the page stays small"),
+        "no charts"
+    );
 }
 
 #[test]
@@ -235,6 +258,14 @@ fn two_runs_are_divided_on_one_kind_of_machine_alone() {
     assert!(page.contains("second over first, ×") && !page.contains("Ratios are withheld"), "{page}");
     assert!(page.matches("<td class=\"n\">0.500").count() >= 4, "half as fast:\n{page}");
     assert!(page.contains("6 cells are in") || page.contains(" cells are in made-up alone"), "{page}");
+    // Each chart of both runs, the second's below the first's, named and with ids of their own.
+    let at = |text: &str| page.find(text).unwrap_or_else(|| panic!("no `{text}` in:\n{page}"));
+    assert!(at("id=\"chart-first-decode-speed\"") < at("id=\"chart-second-decode-speed\""));
+    assert!(at("id=\"chart-second-decode-speed\"") < at("id=\"chart-first-decode-joules\""));
+    at(">Decode speed by model size: the-other</h3>");
+    assert!(page.contains("href=\"#charts\"") && !page.contains("Left out, so that"));
+    let ids: Vec<&str> = page.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(ids.len(), ids.iter().collect::<std::collections::BTreeSet<_>>().len(), "an id twice: {ids:?}");
     let program = page.split(">program</th>").nth(1).unwrap().split("<tr").next().unwrap();
     assert!(program.contains("abcdef0") && program.contains("1234567") && program.contains("differs"), "{program}");
     keep("pair.html", &page);

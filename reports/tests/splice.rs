@@ -3,10 +3,14 @@
 mod fixture;
 
 use fixture::Shape;
-use reports::splice::splice;
+use reports::splice::{Constant, Spliced};
 use std::path::Path;
 
 const MARKER: &str = "<!-- tritmark:table run=results/one workload=tg16 threads=best,2 chart=decode-speed -->";
+
+fn splice(path: &Path) -> Result<Spliced, reports::Error> {
+    reports::splice::splice(path, &[])
+}
 
 fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -64,7 +68,10 @@ fn what_is_wrong_is_told_with_file_and_line() {
         (block("table run=results/one colour=red"), "README.md:2: expected `run`, `workload`"),
         (block("table run"), "README.md:2: expected KEY=VALUE, found `run`"),
         (block("table"), "README.md:2: expected `run=FOLDER`"),
-        (block("graph run=results/one"), "README.md:2: expected `<!-- tritmark:table`, found `<!-- tritmark:graph`"),
+        (
+            block("graph run=results/one"),
+            "README.md:2: expected `<!-- tritmark:table`, `<!-- tritmark:peers` or `<!-- tritmark:constants`, found `<!-- tritmark:graph`",
+        ),
         (block("table run=../one"), "README.md:2: expected a folder below"),
         (block("table run=/one"), "README.md:2: expected a folder below"),
         (block("table run=results/none"), "README.md:2: expected a recorded run at `results/none`"),
@@ -73,6 +80,9 @@ fn what_is_wrong_is_told_with_file_and_line() {
         (block("table run=results/one threads=0"), "README.md:2: expected `best` or a number"),
         (block("table run=results/one threads=9"), "README.md:2: expected a thread count of the run, found `9`"),
         (block("table run=results/one models=9b"), "README.md:2: expected a model of the run, found `9b`"),
+        (block("table run=results/one engines=f8"), "README.md:2: expected an engine of the run, found `f8`"),
+        (block("peers run=results/one"), "README.md:2: expected workloads, threads, models and engines that"),
+        (block("constants run=results/one"), "README.md:2: expected no key of constants, found `run=results/one`"),
         (block("table run=results/one chart=none"), "README.md:2: expected a plot at"),
         (block("table run=results/one chart=../one"), "README.md:2: expected a plot at"),
         (format!("a\n\n{MARKER}\nb\n"), "README.md:3: expected `<!-- /tritmark -->`"),
@@ -88,4 +98,46 @@ fn what_is_wrong_is_told_with_file_and_line() {
     std::fs::write(damaged, "{}\n").unwrap();
     let error = splice(&file(dir.path(), &block("table run=results/one"))).unwrap_err().to_string();
     assert!(error.contains("README.md:2:") && error.contains("records.jsonl:1:"), "{error}");
+}
+
+#[test]
+fn engines_are_chosen() {
+    let dir = folder();
+    let block = "<!-- tritmark:table run=results/one workload=tg16 threads=2 engines=f16 -->\n<!-- /tritmark -->\n";
+    let after = splice(&file(dir.path(), block)).unwrap().after;
+    assert!(after.contains("| f16 |") && !after.contains("ternary"), "{after}");
+}
+
+/// Of a recorded run: each group of engines by itself, the fastest of its outside ones named, all thread counts in a row.
+#[test]
+fn peers_are_the_fastest_of_their_group() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(root.join("results"), dir.path().join("results")).unwrap();
+    let marker = "<!-- tritmark:peers run=results/peers-gnr-2cpu threads=1,2 models=2b4t,2b4t-q6 engines=ternary,ik_llama.cpp-iq2_bn,\
+        ik_llama.cpp-iq2_bn-repacked engines=f16,llama.cpp-f16,ik_llama.cpp-f16 -->";
+    let spliced = splice(&file(dir.path(), &format!("{marker}\n<!-- /tritmark -->\n"))).unwrap();
+    let rows: Vec<&str> = spliced.after.lines().filter(|line| line.starts_with("| 2b4t")).collect();
+    assert_eq!(rows.len(), 4, "{}", spliced.after);
+    assert!(spliced.after.contains("| model | engine | workload | fastest outside engine | 1 thread | 2 threads |"));
+    let row =
+        |start: &str| *rows.iter().find(|row| row.starts_with(start)).unwrap_or_else(|| panic!("{start}: {rows:?}"));
+    // As summary.csv of the run has it.
+    let decode = row("| 2b4t-q6 | ternary | decode, tg64 | ik\\_llama.cpp-iq2\\_bn | 2.11× [");
+    assert!(decode.contains("| 2.41× ["), "{decode}");
+    row("| 2b4t-q6 | ternary | prefill, pp512 | ik\\_llama.cpp-iq2\\_bn-repacked | 4.39× [");
+    // With two threads alone; llama.cpp is the faster of the two in prefill, ik_llama.cpp in decode.
+    row("| 2b4t | f16 | decode, tg32 | ik\\_llama.cpp-f16 |  | 1.24× [");
+    row("| 2b4t | f16 | prefill, pp512 | llama.cpp-f16 |  | 1.66× [");
+    assert!(spliced.after.contains("Answers of outside engines are not checked."));
+}
+
+#[test]
+fn constants_are_a_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let constant = Constant { name: "a::B", file: "a/b.rs", value: "2 | 3".to_owned(), decides: "a <thing>" };
+    let path = file(dir.path(), "<!-- tritmark:constants -->\nold\n<!-- /tritmark -->\n");
+    let spliced = reports::splice::splice(&path, &[constant]).unwrap();
+    let row = "| `a::B` | 2 \\| 3 | `a/b.rs` | a &lt;thing&gt; |";
+    assert!(spliced.after.contains(row) && !spliced.after.contains("old"), "{}", spliced.after);
 }

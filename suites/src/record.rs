@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 pub const SCHEMA: u32 = 10;
 /// Oldest version that readers take: what later ones added is optional in it. Any other is refused.
 pub const OLDEST_SCHEMA: u32 = 1;
+/// Difference of two readers of the same energy counters, as a share, beyond which they are said to disagree.
+pub const READERS_DISAGREE: f64 = 0.02;
 
 /// One execution of one cell, in one worker process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

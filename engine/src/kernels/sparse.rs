@@ -32,7 +32,12 @@ pub struct Crossover {
 impl Crossover {
     /// That of a path.
     pub(crate) fn of(kernels: Kernels) -> Crossover {
-        let (rows, columns) = match kernels.isa() {
+        Crossover::of_isa(kernels.isa())
+    }
+
+    /// That of an instruction set's path, whether or not this machine has it.
+    pub fn of_isa(isa: Isa) -> Crossover {
+        let (rows, columns) = match isa {
             Isa::Avx512 | Isa::Amx => (55, 35),
             Isa::AvxVnni => (50, 30),
             Isa::Avx2 => (80, 50),

@@ -22,6 +22,9 @@ pub struct Args {
     /// How to print the answers
     #[arg(long, value_enum, default_value = "table")]
     format: Form,
+    /// LaTeX: a whole document rather than tables to be included in one
+    #[arg(long)]
+    standalone: bool,
     /// These claims alone
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -46,6 +49,8 @@ pub struct Args {
 enum Form {
     Table,
     Markdown,
+    /// The tables of markdown for LaTeX, with the packages booktabs and longtable
+    Latex,
     Csv,
     Json,
 }
@@ -67,6 +72,7 @@ pub fn run(args: &Args) -> Result<u8> {
     let format = match args.format {
         Form::Table => Format::Table,
         Form::Markdown => Format::Markdown,
+        Form::Latex => Format::Latex { standalone: args.standalone },
         Form::Csv => Format::Csv,
         Form::Json => Format::Json,
     };

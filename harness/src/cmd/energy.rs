@@ -2,7 +2,7 @@
 
 mod command;
 mod model;
-mod overhead;
+pub(crate) mod overhead;
 mod tree;
 
 use crate::error::Error;

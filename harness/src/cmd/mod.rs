@@ -56,7 +56,7 @@ pub enum Command {
     Report(report::Args),
     /// How a figure fared over all runs of the results folder, and where it changed
     History(history::Args),
-    /// Result tables inside a Markdown file, made from recorded runs
+    /// Tables inside a Markdown file, made from recorded runs and from the code's constants
     Splice(splice::Args),
     /// What this machine can measure, what it can't, and what mends it
     Doctor(doctor::Args),

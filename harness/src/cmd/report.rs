@@ -41,6 +41,9 @@ pub struct Args {
     /// Models of markdown, json and latex
     #[arg(long, value_delimiter = ',')]
     models: Vec<String>,
+    /// Engines of markdown, json and latex, outside ones too
+    #[arg(long, value_delimiter = ',')]
+    engines: Vec<String>,
 }
 
 /// How a run is printed.
@@ -138,8 +141,12 @@ fn print(args: &Args, folders: &[PathBuf], format: Format) -> Result<u8> {
     for note in runs.iter().flat_map(|run| run.notes.iter().map(move |note| format!("{}: {note}", run.run.name))) {
         eprintln!("{note}");
     }
-    let selection =
-        Selection { workloads: args.workload.clone(), threads: args.threads.clone(), models: args.models.clone() };
+    let selection = Selection {
+        workloads: args.workload.clone(),
+        threads: args.threads.clone(),
+        models: args.models.clone(),
+        engines: args.engines.clone(),
+    };
     let printed = reports::formats::print(&runs, format, &selection)?;
     for note in printed.notes {
         eprintln!("{note}");

@@ -19,7 +19,7 @@ use suites::record::Failure;
 /// How long what a program said may take to arrive once it has ended, and a killed one to be gone.
 const GRACE: Duration = Duration::from_secs(5);
 /// Longest time between two looks at a program: seldom enough to cost nothing.
-const LOOK: Duration = Duration::from_millis(100);
+pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
 /// A program that ended well.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use suites::record::{Energy, Failure, Interference, Memory, NotApplicable, Outco
 use suites::run::{Limit, PlannedCell};
 
 /// Windows in one process at most.
-const MAX_WINDOWS: u32 = 1000;
+pub(crate) const MAX_WINDOWS: u32 = 1000;
 /// Processes tried until their windows are as long as the suite asks.
 const TRIES: u32 = 4;
 

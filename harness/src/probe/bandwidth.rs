@@ -10,7 +10,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 /// Least bytes read per pass from DRAM, over all threads.
-const LEAST_BYTES: usize = 256 << 20;
+pub(crate) const LEAST_BYTES: usize = 256 << 20;
 /// Bytes read per pass from a cache by each thread, so that a pass is long beside the clock and the barrier.
 const CACHE_PASS_BYTES: usize = 32 << 20;
 /// Words of a stream that are read at once: eight 512-bit registers, so that in the nearest cache reading is timed and not

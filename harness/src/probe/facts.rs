@@ -16,7 +16,7 @@ use suites::record::StageFacts;
 const CPUS: &str = "devices/system/cpu";
 /// Thousandths of a degree Celsius that a sensor is believed: one that is not connected tells 0, 127 or 255 degrees, or some
 /// below 0, and processors stop short of 125.
-const PLAUSIBLE_MC: std::ops::RangeInclusive<i64> = 1_000..=125_000;
+pub(crate) const PLAUSIBLE_MC: std::ops::RangeInclusive<i64> = 1_000..=125_000;
 
 /// A fact as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]

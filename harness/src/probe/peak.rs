@@ -16,7 +16,7 @@ use arm::instructions;
 use x86::instructions;
 
 /// Sums that a loop keeps.
-const SUMS: usize = 12;
+pub(crate) const SUMS: usize = 12;
 /// Bytes that each sum has in the output, of which the instruction's width is used.
 const SLOT: usize = 64;
 /// Rounds of a call: sums in f32 stay exact (below 2^24), and those that wrap do not end at a round number.

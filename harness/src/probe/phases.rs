@@ -6,10 +6,8 @@ use super::energy::ledger::Lap;
 use super::facts::{Counts, Facts};
 use super::procfs;
 use std::time::Duration;
-use suites::record::{Energy, EnergyKind, SourceEnergy, Stage, StageRecord};
+use suites::record::{Energy, EnergyKind, READERS_DISAGREE, SourceEnergy, Stage, StageRecord};
 
-/// Difference of two readers of the same counters beyond which they are said to disagree.
-const DISAGREE: f64 = 0.02;
 /// Readers of RAPL.
 const TWINS: [&str; 2] = ["powercap", "perf"];
 
@@ -106,7 +104,7 @@ impl<'a> Phases<'a> {
     }
 }
 
-/// Two readers of RAPL that differ by more than [`DISAGREE`].
+/// Two readers of RAPL that differ by more than [`READERS_DISAGREE`].
 fn disagreement(sources: &[SourceEnergy]) -> Option<String> {
     let of = |name: &str| {
         let found = sources.iter().find(|s| s.source == name && s.kind == EnergyKind::Measured);
@@ -114,7 +112,7 @@ fn disagreement(sources: &[SourceEnergy]) -> Option<String> {
     };
     let (a, b) = (of(TWINS[0])?, of(TWINS[1])?);
     let apart = (a - b).abs() / a.max(b);
-    (apart > DISAGREE)
+    (apart > READERS_DISAGREE)
         .then(|| format!("{} and {} disagree by {:.1} %: {a:.3} J and {b:.3} J", TWINS[0], TWINS[1], apart * 100.0))
 }
 

@@ -19,6 +19,9 @@ const SEQUENCE: u64 = 512;
 /// Bits of a ternary weight as papers count them: log2(3), cut to two decimals.
 const TERNARY_BITS: f64 = 1.58;
 
+/// What records call the comparison with the engine's own scalar path.
+const SCALAR: &str = "scalar reference";
+
 /// Figures of processes by block.
 type Blocks = Vec<(u32, f64)>;
 
@@ -61,9 +64,7 @@ pub(super) fn measured(
         return Err(format!("speaks of {isa}; this program was built for {target}"));
     }
     if claim.metric == Metric::TokenMatch {
-        return Err("no run generates from the paper's prompts with its trained model beside an FP32 kernel; what is held against \
-            a scalar reference here stands under the checks of each report"
-            .to_owned());
+        return Err(no_tokens(claim, figure, run));
     }
     if claim.metric == Metric::Accuracy {
         return accuracy(claim, figure, pair, called);
@@ -196,6 +197,35 @@ fn joules(run: &RunData, cell: &CellSummary) -> Result<(Blocks, String), String>
     }
     let kind = format!("{}, {}", Kind::Measured.name(), sources.join(", "));
     Ok((found, doubts.into_iter().fold(kind, |kind, doubt| format!("{kind}; doubt: {doubt}"))))
+}
+
+/// Why tokens can't be judged, with what the candidate's processes were compared with instead. A row of logits that equals the
+/// scalar path's shows that kernels agree with each other; it says nothing of an FP32 kernel, which does not quantise activations.
+fn no_tokens(claim: &Claim, figure: &Figure, run: &RunData) -> String {
+    let (mut made, mut equal, mut models) = (0usize, 0usize, BTreeSet::new());
+    for record in run.records.iter().filter(|r| r.cell.engine == claim.candidate) {
+        let comparisons = record.measurement().map(|m| m.check.comparisons.as_slice()).unwrap_or_default();
+        for one in comparisons.iter().filter(|c| c.against == SCALAR && c.bound_ppb == 0) {
+            made += 1;
+            equal += usize::from(one.pass);
+            models.insert(&record.cell.model);
+        }
+    }
+    let engine = &claim.candidate;
+    let compared = match made {
+        0 => format!("No process of {engine} was held against its scalar path either"),
+        _ => format!(
+            "Compared was one row of logits after a short probe, in {equal} of {made} processes of {engine} ({} model{}) equal bit for bit to \
+             that of its own scalar path: this quantises activations as the kernel does, is no FP32 kernel, and one row is no continuation",
+            models.len(),
+            if models.len() == 1 { "" } else { "s" }
+        ),
+    };
+    format!(
+        "no record holds generated tokens beside an FP32 kernel's. Lacking are continuations of {} by {engine} and by an FP32 kernel, as in {}. \
+         {compared}",
+        figure.of, claim.source
+    )
 }
 
 /// A task's figure of the trained model.

@@ -1,6 +1,6 @@
 //! Answers as text: for a terminal, Markdown, CSV and JSON.
 
-use super::{Answer, Bench, Ours, Part, Verdict};
+use super::{Answer, Bench, Ours, Part, Verdict, latex};
 use crate::html::{ClaimRow, ClaimsSection};
 use crate::stats::Estimate;
 use crate::text::{escape, markdown_table, plain, short, with_interval};
@@ -19,6 +19,11 @@ pub enum Format {
     Table,
     /// The same as Markdown, with the conditions that differ.
     Markdown,
+    /// The tables of Markdown for LaTeX with the packages booktabs and longtable; `standalone`: a whole document.
+    Latex {
+        /// With preamble and end.
+        standalone: bool,
+    },
     /// A row a figure.
     Csv,
     /// Everything.
@@ -33,6 +38,7 @@ pub fn show(benches: &[Bench], format: Format) -> Result<String, String> {
     match format {
         Format::Table => Ok(benches.iter().map(terminal).collect::<Vec<_>>().join("\n")),
         Format::Markdown => Ok(benches.iter().map(markdown).collect::<Vec<_>>().join("\n")),
+        Format::Latex { standalone } => Ok(latex::document(benches, standalone)),
         Format::Csv => csv(benches),
         Format::Json => {
             let all: Vec<Value> = benches.iter().map(value).collect();
@@ -98,7 +104,7 @@ fn reason(answer: &Answer) -> &str {
 }
 
 /// The verdict; of `partly` the figures by their own.
-fn verdict(answer: &Answer) -> String {
+pub(super) fn verdict(answer: &Answer) -> String {
     if answer.verdict != Verdict::Partly {
         return answer.verdict.name().to_owned();
     }
@@ -111,7 +117,7 @@ fn verdict(answer: &Answer) -> String {
 }
 
 /// Runs, machine and build in a line.
-fn place(bench: &Bench) -> String {
+pub(super) fn place(bench: &Bench) -> String {
     let Bench { runs, machine, build, .. } = bench;
     let revision = build.git_revision.as_deref().map_or("unknown revision", |r| r.get(..12).unwrap_or(r));
     format!("{} on {} ({} CPUs), {revision}, profile {}", runs.join(", "), machine.cpu, machine.cpus, build.profile)
@@ -138,28 +144,21 @@ fn terminal(bench: &Bench) -> String {
 
 fn markdown(bench: &Bench) -> String {
     let titles = |titles: &[&str]| titles.iter().map(|&t| t.to_owned()).collect::<Vec<String>>();
-    let rows: Vec<Vec<String>> = bench
-        .answers
-        .iter()
-        .map(|a| {
-            [a.claim.text.clone(), published(a), verdict(a), ours(a), a.claim.source.clone()].map(|t| escape(&t)).into()
-        })
-        .collect();
+    let rows: Vec<Vec<String>> = bench.answers.iter().map(|a| cells(a).map(|t| escape(&t)).into()).collect();
     let mut out = format!("## Published claims\n\n{}.\n\n", escape(&place(bench)));
     for warning in &bench.warnings {
         let _ = writeln!(out, "- **{}**", escape(warning));
     }
-    let header = titles(&["claim", "published", "verdict", "ours [95 %]", "source"]);
+    let header = titles(&TITLES);
     let _ = writeln!(out, "\n{}", markdown_table(&header, &rows, header.len()));
     for answer in bench.answers.iter().filter(|a| a.verdict != Verdict::NotTestable) {
         let Answer { claim, parts, .. } = answer;
         let _ = writeln!(out, "### `{}`: {}\n", escape(&claim.id), verdict(answer));
-        let header = titles(&["of", claim.metric.name(), "counts as it", "ours [95 %]", "kind", "verdict"]);
-        let rows: Vec<Vec<String>> = parts.iter().map(|part| row(claim.metric, part)).collect();
+        let header = titles(&part_titles(claim.metric));
+        let rows: Vec<Vec<String>> =
+            parts.iter().map(|part| row(claim.metric, part).map(|text| escape(&text)).into()).collect();
         let _ = writeln!(out, "{}", markdown_table(&header, &rows, 1));
-        let growth = answer.growth.iter().cloned();
-        let tolerance = format!("tolerance: {}", claim.why);
-        for line in answer.differs.iter().cloned().chain(growth).chain([tolerance]) {
+        for line in remarks(answer) {
             let _ = writeln!(out, "- {}", escape(&line));
         }
         out.push('\n');
@@ -167,7 +166,27 @@ fn markdown(bench: &Bench) -> String {
     out
 }
 
-fn row(metric: Metric, part: &Part) -> Vec<String> {
+/// Titles of [`cells`].
+pub(super) const TITLES: [&str; 5] = ["claim", "published", "verdict", "ours [95 %]", "source"];
+
+/// A claim's row of the table of verdicts.
+pub(super) fn cells(answer: &Answer) -> [String; 5] {
+    [answer.claim.text.clone(), published(answer), verdict(answer), ours(answer), answer.claim.source.clone()]
+}
+
+/// Titles of [`row`].
+pub(super) fn part_titles(metric: Metric) -> [&'static str; 6] {
+    ["of", metric.name(), "counts as it", "ours [95 %]", "kind", "verdict"]
+}
+
+/// What stands below a claim's figures: conditions that differ, growth, tolerance.
+pub(super) fn remarks(answer: &Answer) -> impl Iterator<Item = String> {
+    let tolerance = format!("tolerance: {}", answer.claim.why);
+    answer.differs.iter().cloned().chain(answer.growth.iter().cloned()).chain([tolerance])
+}
+
+/// A figure's row of a claim's own table.
+pub(super) fn row(metric: Metric, part: &Part) -> [String; 6] {
     let (low, high) = part.band;
     let of = |value| figure(metric, value);
     let (ours, kind) = match &part.ours {
@@ -175,8 +194,7 @@ fn row(metric: Metric, part: &Part) -> Vec<String> {
         Err(reason) => (format!("N/A: {reason}"), String::new()),
     };
     let band = format!("{} to {}", of(low), of(high));
-    let texts = [part.of.clone(), of(part.published), band, ours, kind, part.verdict.name().to_owned()];
-    texts.map(|text| escape(&text)).into()
+    [part.of.clone(), of(part.published), band, ours, kind, part.verdict.name().to_owned()]
 }
 
 /// The verdicts as a section of a run's page.

@@ -1,6 +1,6 @@
 //! Paper-style tables for LaTeX: the package booktabs, notes below each table, no other packages.
 
-use super::tex::escape;
+use super::tex::{self, escape};
 use super::{parts, reading};
 use crate::load::RunData;
 use crate::paper::{self, Block, Row, Selection};
@@ -13,21 +13,9 @@ const ACROSS: usize = 9;
 /// Up to as many models, intervals stand beside their figures rather than below, so that tables of many engines fit a page.
 const ROOMY: usize = 4;
 
-/// What [`document`] begins with if it stands alone: wide paper, small margins, by the kernel's own means.
-const PREAMBLE: &str = "\\documentclass[10pt]{article}
-\\usepackage{booktabs}
-\\usepackage[a4paper,landscape,margin=15mm]{geometry}
-\\setlength{\\parindent}{0pt}
-\\emergencystretch=3em
-\\begin{document}
-";
-
 /// The tables of all runs; alone, a whole document.
 pub(super) fn document(runs: &[RunData], selection: &Selection, standalone: bool) -> String {
-    let mut out = "% In the preamble: \\usepackage{booktabs}\n".to_owned();
-    if standalone {
-        out.push_str(PREAMBLE);
-    }
+    let mut out = String::new();
     for data in runs {
         let run = &data.run;
         let of = format!("Run {} on {}.", run.name, run.machine.cpu);
@@ -38,10 +26,7 @@ pub(super) fn document(runs: &[RunData], selection: &Selection, standalone: bool
             }
         }
     }
-    if standalone {
-        out.push_str("\\end{document}\n");
-    }
-    out
+    tex::document(&out, &["booktabs"], standalone)
 }
 
 /// One table: `columns` are the places of the models shown. Of many models, intervals stand on a line of their own

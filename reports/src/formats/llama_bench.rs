@@ -6,7 +6,7 @@
 //! them. The figures of `summary.csv` are medians over processes.
 
 use super::Format;
-use crate::analysis::{Analysis, ModelSize, variant};
+use crate::analysis::{Analysis, variant};
 use crate::cells::{CellSummary, Status};
 use crate::load::RunData;
 use crate::text::plain;
@@ -149,8 +149,8 @@ fn test(data: &RunData, analysis: &Analysis, catalogue: Option<&Catalogue>, summ
             "model_filename" => file_name(catalogue, &cell.model),
             // The engine is part of what the model is in memory.
             "model_type" => plain(&format!("{} {}{}", cell.model, cell.engine, isa(cell))),
-            "model_size" => measured.footprint.weights_bytes.to_string(),
-            "model_n_params" => parameters(analysis.model(&cell.model)),
+            "model_size" => known(Some(measured.footprint.weights_bytes as f64)),
+            "model_n_params" => known(analysis.model(&cell.model).and_then(|model| model.params)),
             "n_batch" | "n_ubatch" => MAX_BATCH.to_string(),
             "n_threads" => cell.threads.to_string(),
             "cpu_mask" => "0x0".to_owned(),
@@ -191,8 +191,9 @@ fn isa(cell: &Cell) -> String {
     variant(&Cell { kv: suites::cell::KvCache::F16, ..cell.clone() })
 }
 
-fn parameters(model: Option<&ModelSize>) -> String {
-    model.and_then(|m| m.params).map_or(UNKNOWN.to_owned(), |params| format!("{params:.0}"))
+/// A count; one that nothing tells, as of weights that take no bytes, is [`UNKNOWN`].
+fn known(count: Option<f64>) -> String {
+    count.filter(|count| *count > 0.0).map_or(UNKNOWN.to_owned(), |count| format!("{count:.0}"))
 }
 
 /// `2026-01-01T00:00:00Z` of an RFC 3339 time with parts of seconds.
@@ -283,11 +284,8 @@ fn markdown(tests: &[Test]) -> String {
             out,
             "| {:<30} | {:>10} | {:>10} | {:<10} | {:>7} | {:>15} | {speed:>20} |",
             test.value("model_type").replace('|', "\\|"),
-            size(test.number("model_size")),
-            match test.value("model_n_params") {
-                UNKNOWN => "unknown".to_owned(),
-                _ => count(test.number("model_n_params")),
-            },
+            shown(test, "model_size", size),
+            shown(test, "model_n_params", count),
             test.value("backends"),
             test.value("n_threads"),
             name(test),
@@ -300,6 +298,11 @@ fn markdown(tests: &[Test]) -> String {
         let _ = write!(out, "\nbuild: {build} (0)\n");
     }
     out
+}
+
+/// A field's number by `form`, or that it is unknown.
+fn shown(test: &Test, field: &str, form: fn(f64) -> String) -> String {
+    if test.value(field) == UNKNOWN { "unknown".to_owned() } else { form(test.number(field)) }
 }
 
 /// `pp512`, `tg128 @ d16`.

@@ -4,7 +4,8 @@ mod json;
 mod latex;
 mod llama_bench;
 mod markdown;
-mod tex;
+mod peers;
+pub(crate) mod tex;
 
 use crate::analysis::Analysis;
 use crate::cells::{Kind, Status};
@@ -16,6 +17,7 @@ use crate::summary;
 use crate::text::{Footnotes, short};
 
 pub(crate) use markdown::tables;
+pub(crate) use peers::peers;
 
 /// How a run is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

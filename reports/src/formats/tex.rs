@@ -1,8 +1,25 @@
-//! Foreign text made harmless in LaTeX.
+//! Foreign text made harmless in LaTeX, and what stands around tables.
+
+/// Wide paper and small margins by the kernel's own means, after the packages.
+const PAGE: &str = "\\usepackage[a4paper,landscape,margin=15mm]{geometry}
+\\setlength{\\parindent}{0pt}
+\\emergencystretch=3em
+\\begin{document}
+";
+
+/// `tables` behind a comment that names the packages they need; standalone, a whole document.
+pub(crate) fn document(tables: &str, packages: &[&str], standalone: bool) -> String {
+    let packages = packages.join(",");
+    let needed = format!("% In the preamble: \\usepackage{{{packages}}}\n");
+    if !standalone {
+        return needed + tables;
+    }
+    format!("{needed}\\documentclass[10pt]{{article}}\n\\usepackage{{{packages}}}\n{PAGE}{tables}\\end{{document}}\n")
+}
 
 /// Text as LaTeX sets it literally: no command, no comment, no ligature, one line. What the standard fonts of pdfLaTeX
 /// lack is told by its code point, as an unknown character would stop the run.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {

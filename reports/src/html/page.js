@@ -69,7 +69,7 @@
     filter();
   }
 
-  // Charts: a point's numbers beside it on hover, focus and click; a click keeps them until Escape or another point.
+  // Charts: a point's or bar's numbers beside it on hover, focus and click; a click keeps them until Escape or another point.
   const tip = document.createElement('div');
   tip.className = 'tip';
   tip.hidden = true;
@@ -93,7 +93,7 @@
     tip.style.top = (above < 4 ? at.bottom + 8 : above) + window.scrollY + 'px';
   };
   for (const dots of all('g.dots')) {
-    const list = all('circle', dots);
+    const list = [...dots.children];
     // The page's own hint takes the place of the browser's, which is for pages without scripts.
     for (const title of all('title', dots)) title.remove();
     const go = (from, to) => {
@@ -134,7 +134,7 @@
   }
   window.addEventListener('resize', () => {
     const dot = pinned || document.activeElement;
-    if (!tip.hidden && dot.matches('.dots circle')) show(dot);
+    if (!tip.hidden && dot.matches('.dots > *')) show(dot);
     else hide();
   });
 

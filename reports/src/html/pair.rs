@@ -2,12 +2,14 @@
 //! are alike.
 
 use super::figures::{Column, PLACE, Row, Table, Text, columns, place, status};
+use super::picture::{Picture, picture};
 use super::run::{Choices, alerts, choices, provenance};
 use super::{PAIR, Part, fill, line};
 use crate::analysis::Analysis;
 use crate::cells::CellSummary;
 use crate::compare::machines_differ;
 use crate::load::RunData;
+use crate::plot::charts;
 use crate::sections;
 use crate::text::short;
 use serde::Serialize;
@@ -25,7 +27,14 @@ struct Page {
     choices: Choices,
     /// How many cells each run has for itself.
     alone: [usize; 2],
+    /// Each chart of the first run, and below it the second's.
+    pictures: Vec<Picture>,
+    /// Titles of charts that would make the page too big.
+    left_out: Vec<String>,
 }
+
+/// Most bytes that the charts of both runs take: with the tables, a page stays below 3 MiB.
+const CHARTS_BYTES: usize = 2 << 20;
 
 /// One of the two runs.
 #[derive(Serialize)]
@@ -61,6 +70,7 @@ pub(super) fn page(one: &RunData, other: &RunData) -> Result<String, String> {
         first.cells.iter().filter_map(|c| Some((c, *index.get(&c.cell)?))).collect();
     let mut choices = choices(&first);
     choices.statuses.clear();
+    let (pictures, left_out) = pictures([(one, &first), (other, &second)])?;
     let page = Page {
         runs: vec![side(one, &first), side(other, &second)],
         facts: facts(one, other),
@@ -68,11 +78,43 @@ pub(super) fn page(one: &RunData, other: &RunData) -> Result<String, String> {
         alone: [first.cells.len() - shared.len(), second.cells.len() - shared.len()],
         withheld,
         choices,
+        pictures,
+        left_out,
     };
     let title = format!("Runs {} and {}", page.runs[0].name, page.runs[1].name);
-    let parts =
-        [Part { id: "machine", title: "Machine and build" }, Part { id: "figures", title: "Cells of both runs" }];
+    let mut parts = vec![
+        Part { id: "machine", title: "Machine and build" },
+        Part { id: "figures", title: "Cells of both runs" },
+        Part { id: "charts", title: "Charts" },
+    ];
+    parts.retain(|part| part.id != "charts" || !(page.pictures.is_empty() && page.left_out.is_empty()));
     fill(PAIR, &title, &parts, &page)
+}
+
+/// The charts of both runs, those of one subject below each other, as far as the page has room; and the titles of the others.
+fn pictures(runs: [(&RunData, &Analysis); 2]) -> Result<(Vec<Picture>, Vec<String>), String> {
+    let mut subjects: Vec<(&'static str, String, Vec<Picture>)> = Vec::new();
+    for ((data, analysis), side) in runs.into_iter().zip(["first", "second"]) {
+        for (plot, chart) in charts::all(data, analysis) {
+            let (stem, title) = (plot.stem, plot.title.clone());
+            let drawn = picture(plot, chart)?.of_run(side, &line(&data.run.name));
+            match subjects.iter_mut().find(|(known, ..)| *known == stem) {
+                Some((.., pictures)) => pictures.push(drawn),
+                None => subjects.push((stem, title, vec![drawn])),
+            }
+        }
+    }
+    let (mut shown, mut left_out, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for (_, title, pictures) in subjects {
+        let more: usize = pictures.iter().map(Picture::weight).sum();
+        if bytes + more > CHARTS_BYTES {
+            left_out.push(title);
+        } else {
+            bytes += more;
+            shown.extend(pictures);
+        }
+    }
+    Ok((shown, left_out))
 }
 
 /// What differs between machines or builds so that a ratio of speeds would not be one of what was changed.

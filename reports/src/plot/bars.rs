@@ -94,6 +94,7 @@ fn token_panel(analysis: &Analysis, model: &str, cells: &[&CellSummary], kind: K
             segments: vec![part],
             interval: joules.interval,
             labels: change(analysis, cell, *joules, &cells),
+            n: Some(joules.n),
         });
     }
     let group = |threads: &u32| format!("{threads} thread{}", if *threads == 1 { "" } else { "s" });
@@ -175,7 +176,7 @@ fn stage_panels(analysis: &Analysis, workload: Workload, kind: Kind, unit: &str)
             if segments.is_empty() {
                 continue;
             }
-            bars.push(Bar { x: bars.len() as f64, width: 0.6, segments, interval: None, labels: Vec::new() });
+            bars.push(Bar { x: bars.len() as f64, width: 0.6, segments, interval: None, labels: Vec::new(), n: None });
             names.push(plain(&format!("{}{}", analysis.shown(&cell.cell.engine), variant(&cell.cell)), 40));
         }
         panels.extend(panel(&format!("{model}, {workload}"), &names, unit, bars));

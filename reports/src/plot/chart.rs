@@ -88,6 +88,8 @@ pub(crate) struct Bar {
     pub(crate) segments: Vec<Segment>,
     pub(crate) interval: Option<(f64, f64)>,
     pub(crate) labels: Vec<String>,
+    /// Replicates behind it, where it is a figure of some.
+    pub(crate) n: Option<usize>,
 }
 
 /// An area between two lines: `(x, low, high)`.

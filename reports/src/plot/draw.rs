@@ -99,16 +99,25 @@ fn columns(chart: &Chart) -> usize {
     wanted.min(chart.columns).max(1)
 }
 
-/// Where a point was drawn, in logical units.
+/// Where something was drawn, in logical units: a point's middle, a bar's upper left corner.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Spot {
     pub(crate) panel: usize,
-    pub(crate) series: usize,
-    pub(crate) point: usize,
+    pub(crate) what: Drawn,
     pub(crate) at: (f64, f64),
 }
 
-/// Draws the whole chart; returns where its points lie, panel by panel and series by series.
+/// What was drawn, by its place in the panel; of a bar its width and height too.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Drawn {
+    Point { series: usize, point: usize },
+    Bar { bar: usize, size: (f64, f64) },
+}
+
+/// Least height of what can be pointed at, however low a bar is.
+const LEAST_HEIGHT: f64 = 8.0;
+
+/// Draws the whole chart; returns where its points and bars lie, panel by panel.
 pub(crate) fn chart<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, chart: &Chart) -> Result<Vec<Spot>, String> {
     canvas.text(&chart.title, (24.0, 12.0), 21.0, DARK, Anchor::TopLeft, true)?;
     canvas.text(&chart.subtitle, (24.0, 40.0), SMALL, GREY, Anchor::TopLeft, false)?;
@@ -208,12 +217,13 @@ fn panel<DB: DrawingBackend>(canvas: &Canvas<'_, DB>, panel: &Panel, area: [f64;
     if let Some(y) = panel.mark.and_then(|mark| frame.up(mark)) {
         canvas.grey_line(&[(frame.left, y), (frame.right, y)], DARK, 1.2)?;
     }
-    let mut spots = Vec::new();
+    let mut spots: Vec<Spot> =
+        panel.bars.iter().enumerate().filter_map(|(index, bar)| bar_spot(&frame, index, bar)).collect();
     for (index, series) in panel.series.iter().enumerate() {
         draw_series(canvas, &frame, series)?;
         let spot = |(point, p): (usize, &Point)| {
             let at = (frame.across(p.x)?, frame.up(p.y)?);
-            Some(Spot { panel: 0, series: index, point, at })
+            Some(Spot { panel: 0, what: Drawn::Point { series: index, point }, at })
         };
         spots.extend(series.points.iter().enumerate().filter_map(spot));
     }
@@ -305,6 +315,16 @@ fn whisker<DB: DrawingBackend>(
     [low, high]
         .into_iter()
         .try_for_each(|end| canvas.line(&[(x - 4.0, end), (x + 4.0, end)], colour, 1.4, Stroke::Solid))
+}
+
+/// Where a bar lies, all its parts together.
+fn bar_spot(frame: &Frame<'_>, index: usize, bar: &Bar) -> Option<Spot> {
+    let (left, right) = (frame.across(bar.x - bar.width / 2.0)?, frame.across(bar.x + bar.width / 2.0)?);
+    let sum: f64 = bar.segments.iter().map(|part| part.size).sum();
+    let bottom = frame.up(0.0)?;
+    let top = frame.up(sum)?.min(bottom - LEAST_HEIGHT);
+    let what = Drawn::Bar { bar: index, size: (right - left, bottom - top) };
+    Some(Spot { panel: 0, what, at: (left, top) })
 }
 
 /// A bar's parts from 0 up, its interval, and its text above both.

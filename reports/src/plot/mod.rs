@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::load::RunData;
 use canvas::Canvas;
 use chart::Chart;
-pub(crate) use draw::Spot;
+pub(crate) use draw::{Drawn, Spot};
 use plotters::prelude::*;
 use std::path::{Path, PathBuf};
 
@@ -104,7 +104,7 @@ pub(crate) fn draw_file(chart: &Chart, path: &Path, extension: &str) -> Result<(
     draw_one(chart, path, extension)
 }
 
-/// A chart as SVG text, its size, and where its points lie.
+/// A chart as SVG text, its size, and where its points and bars lie.
 pub(crate) struct Drawing {
     pub(crate) svg: String,
     pub(crate) size: (u32, u32),

@@ -10,13 +10,13 @@ use std::time::Duration;
 use suites::record::{DomainEnergy, Energy, EnergyKind, Joules, SourceEnergy};
 
 /// Longest time that reading one source may take: of a value that came later it is not known when it was true.
-const STALL: Duration = Duration::from_millis(100);
+pub(crate) const STALL: Duration = Duration::from_millis(100);
 /// Least difference of the two clocks that is a sleep, and not the time between reading them.
 const SLEEP: Duration = Duration::from_millis(100);
 /// A window shorter than this many refreshes of a source is told with a doubt: each end of it may be off by one.
-const REFRESHES: u32 = 50;
+pub(crate) const REFRESHES: u32 = 50;
 /// Shortest stretch that a peak of power is taken over.
-const PEAK_OVER: Duration = Duration::from_millis(50);
+pub(crate) const PEAK_OVER: Duration = Duration::from_millis(50);
 /// How much later than the clock a counter may be when a jump is judged: refreshes, and readings held up.
 const SLACK_SECONDS: f64 = 1.0;
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub const PERIOD: Duration = Duration::from_millis(100);
 /// A source's longest gap between two readings is this many periods at least, so that a reading that comes late, or not at
 /// all, loses nothing.
-const SPARE: u32 = 4;
+pub(crate) const SPARE: u32 = 4;
 
 /// Sources that are being read.
 pub struct Meter {

@@ -32,7 +32,11 @@ use std::time::Duration;
 use suites::record::{Energy, EnergyKind};
 
 /// Shortest window that energy is told of, where the work can be repeated: METHODOLOGY.md.
-const WINDOW: Duration = Duration::from_secs(2);
+pub(crate) const WINDOW: Duration = Duration::from_secs(2);
+/// Longest that a window is made for the sake of a slow source.
+pub(crate) const LONGEST_WINDOW: Duration = Duration::from_secs(10);
+/// Refreshes of the most trusted source that a window is repeated for.
+pub(crate) const WINDOW_REFRESHES: u32 = 100;
 
 /// Where sources are looked for, and which the user names beside what is found.
 #[derive(clap::Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -154,7 +158,7 @@ impl EnergyMeter {
     /// The shortest window whose joules are told to about 1 %: 2 s, and a hundred refreshes of the most trusted source as far
     /// as 10 s. Nothing where none measures.
     pub fn shortest_window(&self) -> Duration {
-        self.trusted().map_or(Duration::ZERO, |info| (info.refresh * 100).clamp(WINDOW, WINDOW * 5))
+        self.trusted().map_or(Duration::ZERO, |info| (info.refresh * WINDOW_REFRESHES).clamp(WINDOW, LONGEST_WINDOW))
     }
 
     /// Begins a window.

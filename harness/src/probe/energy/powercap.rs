@@ -21,6 +21,8 @@ const ALIAS_SLACK: Duration = Duration::from_millis(20);
 const ALIAS_UJ: u64 = (MOST_WATTS * 1e6 / 10.0) as u64;
 /// Readings of a file that is empty while its writer replaces the contents.
 const TRIES: u32 = 5;
+/// How many times a zone's own limit its power may come to.
+pub(crate) const OVER_LIMIT: f64 = 1.5;
 
 /// A zone as found.
 #[derive(Debug)]
@@ -185,13 +187,13 @@ fn scale(folder: &Path) -> Scale {
     Scale::Counter { unit_uj: 1.0, wraps }
 }
 
-/// The highest power that is reckoned with: [`MOST_WATTS`], or 1.5 times the zone's own limit where that is higher.
+/// The highest power that is reckoned with: [`MOST_WATTS`], or [`OVER_LIMIT`] times the zone's own limit where that is higher.
 fn most_watts(folder: &Path) -> f64 {
     let files = (0..3).flat_map(|n| ["max_power_uw", "power_limit_uw"].map(|file| format!("constraint_{n}_{file}")));
     let limits = files.filter_map(|file| number::<u64>(&folder.join(file)).ok());
     // A limit beyond 10 kW is no limit but a register that was never set.
     let highest = limits.filter(|&limit| limit < 10_000_000_000).max().unwrap_or(0);
-    MOST_WATTS.max(1.5 * highest as f64 / 1e6)
+    MOST_WATTS.max(OVER_LIMIT * highest as f64 / 1e6)
 }
 
 fn value(folder: &Path) -> Result<u64, String> {

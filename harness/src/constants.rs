@@ -1,0 +1,424 @@
+//! The constants of the code that METHODOLOGY.md states: its table is spliced from here, and a test holds its sentences against them.
+
+use crate::cmd::energy::overhead;
+use crate::probe::energy::{self, ledger, meter, powercap, source};
+use crate::probe::{bandwidth, facts, peak};
+use crate::{answer, driver, local, machine, plan, worker};
+use reports::splice::Constant;
+use reports::{claims, fit, stats};
+use std::time::Duration;
+use suites::cell::Workload;
+use suites::{definition, record};
+
+/// A constant, and where the page states it in its text.
+struct Stated {
+    constant: Constant,
+    /// What the page says of it, made of its value.
+    said: Vec<String>,
+}
+
+/// Every constant, as the block `constants` of a Markdown file has it.
+pub fn table() -> Vec<Constant> {
+    stated().into_iter().map(|stated| stated.constant).collect()
+}
+
+/// What METHODOLOGY.md says of each constant in its text, by the constant's name: parts of sentences, of single spaces.
+pub fn sentences() -> Vec<(&'static str, String)> {
+    let all = |Stated { constant, said }: Stated| said.into_iter().map(move |said| (constant.name, said));
+    stated().into_iter().flat_map(all).collect()
+}
+
+fn stated() -> Vec<Stated> {
+    [cells(), checks(), limits(), statistics(), energy_readings(), energy_windows(), energy_bounds()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn row(name: &'static str, file: &'static str, value: String, decides: &'static str, said: &[String]) -> Stated {
+    Stated { constant: Constant { name, file, value, decides }, said: said.to_vec() }
+}
+
+/// What a cell does.
+fn cells() -> Vec<Stated> {
+    const WORKER: &str = "harness/src/worker.rs";
+    let (prompt, prefill, decode) = (Workload::DECODE_PROMPT, worker::WARM_UP_PREFILL, worker::WARM_UP_DECODE);
+    vec![
+        row(
+            "Workload::DECODE_PROMPT",
+            "suites/src/cell.rs",
+            format!("{prompt} tokens"),
+            "the depth of decode that names none",
+            &[
+                format!("a forced token stream after a {prompt}-token prompt"),
+                format!("and after {prompt} tokens here"),
+            ],
+        ),
+        row(
+            "WARM_UP_PREFILL",
+            WORKER,
+            format!("{prefill} tokens"),
+            "the longest warm-up of prefill",
+            &[format!("up to {prefill} prompt tokens")],
+        ),
+        row(
+            "WARM_UP_DECODE",
+            WORKER,
+            format!("{decode} tokens"),
+            "the warm-up of decode, behind the depth",
+            &[format!("or the depth and {} decoded tokens", word(decode as usize))],
+        ),
+        row("MAX_SAMPLES", WORKER, thousands(worker::MAX_SAMPLES as u64), "most windows in one process", &[]),
+        row(
+            "Crossover::of_isa",
+            "engine/src/kernels/sparse.rs",
+            crossovers(),
+            "up to which active share rows and columns are read alone",
+            &[crossovers()],
+        ),
+        row(
+            "LOOK",
+            "harness/src/driver/child.rs",
+            duration(driver::child::LOOK),
+            "how often an outside process's memory is looked at",
+            &[format!("looked at {} times a second", word((1000 / driver::child::LOOK.as_millis()) as usize))],
+        ),
+        row(
+            "MAX_WINDOWS",
+            "harness/src/driver/outside.rs",
+            thousands(driver::outside::MAX_WINDOWS.into()),
+            "most windows that an outside process is asked for",
+            &[],
+        ),
+    ]
+}
+
+/// How a cell's answer is checked.
+fn checks() -> Vec<Stated> {
+    const ANSWER: &str = "harness/src/answer.rs";
+    let (probe, batch) = (answer::PROBE_TOKENS, answer::BATCH_TOKENS);
+    vec![
+        row(
+            "PROBE_TOKENS",
+            ANSWER,
+            format!("{probe} tokens"),
+            "the probe that every answer is checked by",
+            &[format!("({} tokens in one batch, then one decoded token)", word(probe - 1))],
+        ),
+        row(
+            "BATCH_TOKENS",
+            ANSWER,
+            format!("{batch} tokens"),
+            "the check of a batch against decoding one by one, and of a bounded head's tokens",
+            &[
+                format!("prefill cells: {batch} tokens in one batch against the same tokens decoded one by one"),
+                format!("Each cell checks {batch} tokens against the whole head's"),
+            ],
+        ),
+        row(
+            "PAIR_BOUND",
+            "engine/src/synthetic.rs",
+            (local::PAIR_BOUND_PPB as f64 / 1e9).to_string(),
+            "the relative rms distance that the engines of a pair may have",
+            &["a stated relative rms distance".to_owned()],
+        ),
+    ]
+}
+
+/// The machine's limits, and what does not run for them.
+fn limits() -> Vec<Stated> {
+    let mebibytes = bandwidth::LEAST_BYTES >> 20;
+    let (low, high) = (facts::PLAUSIBLE_MC.start() / 1000, facts::PLAUSIBLE_MC.end() / 1000);
+    vec![
+        row(
+            "LEAST_BYTES",
+            "harness/src/probe/bandwidth.rs",
+            format!("{mebibytes} MiB"),
+            "what a pass of the bandwidth probe reads of DRAM",
+            &[format!("the best of several access patterns over {mebibytes} MiB")],
+        ),
+        row(
+            "SUMS",
+            "harness/src/probe/peak.rs",
+            peak::SUMS.to_string(),
+            "sums that the loop of multiply-adds keeps",
+            &[format!("a loop of one instruction on {} sums in registers", word(peak::SUMS))],
+        ),
+        row(
+            "MEMORY_PERCENT",
+            "harness/src/plan.rs",
+            format!("{} %", plan::MEMORY_PERCENT),
+            "the share of available memory beyond which a cell is N/A",
+            &[format!("a cell over {} % of the available memory", plan::MEMORY_PERCENT)],
+        ),
+        row(
+            "PATIENCE",
+            "harness/src/driver.rs",
+            format!("{} times", driver::PATIENCE),
+            "how long beside its predicted time a process may take, where the suite's timeout is shorter",
+            &[],
+        ),
+        row(
+            "BUSY_MILLI",
+            "harness/src/machine.rs",
+            (machine::BUSY_MILLI as f64 / 1e3).to_string(),
+            "the load average at the start beyond which a run is warned of a busy machine",
+            &[],
+        ),
+        row(
+            "PLAUSIBLE_MC",
+            "harness/src/probe/facts.rs",
+            format!("{low} to {high} °C"),
+            "temperatures that are believed",
+            &[format!("one below {low} or above {high} °C is not connected")],
+        ),
+    ]
+}
+
+/// What figures and verdicts are formed from.
+fn statistics() -> Vec<Stated> {
+    const STATS: &str = "reports/src/stats.rs";
+    let resamples = thousands(stats::RESAMPLES.into());
+    let confidence = percent(stats::CONFIDENCE);
+    vec![
+        row(
+            "RESAMPLES",
+            STATS,
+            resamples.clone(),
+            "resamples of every bootstrap",
+            &[format!("({resamples} resamples, fixed seed)")],
+        ),
+        row(
+            "CONFIDENCE",
+            STATS,
+            confidence.clone(),
+            "the coverage of every interval",
+            &[
+                format!("their {confidence} interval is a seeded bootstrap over blocks"),
+                format!("a {confidence} percentile-bootstrap interval over items"),
+                format!("with its {confidence} bootstrap interval:"),
+            ],
+        ),
+        row(
+            "MIN_REPLICATES",
+            STATS,
+            stats::MIN_REPLICATES.to_string(),
+            "fewest replicates that an interval is formed from",
+            &["With a single block there is no interval".to_owned()],
+        ),
+        row(
+            "MIN_SIZES",
+            "reports/src/fit.rs",
+            fit::MIN_SIZES.to_string(),
+            "fewest sizes that a line is fitted to",
+            &[format!("Fewer than {} sizes are not fitted", word(fit::MIN_SIZES))],
+        ),
+        row(
+            "MIN_BLOCKS",
+            "reports/src/claims.rs",
+            claims::MIN_BLOCKS.to_string(),
+            "fewest processes, or blocks of a ratio, that a verdict on a claim is formed from",
+            &[format!("fewer than {} processes", word(claims::MIN_BLOCKS))],
+        ),
+    ]
+}
+
+/// How energy is read.
+fn energy_readings() -> Vec<Stated> {
+    let (period, stall) = (duration(meter::PERIOD), duration(ledger::STALL));
+    let (watts, over) = (source::MOST_WATTS, powercap::OVER_LIMIT);
+    let disagree = percent(record::READERS_DISAGREE);
+    vec![
+        row(
+            "PERIOD",
+            "harness/src/probe/energy/meter.rs",
+            period.clone(),
+            "how often energy is read",
+            &[format!("A counter is read every {period}, or")],
+        ),
+        row(
+            "SPARE",
+            "harness/src/probe/energy/meter.rs",
+            format!("{} readings", meter::SPARE),
+            "readings in half of the time that a counter takes to wrap, at least",
+            &[format!("or {} times as often as is needed for half of the time", word(meter::SPARE as usize))],
+        ),
+        row(
+            "MOST_WATTS",
+            "harness/src/probe/energy/source.rs",
+            format!("{watts} W"),
+            "the power that wraps and jumps are reckoned with",
+            &[format!("in which {watts} W (or")],
+        ),
+        row(
+            "OVER_LIMIT",
+            "harness/src/probe/energy/powercap.rs",
+            format!("{over} times"),
+            "the same, beside a zone's own limit, where that is more",
+            &[format!("(or {over} times the zone's own limit, if that is more)")],
+        ),
+        row(
+            "STALL",
+            "harness/src/probe/energy/ledger.rs",
+            stall.clone(),
+            "how long reading a source may take",
+            &[format!("slow reading (over {stall})")],
+        ),
+        row(
+            "READERS_DISAGREE",
+            "suites/src/record.rs",
+            disagree.clone(),
+            "the difference of two readers of RAPL that figures tell of",
+            &[format!("differ by over {disagree}, every figure says so")],
+        ),
+    ]
+}
+
+/// How long energy is measured for.
+fn energy_windows() -> Vec<Stated> {
+    const ENERGY: &str = "harness/src/probe/energy/mod.rs";
+    const LEDGER: &str = "harness/src/probe/energy/ledger.rs";
+    let idle = duration(definition::IDLE);
+    let (window, longest) = (duration(energy::WINDOW), duration(energy::LONGEST_WINDOW));
+    let refreshes = energy::WINDOW_REFRESHES;
+    let windows = format!(
+        "repeated for {window}, and for {} refreshes of the most trusted source as far as {longest}",
+        word(refreshes as usize)
+    );
+    vec![
+        row(
+            "IDLE",
+            "suites/src/definition.rs",
+            idle.clone(),
+            "rest before and after a cell, unless the suite says",
+            &[format!("at rest for {idle} (the suite's `idle`)")],
+        ),
+        row(
+            "WINDOW",
+            ENERGY,
+            window,
+            "the shortest window of energy, where work can be repeated",
+            std::slice::from_ref(&windows),
+        ),
+        row(
+            "WINDOW_REFRESHES",
+            ENERGY,
+            format!("{refreshes} refreshes"),
+            "the same, of the most trusted source",
+            std::slice::from_ref(&windows),
+        ),
+        row("LONGEST_WINDOW", ENERGY, longest, "how far a window is made longer for refreshes", &[windows]),
+        row(
+            "REFRESHES",
+            LEDGER,
+            format!("{} refreshes", ledger::REFRESHES),
+            "the length below which a stage's energy is doubted",
+            &[format!("a stage shorter than {} refreshes is told with that doubt", word(ledger::REFRESHES as usize))],
+        ),
+    ]
+}
+
+/// What peaks and the cost of sampling are judged by.
+fn energy_bounds() -> Vec<Stated> {
+    const LEDGER: &str = "harness/src/probe/energy/ledger.rs";
+    let (peak_over, bound) = (duration(ledger::PEAK_OVER), percent(overhead::BOUND));
+    vec![
+        row(
+            "PEAK_OVER",
+            LEDGER,
+            peak_over.clone(),
+            "the shortest stretch of a peak of power",
+            &[
+                format!("(the highest over {peak_over} or more)"),
+                format!("the peak is the highest over {peak_over} or more"),
+            ],
+        ),
+        row(
+            "BOUND",
+            "harness/src/cmd/energy/overhead.rs",
+            bound.clone(),
+            "what sampling energy may cost of decode time",
+            &[format!("the bound {bound}")],
+        ),
+    ]
+}
+
+/// The crossovers as the page's sentence has them.
+fn crossovers() -> String {
+    let [avx512, vnni, avx2] = local::crossovers();
+    format!(
+        "rows up to {} % (AVX-512), {} % (AVX-VNNI), {} % (AVX2); columns up to {}, {} and {} %",
+        avx512.rows, vnni.rows, avx2.rows, avx512.columns, vnni.columns, avx2.columns
+    )
+}
+
+fn percent(share: f64) -> String {
+    format!("{} %", (share * 1e6).round() / 1e4)
+}
+
+fn duration(of: Duration) -> String {
+    if of.subsec_nanos() == 0 { format!("{} s", of.as_secs()) } else { format!("{} ms", of.as_millis()) }
+}
+
+/// `10,000`.
+fn thousands(count: u64) -> String {
+    if count < 1000 { count.to_string() } else { format!("{},{:03}", thousands(count / 1000), count % 1000) }
+}
+
+/// A number as running text writes it.
+fn word(number: usize) -> String {
+    const SMALL: [&str; 13] =
+        ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"];
+    match number {
+        50 => "fifty".to_owned(),
+        100 => "a hundred".to_owned(),
+        _ => SMALL.get(number).map_or_else(|| number.to_string(), |&word| word.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+    /// A constant that was changed must be changed on the page too, in its sentences as in its table.
+    #[test]
+    fn methodology_states_what_the_code_has() {
+        let path = Path::new(ROOT).join("METHODOLOGY.md");
+        let spliced = reports::splice::splice(&path, &table()).unwrap();
+        assert_eq!(spliced.blocks, 1);
+        assert_eq!(spliced.before, spliced.after, "`harness splice METHODOLOGY.md` makes the table anew");
+        let text =
+            spliced.before.split("## Constants").next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+        let unsaid: Vec<_> = sentences().into_iter().filter(|(_, said)| !text.contains(said.as_str())).collect();
+        assert!(unsaid.is_empty(), "METHODOLOGY.md does not say: {unsaid:#?}");
+    }
+
+    #[test]
+    fn every_constant_is_where_it_is_said_to_be() {
+        for Constant { name, file, .. } in table() {
+            let text = std::fs::read_to_string(Path::new(ROOT).join(file)).unwrap();
+            let last = name.rsplit("::").next().unwrap();
+            assert!(
+                text.contains(&format!("const {last}: ")) || text.contains(&format!("fn {last}(")),
+                "{file}: {name}"
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_as_text_has_them() {
+        assert_eq!(
+            (thousands(10_000), thousands(999), thousands(1_234_567)),
+            ("10,000".into(), "999".into(), "1,234,567".into())
+        );
+        assert_eq!((percent(0.95), percent(0.02), percent(0.125)), ("95 %".into(), "2 %".into(), "12.5 %".into()));
+        assert_eq!(
+            (duration(Duration::from_millis(100)), duration(Duration::from_secs(2))),
+            ("100 ms".into(), "2 s".into())
+        );
+        assert_eq!((word(12), word(50), word(17)), ("twelve".into(), "fifty".into(), "17".into()));
+    }
+}
