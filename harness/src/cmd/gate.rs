@@ -32,6 +32,9 @@ pub struct Args {
     /// Hold this build against another program's file
     #[arg(long, value_name = "FILE", conflicts_with = "against")]
     against_program: Option<PathBuf>,
+    /// Judge this program's file instead of this build
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["baseline", "study"])]
+    candidate: Option<PathBuf>,
     /// Hold a recorded run, given as RUN, against this one
     #[arg(long, value_name = "RUN", conflicts_with_all = ["against", "against_program"], requires = "run")]
     baseline: Option<PathBuf>,
@@ -113,7 +116,7 @@ pub fn run(args: &Args) -> Result<u8> {
     }
     let program = match (&args.against, &args.against_program, &args.study) {
         (Some(revision), ..) => baseline::of_revision(revision),
-        (_, Some(file), _) => baseline::of_file(file),
+        (_, Some(file), _) => baseline::of_file(file, "--against-program"),
         (_, _, Some(_)) => baseline::own(),
         _ => {
             bail!(Error::Usage("give --against REV, --against-program FILE, --baseline RUN RUN or --study".to_owned()))
@@ -248,7 +251,8 @@ fn single(args: &Args, bench: &Bench, program: &Program) -> Result<u8> {
     std::fs::create_dir_all(&args.out).map_err(exists)?;
     std::fs::create_dir(&folder).map_err(exists)?;
     eprintln!("{}: at most about {}", folder.display(), crate::progress::short(bench.gates.rule.budget));
-    let kept = bench.gate(args, &folder, program, &baseline::own()?)?;
+    let candidate = args.candidate.as_ref().map(|file| baseline::of_file(file, "--candidate"));
+    let kept = bench.gate(args, &folder, program, &candidate.unwrap_or_else(baseline::own)?)?;
     kept.write(&folder)?;
     tell(args, kept.outcome)
 }

@@ -35,13 +35,13 @@ pub fn of_revision(revision: &str) -> Result<Program> {
     Ok(Program { name: format!("{revision} ({})", short(&commit)), command: worker(&path), path, build: built })
 }
 
-/// A program that is there already.
+/// A program that is there already, as the flag `flag` names it.
 ///
 /// # Errors
 /// [`Error::Usage`] if there is no such file.
-pub fn of_file(path: &Path) -> Result<Program> {
+pub fn of_file(path: &Path, flag: &str) -> Result<Program> {
     if !path.is_file() {
-        bail!(Error::Usage(format!("--against-program {}: expected a file", path.display())));
+        bail!(Error::Usage(format!("{flag} {}: expected a file", path.display())));
     }
     let unknown = Build { git_revision: None, git_dirty: None, ..machine::build() };
     let path = path.canonicalize()?;

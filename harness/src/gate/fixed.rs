@@ -41,11 +41,11 @@ fn each(measured: &Measured) -> impl Iterator<Item = (String, &Measurement, &Mea
     })
 }
 
-/// A cell that the candidate fails at. Where the baseline fails too, nothing has got worse.
+/// A cell that the candidate fails at. Where the baseline fails too, it can't be told whether anything got worse.
 fn fails(of: &str, baseline_runs: bool, reason: &str) -> Line {
     let (verdict, who) = match baseline_runs {
         true => (Verdict::Regressed, "the candidate fails, the baseline does not"),
-        false => (Verdict::Na, "both fail"),
+        false => (Verdict::Inconclusive, "both fail"),
     };
     Line { verdict, note: Some(format!("{who}: {reason}")), ..Line::new("runs", of) }
 }

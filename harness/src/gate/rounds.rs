@@ -5,7 +5,7 @@ use super::side::Side;
 use anyhow::Result;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use reports::gate::{Judged, Line, Next, Round, Series, confirm, costs, look};
+use reports::gate::{Judged, Line, Next, Round, Series, Verdict, confirm, costs, look};
 use std::time::Instant;
 use suites::Cell;
 use suites::gate::{Gates, Kind, Metric, Rule};
@@ -270,8 +270,8 @@ fn line(gates: &Gates, measured: &Measured, track: &Track) -> Line {
             confirm(seen, &effects[..before], &effects[before..], &gates.rule, metric.threshold)
         }
         State::Open => {
-            line.note = Some(missing(measured, track));
-            return line;
+            let (verdict, note) = missing(measured, track);
+            return Line { verdict, note: Some(note), ..line };
         }
     };
     line.verdict = judged.verdict;
@@ -281,17 +281,19 @@ fn line(gates: &Gates, measured: &Measured, track: &Track) -> Line {
     line
 }
 
-/// Why a series has no rounds.
-fn missing(measured: &Measured, track: &Track) -> String {
-    let failure = track.cells.iter().filter_map(|&cell| measured.first.get(cell)).find_map(|(_, both)| {
-        let side = if both[1].is_err() { 1 } else { 0 };
-        let reason = both[side].as_ref().err()?;
-        Some(format!("{} fails: {reason}", ["the baseline", "the candidate"][side]))
-    });
+/// Why a series has no rounds. That the candidate fails is said once, by a line of its own.
+fn missing(measured: &Measured, track: &Track) -> (Verdict, String) {
+    for (_, [baseline, candidate]) in track.cells.iter().filter_map(|&cell| measured.first.get(cell)) {
+        match (baseline, candidate) {
+            (_, Err(reason)) => return (Verdict::Na, format!("the candidate fails: {reason}")),
+            (Err(reason), Ok(_)) => return (Verdict::Inconclusive, format!("the baseline fails: {reason}")),
+            (Ok(_), Ok(_)) => {}
+        }
+    }
     let none = match track.metric.kind {
         Kind::Joules => "no joules were measured",
         Kind::Memory => "this system does not tell a process's peak memory",
         _ => "no round was measured",
     };
-    failure.unwrap_or_else(|| none.to_owned())
+    (Verdict::Na, none.to_owned())
 }
