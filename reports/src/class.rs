@@ -90,6 +90,27 @@ impl From<&Run> for BuildClass {
     }
 }
 
+impl BuildClass {
+    /// What differs so that figures do not compare, with what stands on either side; nothing within a class.
+    pub fn differs(&self, other: &BuildClass) -> Vec<String> {
+        let told = |what: &str, one: &dyn std::fmt::Debug, other: &dyn std::fmt::Debug| {
+            format!("{what}: {one:?} and {other:?}")
+        };
+        let alike = [
+            (self.profile == other.profile, told("build profile", &self.profile, &other.profile)),
+            (self.opt_level == other.opt_level, told("optimisation level", &self.opt_level, &other.opt_level)),
+            (
+                self.debug_assertions == other.debug_assertions,
+                told("debug assertions", &self.debug_assertions, &other.debug_assertions),
+            ),
+            (self.rustc == other.rustc, told("compiler", &self.rustc, &other.rustc)),
+            (self.target == other.target, told("target", &self.target, &other.target)),
+            (self.alone == other.alone, "a run that another build went on with".to_owned()),
+        ];
+        alike.into_iter().filter(|(same, _)| !same).map(|(_, what)| what).collect()
+    }
+}
+
 /// Names for people of what is in `all`, in order of first appearance: each has one of its own, numbered where labels are shared.
 pub(crate) fn names<'a>(
     all: impl Iterator<Item = &'a MachineClass>,

@@ -1,6 +1,6 @@
 //! The history of all runs of a results folder: `results/history.sqlite`.
 //!
-//! It holds nothing that the run folders do not: it can be deleted, and `history --add results/*` makes it anew. Every figure is a row
+//! It holds nothing that the run folders do not: it can be deleted, and `history --add results/*/` makes it anew. Every figure is a row
 //! of a run's `summary.csv`, not rounded. A run is added in one transaction, so that it is there whole or not at all, whatever ends
 //! the program and however many others write; it is told apart by name and beginning, and by a digest of its files, so that the same
 //! run is there once and a resumed one replaces what was there of it.

@@ -1,6 +1,7 @@
 //! Two recorded runs of one machine: what can be told of them, made one after the other.
 
 use super::{Line, Outcome, SCHEMA, Verdict, accuracy, answer, cost};
+use crate::class::BuildClass;
 use crate::compare::machines_differ;
 use crate::error::Error;
 use crate::load::RunData;
@@ -65,16 +66,9 @@ fn comparable(a: &RunData, b: &RunData) -> Result<(), Error> {
             machines.join(", ")
         )));
     }
-    let (x, y) = (&a.run.build, &b.run.build);
-    for (what, one, other) in [
-        ("build profile", &x.profile, &y.profile),
-        ("optimisation level", &x.opt_level, &y.opt_level),
-        ("compiler", &x.rustc, &y.rustc),
-        ("target", &x.target, &y.target),
-    ] {
-        if one != other {
-            return Err(differ(what, one, other));
-        }
+    let builds = BuildClass::from(&a.run).differs(&BuildClass::from(&b.run));
+    if !builds.is_empty() {
+        return Err(Error::Mixed(format!("{names} can't be compared: {}", builds.join("; "))));
     }
     if a.run.suite != b.run.suite || a.run.suite_digest != b.run.suite_digest {
         return Err(differ("suite", &(&a.run.suite, &a.run.suite_digest), &(&b.run.suite, &b.run.suite_digest)));
