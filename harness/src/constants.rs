@@ -5,7 +5,7 @@ use crate::probe::energy::{self, ledger, meter, powercap, source};
 use crate::probe::{bandwidth, facts, peak};
 use crate::{answer, driver, local, machine, plan, worker};
 use reports::splice::Constant;
-use reports::{claims, fit, stats};
+use reports::{changepoint, claims, fit, stats};
 use std::time::Duration;
 use suites::cell::Workload;
 use suites::{definition, record};
@@ -29,7 +29,7 @@ pub fn sentences() -> Vec<(&'static str, String)> {
 }
 
 fn stated() -> Vec<Stated> {
-    [cells(), checks(), limits(), statistics(), energy_readings(), energy_windows(), energy_bounds()]
+    [cells(), checks(), limits(), statistics(), history(), energy_readings(), energy_windows(), energy_bounds()]
         .into_iter()
         .flatten()
         .collect()
@@ -120,7 +120,7 @@ fn checks() -> Vec<Stated> {
             "engine/src/synthetic.rs",
             (local::PAIR_BOUND_PPB as f64 / 1e9).to_string(),
             "the relative rms distance that the engines of a pair may have",
-            &["a stated relative rms distance".to_owned()],
+            &[],
         ),
     ]
 }
@@ -204,7 +204,7 @@ fn statistics() -> Vec<Stated> {
             STATS,
             stats::MIN_REPLICATES.to_string(),
             "fewest replicates that an interval is formed from",
-            &["With a single block there is no interval".to_owned()],
+            &[],
         ),
         row(
             "MIN_SIZES",
@@ -219,6 +219,33 @@ fn statistics() -> Vec<Stated> {
             claims::MIN_BLOCKS.to_string(),
             "fewest processes, or blocks of a ratio, that a verdict on a claim is formed from",
             &[format!("fewer than {} processes", word(claims::MIN_BLOCKS))],
+        ),
+    ]
+}
+
+/// What the change points of a history are found by.
+fn history() -> Vec<Stated> {
+    const FILE: &str = "reports/src/changepoint.rs";
+    let (orders, seed, level) = (changepoint::PERMUTATIONS, changepoint::SEED, changepoint::LEVEL);
+    let test = format!("({orders} orders, ChaCha8, seed {seed}) gives p of at most {level}");
+    let test = std::slice::from_ref(&test);
+    vec![
+        row("PERMUTATIONS", FILE, orders.to_string(), "orders that a change point is tested against", test),
+        row("SEED", FILE, seed.to_string(), "their seed", test),
+        row("LEVEL", FILE, level.to_string(), "the largest p of a change point", test),
+        row(
+            "MIN_SEGMENT",
+            FILE,
+            format!("{} runs", changepoint::MIN_SEGMENT),
+            "fewest runs on either side of a change",
+            &[format!("Either side of a change has {} runs or more", word(changepoint::MIN_SEGMENT))],
+        ),
+        row(
+            "LONGEST",
+            FILE,
+            format!("{} runs", changepoint::LONGEST),
+            "runs of a series that are looked at, the latest",
+            &[format!("the latest {} runs are", changepoint::LONGEST)],
         ),
     ]
 }
@@ -382,6 +409,22 @@ mod tests {
     use std::path::Path;
 
     const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+    /// What the page says of the gate is what `gates.toml` has.
+    #[test]
+    fn methodology_states_the_gates_rule() {
+        let text = std::fs::read_to_string(Path::new(ROOT).join("METHODOLOGY.md")).unwrap();
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let rule = suites::gate::Gates::embedded().unwrap().rule;
+        let [a, b, c] = rule.looks[..] else { panic!("{:?}", rule.looks) };
+        assert!((rule.alpha - 0.01).abs() < 1e-12, "a third of one per cent");
+        for said in [
+            format!("**Looks** are at {a}, {b} and {c} rounds, each at a third of one per cent"),
+            format!("{} fresh rounds must then exclude it again", word(rule.confirm as usize)),
+        ] {
+            assert!(text.contains(&said), "{said}");
+        }
+    }
 
     /// A constant that was changed must be changed on the page too, in its sentences as in its table.
     #[test]

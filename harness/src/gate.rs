@@ -72,7 +72,7 @@ pub fn run<'a>(setting: Setting<'_>, baseline: &mut Side<'a>, candidate: &mut Si
         baseline: baseline.name.clone(),
         candidate: candidate.name.clone(),
         started,
-        seconds: begun.elapsed().as_secs_f64(),
+        seconds: Some(begun.elapsed().as_secs_f64()),
         lines,
     };
     Ok(Kept { outcome, series: measured.into_series() })

@@ -165,6 +165,10 @@ fn answers_and_failures_gate_hard() {
         code == Some(1) && text.contains("the candidate fails, the baseline does not: load: no such model"),
         "{text}"
     );
+    // One that fails now and then, here in its sixth process, does not pass for one that was measured less.
+    let flaky = bench.worker("f.sh", "n == 6 ? 1 / 0 : 100000", "d");
+    let (code, text) = bench.gate(&a, &flaky, &["--name", "flaky"]);
+    assert!(code == Some(1) && text.contains("the candidate fails, the baseline does not"), "{text}");
     let (code, text) = bench.gate(&broken, &a, &["--name", "mended"]);
     assert!(code == Some(2) && text.contains("the baseline fails: load: no such model"), "{text}");
 }
@@ -178,6 +182,13 @@ fn recorded_runs_are_judged_with_the_machines_drift_or_refused() {
     let (code, text) = recorded("out/g/baseline", "out/g/candidate");
     assert!(code == Some(1) && text.contains("17.0 %"), "{text}");
     assert_eq!(recorded("out/g/baseline", "out/g/baseline").0, Some(0));
+    // A cell that only the baseline has is not passed over.
+    let records = bench.path("out/g/candidate/records.jsonl");
+    let text = std::fs::read_to_string(&records).unwrap();
+    std::fs::write(&records, "").unwrap();
+    let (code, told) = recorded("out/g/baseline", "out/g/candidate");
+    assert!(code == Some(2) && told.contains("the candidate has no figure of this cell"), "{told}");
+    std::fs::write(&records, text).unwrap();
     let edit = |from: &str, to: &str| {
         let path = bench.path("out/g/candidate/run.json");
         let text = std::fs::read_to_string(&path).unwrap();
@@ -208,8 +219,13 @@ fn a_study_goes_on_where_it_was_stopped() {
     let (code, text) = study("2");
     assert!(code == Some(0) && text.contains("2 gates"), "{text}");
     assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2);
-    let (code, text) = told(&bench.harness(&[&usual[..9], &["s", "--study", "noisy", "3"]].concat()));
-    assert!(code == Some(64) && text.contains("holds trials of the same program on both sides, not of"), "{text}");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replacen(r#"{"kind":"aa"}"#, r#"{"kind":"planted","percent":5.0}"#, 1)).unwrap();
+    let (code, text) = study("3");
+    assert!(
+        code == Some(64) && text.contains("holds trials of a decode slower by 5 %, not of the same program"),
+        "{text}"
+    );
 }
 
 #[test]

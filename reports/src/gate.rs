@@ -123,8 +123,8 @@ pub struct Outcome {
     pub candidate: String,
     /// When it began, RFC 3339, UTC.
     pub started: String,
-    /// How long it took, in seconds.
-    pub seconds: f64,
+    /// How long it took, in seconds; `None` of recorded runs.
+    pub seconds: Option<f64>,
     /// Every metric.
     pub lines: Vec<Line>,
 }

@@ -5,7 +5,7 @@ use super::suite::{models, parse_name, suite_digest};
 use super::{run_folder, say};
 use crate::driver::interrupt::Interrupt;
 use crate::driver::now;
-use crate::error::Error;
+use crate::error::{Error, exit_code};
 use crate::gate::side::{Program, Side};
 use crate::gate::study::{PLANTED, Trials};
 use crate::gate::{Kept, Setting, baseline};
@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(value_name = "RUN", requires = "baseline")]
     run: Option<PathBuf>,
     /// Measure the gate itself: N gates of this build against itself, or against itself with a decode slower by P per cent
-    #[arg(long, num_args = 2..=3, value_names = ["aa|noisy|planted", "N|P", "N"], conflicts_with_all = ["against", "against_program", "baseline"])]
+    #[arg(long, num_args = 2..=3, value_names = ["aa|planted", "N|P", "N"], conflicts_with_all = ["against", "against_program", "baseline"])]
     study: Option<Vec<String>>,
     /// A file of gates instead of the program's own
     #[arg(long)]
@@ -108,6 +108,17 @@ fn parse_also(text: &str) -> Result<(Form, PathBuf), String> {
 /// # Errors
 /// Bad names, files and revisions; a results folder that can't be written.
 pub fn run(args: &Args) -> Result<u8> {
+    match held(args) {
+        // 1 would say that something regressed.
+        Err(error) if exit_code(&error) == 1 => {
+            eprintln!("could not judge: {error:#}");
+            Ok(2)
+        }
+        done => done,
+    }
+}
+
+fn held(args: &Args) -> Result<u8> {
     let mut gates = gates(args)?;
     gates.rule.budget = args.budget.unwrap_or(gates.rule.budget);
     if let (Some(baseline), Some(run)) = (&args.baseline, &args.run) {
@@ -122,15 +133,7 @@ pub fn run(args: &Args) -> Result<u8> {
             bail!(Error::Usage("give --against REV, --against-program FILE, --baseline RUN RUN or --study".to_owned()))
         }
     };
-    let program = match program {
-        Ok(program) => program,
-        Err(error) if error.is::<Error>() => return Err(error),
-        // 1 would say that something regressed.
-        Err(error) => {
-            eprintln!("could not judge: {error:#}");
-            return Ok(2);
-        }
-    };
+    let program = program?;
     let bench = Bench::open(args, gates)?;
     match &args.study {
         Some(words) => study(args, &bench, &program, words),
@@ -258,10 +261,9 @@ fn single(args: &Args, bench: &Bench, program: &Program) -> Result<u8> {
 }
 
 fn study(args: &Args, bench: &Bench, program: &Program, words: &[String]) -> Result<u8> {
-    let bad = || Error::Usage("--study: expected `aa N`, `noisy N` or `planted P N`".to_owned());
+    let bad = || Error::Usage("--study: expected `aa N` or `planted P N`".to_owned());
     let (study, count) = match words {
-        [kind, count] if kind == "aa" => (Study::Aa { noisy: false }, count),
-        [kind, count] if kind == "noisy" => (Study::Aa { noisy: true }, count),
+        [kind, count] if kind == "aa" => (Study::Aa, count),
         [kind, percent, count] if kind == "planted" => {
             let percent: f64 = percent.parse().map_err(|_| bad())?;
             if !(percent > 0.0 && percent <= 1000.0) {

@@ -41,7 +41,7 @@ impl WorkerCommand {
 ///
 /// # Errors
 /// Its path can't be found.
-pub(super) fn own_program() -> Result<PathBuf> {
+pub(crate) fn own_program() -> Result<PathBuf> {
     let running = std::path::Path::new("/proc/self/exe");
     Ok(if running.exists() { running.to_owned() } else { std::env::current_exe()? })
 }

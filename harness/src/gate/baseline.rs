@@ -1,7 +1,7 @@
 //! The program of another revision, built as this one is.
 
 use super::side::Program;
-use crate::driver::process::WorkerCommand;
+use crate::driver::process::{WorkerCommand, own_program};
 use crate::error::Error;
 use crate::machine;
 use anyhow::{Context as _, Result, bail};
@@ -22,7 +22,7 @@ pub fn of_revision(revision: &str) -> Result<Program> {
     let root = git(None, &["rev-parse", "--show-toplevel"]).map(PathBuf::from)?;
     let commit = git(Some(&root), &["rev-parse", "--verify", "--end-of-options", &format!("{revision}^{{commit}}")])?;
     let profile = machine::build().profile;
-    let kept = root.join("target").join(FOLDER).join(format!("{commit}-{profile}"));
+    let kept = root.join("target").join(FOLDER).join(format!("{commit}-{profile}{}", flags()));
     let (path, rustc) = (kept.join("harness"), kept.join("rustc.txt"));
     if !path.is_file() {
         eprintln!("building {revision} ({}) as {profile}", short(&commit));
@@ -59,7 +59,7 @@ pub fn own() -> Result<Program> {
         Some(true) => format!("this build ({revision} and changes)"),
         _ => format!("this build ({revision})"),
     };
-    Ok(Program { name, path: std::env::current_exe()?, command: WorkerCommand::own()?, build })
+    Ok(Program { name, path: own_program()?, command: WorkerCommand::own()?, build })
 }
 
 fn worker(path: &Path) -> WorkerCommand {
@@ -82,6 +82,15 @@ fn git(folder: Option<&Path>, arguments: &[&str]) -> Result<String> {
         bail!(Error::Usage(format!("git {}: {}", arguments.join(" "), message.trim())));
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// The compiler's flags of the environment, by which a build is another one, as a part of its folder's name.
+fn flags() -> String {
+    let set = ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"].map(|name| std::env::var(name).unwrap_or_default());
+    match set.iter().all(String::is_empty) {
+        true => String::new(),
+        false => format!("-{}", &blake3::hash(set.join("\n").as_bytes()).to_hex()[..8]),
+    }
 }
 
 /// A worktree that is gone when this is.

@@ -15,9 +15,9 @@ pub(super) fn lines(
     [baseline, candidate]: [&Side<'_>; 2],
 ) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
-    for (cell, both) in &measured.first {
-        if let [_, Err(reason)] = both {
-            lines.push(fails(&cell.id(), both[0].is_ok(), reason));
+    for ((cell, _), both) in measured.first.iter().zip(&measured.failed) {
+        if let Some([before, Err(reason)]) = both {
+            lines.push(fails(&cell.id(), before.is_ok(), reason));
         }
     }
     for cell in setting.plan.cells.iter().filter_map(|cell| Some((cell.cell.id(), cell.na.clone()?))) {

@@ -58,9 +58,16 @@ pub(super) struct Measured {
     tracks: Vec<Track>,
     /// Of each cell, what the first round told.
     pub(super) first: Vec<(Cell, Both)>,
+    /// Of each cell, what the round told in which a process of it failed.
+    pub(super) failed: Vec<Option<Both>>,
 }
 
 impl Measured {
+    /// Whether a series is to go on and can.
+    fn busy(&self, track: &Track) -> bool {
+        track.wants() && track.cells.iter().all(|&cell| self.failed[cell].is_none())
+    }
+
     pub(super) fn into_series(self) -> Vec<Series> {
         self.tracks.into_iter().map(|track| track.series).filter(|series| !series.rounds.is_empty()).collect()
     }
@@ -71,10 +78,13 @@ pub(super) fn measure<'a>(setting: Setting<'_>, baseline: &mut Side<'a>, candida
     let rule = &setting.gates.rule;
     let cells: Vec<&PlannedCell> =
         setting.plan.cells.iter().filter(|cell| cell.na.is_none() && !cell.outside).collect();
-    let mut measured = Measured { tracks: tracks(setting.gates, &cells), first: Vec::new() };
+    let mut measured = Measured {
+        tracks: tracks(setting.gates, &cells),
+        first: Vec::new(),
+        failed: cells.iter().map(|_| None).collect(),
+    };
     let (rng, until) = (ChaCha8Rng::seed_from_u64(rule.seed), Instant::now() + rule.budget);
-    let open = vec![true; cells.len()];
-    let mut bench = Bench { cells, open, rng, sides: [baseline, candidate] };
+    let mut bench = Bench { cells, rng, sides: [baseline, candidate] };
     for round in 0.. {
         let last = Instant::now() >= until;
         // Every cell runs once, however late it is: what is the same in every process is told by the first.
@@ -82,12 +92,12 @@ pub(super) fn measure<'a>(setting: Setting<'_>, baseline: &mut Side<'a>, candida
             bench.all(round, &mut measured)?;
         }
         judge(&mut measured.tracks, rule, last);
-        if !last && measured.tracks.iter().any(|track| bench.busy(track)) {
+        if !last && measured.tracks.iter().any(|track| measured.busy(track)) {
             continue;
         }
         // What drives nothing is looked at once, when all else is judged; what is then suspected is measured on.
         judge(&mut measured.tracks, rule, true);
-        if last || !measured.tracks.iter().any(|track| bench.busy(track)) {
+        if last || !measured.tracks.iter().any(|track| measured.busy(track)) {
             break;
         }
     }
@@ -138,22 +148,15 @@ fn has(cell: &Cell, kind: Kind) -> bool {
 
 struct Bench<'s, 'd, 'p> {
     cells: Vec<&'p PlannedCell>,
-    /// Of each cell, whether no process of it has failed.
-    open: Vec<bool>,
     rng: ChaCha8Rng,
     sides: [&'s mut Side<'d>; 2],
 }
 
 impl Bench<'_, '_, '_> {
-    /// Whether a series is to go on and can.
-    fn busy(&self, track: &Track) -> bool {
-        track.wants() && track.cells.iter().all(|&cell| self.open[cell])
-    }
-
     /// A round of every cell that a series wants one of; of all in round 0.
     fn all(&mut self, round: u32, measured: &mut Measured) -> Result<()> {
         for index in 0..self.cells.len() {
-            let wanted = |track: &Track| track.cells.contains(&index) && self.busy(track);
+            let wanted = |track: &Track| track.cells.contains(&index) && measured.busy(track);
             if round > 0 && !measured.tracks.iter().any(wanted) {
                 continue;
             }
@@ -167,7 +170,7 @@ impl Bench<'_, '_, '_> {
             }
             match found {
                 Ok([a, b]) => add(&mut measured.tracks, index, [&a[0], &a[1]], [&b[0], &b[1]]),
-                Err(_) => self.open[index] = false,
+                Err(both) => measured.failed[index] = Some(both),
             }
         }
         add_ratios(&mut measured.tracks);
@@ -183,15 +186,14 @@ impl Bench<'_, '_, '_> {
             found[side].push(self.sides[side].measure(cell, 2 * round + u32::from(nth > 1))?);
             // The other side's first process tells whether it fails too.
             if nth > 0 && found.iter().flatten().any(Result::is_err) {
-                return Ok(Err(found.map(worst)));
+                break;
             }
         }
-        let two = |of: Vec<Told>| of.into_iter().collect::<Result<Vec<_>, _>>().ok()?.try_into().ok();
-        let [a, b] = found;
-        let not_run = || Err(String::from("not run"));
-        Ok(match (two(a), two(b)) {
-            (Some(a), Some(b)) => Ok([a, b]),
-            _ => Err([not_run(), not_run()]),
+        Ok(match &found {
+            [a, b] if let ([Ok(a), Ok(c)], [Ok(b), Ok(d)]) = (&a[..], &b[..]) => {
+                Ok([[a.clone(), c.clone()], [b.clone(), d.clone()]])
+            }
+            _ => Err(found.map(worst)),
         })
     }
 }
@@ -264,9 +266,12 @@ fn line(gates: &Gates, measured: &Measured, track: &Track) -> Line {
         ..Line::new(&metric.name, &track.series.of)
     };
     let judged = match track.state {
-        State::Done(judged) => judged,
+        State::Done(judged) => {
+            line.note = failure(measured, track).map(|(_, note)| note);
+            judged
+        }
         State::Seen(seen, before) => {
-            line.note = Some("seen once; there was no time for the rounds that were to confirm it".to_owned());
+            line.note = Some("seen once; the rounds that were to confirm it were not all run".to_owned());
             confirm(seen, &effects[..before], &effects[before..], &gates.rule, metric.threshold)
         }
         State::Open => {
@@ -281,19 +286,22 @@ fn line(gates: &Gates, measured: &Measured, track: &Track) -> Line {
     line
 }
 
-/// Why a series has no rounds. That the candidate fails is said once, by a line of its own.
+/// Why a series has no rounds.
 fn missing(measured: &Measured, track: &Track) -> (Verdict, String) {
-    for (_, [baseline, candidate]) in track.cells.iter().filter_map(|&cell| measured.first.get(cell)) {
-        match (baseline, candidate) {
-            (_, Err(reason)) => return (Verdict::Na, format!("the candidate fails: {reason}")),
-            (Err(reason), Ok(_)) => return (Verdict::Inconclusive, format!("the baseline fails: {reason}")),
-            (Ok(_), Ok(_)) => {}
-        }
-    }
     let none = match track.metric.kind {
         Kind::Joules => "no joules were measured",
         Kind::Memory => "this system does not tell a process's peak memory",
         _ => "no round was measured",
     };
-    (Verdict::Na, none.to_owned())
+    failure(measured, track).unwrap_or_else(|| (Verdict::Na, none.to_owned()))
+}
+
+/// What a series' cells failed by, if they did. That the candidate fails is judged once, by a line of its own.
+fn failure(measured: &Measured, track: &Track) -> Option<(Verdict, String)> {
+    let mut failed = track.cells.iter().filter_map(|&cell| measured.failed[cell].as_ref());
+    failed.find_map(|[baseline, candidate]| match (baseline, candidate) {
+        (_, Err(reason)) => Some((Verdict::Na, format!("the candidate fails: {reason}"))),
+        (Err(reason), Ok(_)) => Some((Verdict::Inconclusive, format!("the baseline fails: {reason}"))),
+        (Ok(_), Ok(_)) => None,
+    })
 }

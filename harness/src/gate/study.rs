@@ -1,6 +1,6 @@
 //! How often a gate is wrong: gates of a program against itself, and against itself made slower by a known part.
 
-use super::{FILE, Kept};
+use super::Kept;
 use crate::error::Error;
 use anyhow::{Context as _, Result, bail};
 use reports::gate::{Study, Trial};
@@ -73,14 +73,4 @@ impl Trials {
         fs::remove_dir_all(&place).with_context(|| place.display().to_string())?;
         Ok(())
     }
-}
-
-/// What a gate's folder holds.
-///
-/// # Errors
-/// No such file, or another form.
-pub fn kept(folder: &Path) -> Result<Kept> {
-    let path = folder.join(FILE);
-    let text = fs::read(&path).with_context(|| path.display().to_string())?;
-    Ok(serde_json::from_slice(&text).map_err(|error| Error::Input(format!("{}: {error}", path.display())))?)
 }

@@ -41,9 +41,13 @@ pub fn accuracy(metric: &Metric, of: &str, a: &Measurement, b: &Measurement) -> 
             })
             .collect()
     };
-    let found = a.accuracy.iter().filter_map(|before| {
-        let after = b.accuracy.iter().find(|after| after.task() == before.task())?;
-        Some(match (before, after) {
+    let found = a.accuracy.iter().flat_map(|before| {
+        let Some(after) = b.accuracy.iter().find(|after| after.task() == before.task()) else {
+            let of = format!("{} {of}", before.task());
+            let note = Some("the candidate was not asked".to_owned());
+            return vec![Line { verdict: Verdict::Inconclusive, note, ..Line::new(&metric.name, of) }];
+        };
+        match (before, after) {
             (TaskOutcome::Ok(before), TaskOutcome::Ok(after)) if before.items == after.items => figures(before, after),
             (TaskOutcome::Ok(before), TaskOutcome::Ok(after)) => {
                 let note = format!("{} items, now {}: not the same task", before.items, after.items);
@@ -62,7 +66,7 @@ pub fn accuracy(metric: &Metric, of: &str, a: &Measurement, b: &Measurement) -> 
                 let note = Some(format!("the baseline has no figure: {reason}"));
                 vec![Line { note, ..Line::new(&metric.name, format!("{task} {of}")) }]
             }
-        })
+        }
     });
-    found.flatten().collect()
+    found.collect()
 }

@@ -24,9 +24,7 @@ pub fn judge(gates: &Gates, baseline: &RunData, candidate: &RunData) -> Result<O
     let mut lines = Vec::new();
     for metric in gates.metrics.iter().filter(|metric| metric.kind.by_rounds() && metric.kind != Kind::Ratio) {
         for (cell, a) in &before {
-            if let Some(b) = after.get(cell) {
-                lines.extend(line(gates, metric, cell, a, b));
-            }
+            lines.extend(after.get(cell).and_then(|b| line(gates, metric, cell, a, b)));
         }
     }
     for metric in &gates.metrics {
@@ -37,18 +35,21 @@ pub fn judge(gates: &Gates, baseline: &RunData, candidate: &RunData) -> Result<O
             _ => {}
         }
     }
-    let failing = failures(candidate).into_iter().filter(|(cell, _)| before.contains_key(cell));
-    lines.extend(failing.map(|(cell, reason)| Line {
-        verdict: Verdict::Regressed,
-        note: Some(format!("the candidate fails, the baseline does not: {reason}")),
-        ..Line::new("runs", cell)
-    }));
+    let failing = failures(candidate);
+    for cell in before.keys() {
+        let (verdict, note) = match failing.get(cell) {
+            Some(reason) => (Verdict::Regressed, format!("the candidate fails, the baseline does not: {reason}")),
+            None if after.contains_key(cell) => continue,
+            None => (Verdict::Inconclusive, "the candidate has no figure of this cell".to_owned()),
+        };
+        lines.push(Line { verdict, note: Some(note), ..Line::new("runs", cell) });
+    }
     Ok(Outcome {
         schema: SCHEMA,
         baseline: baseline.run.name.clone(),
         candidate: candidate.run.name.clone(),
         started: candidate.run.started.clone(),
-        seconds: 0.0,
+        seconds: None,
         lines,
     })
 }
@@ -105,7 +106,11 @@ fn failures(run: &RunData) -> BTreeMap<String, String> {
 fn line(gates: &Gates, metric: &Metric, cell: &str, a: &[&Measurement], b: &[&Measurement]) -> Option<Line> {
     let costs = |of: &[&Measurement]| of.iter().filter_map(|m| cost(m, metric.kind)).collect::<Vec<f64>>();
     let (a, b) = (costs(a), costs(b));
-    let values = Some((median(&a)?, median(&b)?));
+    let before = median(&a)?;
+    let Some(after) = median(&b) else {
+        let note = Some("the candidate has no such figure".to_owned());
+        return Some(Line { verdict: Verdict::Inconclusive, note, ..Line::new(&metric.name, cell) });
+    };
     let drift = if metric.kind == Kind::Memory { 0.0 } else { gates.rule.drift };
     let threshold = metric.threshold + drift;
     let logs = |of: &[f64]| of.iter().map(|cost| cost.ln()).collect::<Vec<f64>>();
@@ -125,7 +130,7 @@ fn line(gates: &Gates, metric: &Metric, cell: &str, a: &[&Measurement], b: &[&Me
         interval: found.interval.map(|(lo, hi)| (lo.exp_m1(), hi.exp_m1())),
         smallest: found.interval.map(|(lo, hi)| ((hi - lo) / 2.0).exp_m1()),
         n: Some(found.n),
-        values,
+        values: Some((before, after)),
         unit: metric.kind.unit().to_owned(),
         note,
         threshold,

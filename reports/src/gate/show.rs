@@ -79,7 +79,8 @@ fn summary(outcome: &Outcome) -> String {
     let told: Vec<String> =
         all.into_iter().filter(|&v| count(v) > 0).map(|v| format!("{} {}", count(v), v.name())).collect();
     let told = if told.is_empty() { "nothing judged".to_owned() } else { told.join(", ") };
-    format!("{} against {}: {told}; {:.0} s", plain(&outcome.candidate), plain(&outcome.baseline), outcome.seconds)
+    let took = outcome.seconds.map_or(String::new(), |seconds| format!("; {seconds:.0} s"));
+    format!("{} against {}: {told}{took}", plain(&outcome.candidate), plain(&outcome.baseline))
 }
 
 fn terminal(outcome: &Outcome) -> String {
@@ -155,12 +156,12 @@ fn junit(outcome: &Outcome) -> String {
     let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let _ = writeln!(
         text,
-        "<testsuites>\n  <testsuite name=\"gate\" tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\" time=\"{:.3}\" timestamp=\"{}\">",
+        "<testsuites>\n  <testsuite name=\"gate\" tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\"{} timestamp=\"{}\">",
         outcome.lines.len(),
         count(Verdict::Regressed),
         count(Verdict::Inconclusive),
         count(Verdict::Na),
-        outcome.seconds,
+        outcome.seconds.map_or(String::new(), |seconds| format!(" time=\"{seconds:.3}\"")),
         xml(&outcome.started)
     );
     for line in &outcome.lines {
@@ -197,7 +198,8 @@ fn bmf(outcome: &Outcome) -> Value {
 }
 
 fn action_benchmark(outcome: &Outcome) -> Value {
-    let entries = outcome.lines.iter().filter_map(|line| {
+    // Costs have a unit, and less of them is better; what has none (accuracy) is not for this tool.
+    let entries = outcome.lines.iter().filter(|line| !line.unit.is_empty()).filter_map(|line| {
         let (_, value) = line.values?;
         let name = format!("{} {}", line.metric, line.of);
         let mut entry = json!({ "name": name, "unit": line.unit, "value": value, "extra": told(line) });
@@ -263,12 +265,13 @@ mod tests {
             baseline: "abc".to_owned(),
             candidate: "def".to_owned(),
             started: "2026-11-27T00:00:00Z".to_owned(),
-            seconds: 61.25,
+            seconds: Some(61.25),
             lines: vec![
                 line("decode", Verdict::Regressed, Some(0.05)),
                 line("prefill", Verdict::Unchanged, Some(-0.001)),
                 line("load", Verdict::Inconclusive, Some(0.03)),
                 line("joules", Verdict::Na, None),
+                Line { values: Some((0.9, 0.9)), ..Line::new("accuracy", "twins") },
             ],
         }
     }
@@ -282,7 +285,7 @@ mod tests {
         let text = shown(Format::Table);
         assert!(text.contains("regressed") && text.contains("+5.00 % [+4.00 %, +6.00 %]"), "{text}");
         assert!(text.contains("joules ternary/<m>&/t2/tg16: no counter | here"), "{text}");
-        assert!(text.ends_with("def against abc: 1 regressed, 1 inconclusive, 1 unchanged, 1 n/a; 61 s\n"), "{text}");
+        assert!(text.ends_with("def against abc: 1 regressed, 1 inconclusive, 1 unchanged, 2 n/a; 61 s\n"), "{text}");
         let text = shown(Format::Markdown);
         assert!(text.starts_with("## Gate: regressed\n") && text.contains("no counter \\| here"), "{text}");
     }
@@ -290,7 +293,7 @@ mod tests {
     #[test]
     fn junit_is_well_formed_and_counts() {
         let text = shown(Format::Junit);
-        assert!(text.contains(r#"tests="4" failures="1" errors="1" skipped="1" time="61.250""#), "{text}");
+        assert!(text.contains(r#"tests="5" failures="1" errors="1" skipped="2" time="61.250""#), "{text}");
         assert!(
             text.contains(r#"<testcase classname="gate.decode" name="ternary/&lt;m&gt;&amp;/t2/tg16"><failure"#),
             "{text}"

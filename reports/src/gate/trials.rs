@@ -11,10 +11,7 @@ use std::path::Path;
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Study {
     /// Nothing: the same program on both sides.
-    Aa {
-        /// Whether another program kept a CPU busy meanwhile.
-        noisy: bool,
-    },
+    Aa,
     /// Its decode is slower by so many per cent.
     Planted {
         /// Per cent of a token's time.
@@ -25,8 +22,7 @@ pub enum Study {
 impl fmt::Display for Study {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Study::Aa { noisy: false } => f.write_str("the same program on both sides"),
-            Study::Aa { noisy: true } => f.write_str("the same program on both sides, with a noisy neighbour"),
+            Study::Aa => f.write_str("the same program on both sides"),
             Study::Planted { percent } => write!(f, "a decode slower by {percent} %"),
         }
     }
@@ -88,7 +84,7 @@ impl Tally {
             tally.alarms += any(&|line| changed(line.verdict) && !slowed(&line.metric));
             tally.found += any(&|line| line.verdict == Verdict::Regressed && line.metric == "decode");
             tally.inconclusive += any(&|line| line.verdict == Verdict::Inconclusive);
-            tally.longest = tally.longest.max(trial.outcome.seconds);
+            tally.longest = tally.longest.max(trial.outcome.seconds.unwrap_or(0.0));
         }
         tally
     }
