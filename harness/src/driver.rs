@@ -6,6 +6,7 @@ mod limit;
 pub(crate) mod outside;
 pub mod pipes;
 pub mod process;
+pub mod turns;
 
 use crate::error::Error;
 use crate::local::PAIR_BOUND_PPB;
@@ -156,17 +157,6 @@ impl<'a> Driver<'a> {
         Ok(summary)
     }
 
-    /// Runs one process of a cell and records what came of it; `order` is its place among the run's records.
-    ///
-    /// # Errors
-    /// [`Error::Interrupted`]; the store can't be written.
-    pub fn measure(&mut self, cell: &PlannedCell, block: u32, order: usize, store: &mut Store) -> Result<Outcome> {
-        let started = now();
-        let outcome = self.step(cell, block, store)?;
-        store.record(&self.row(cell, Step { block, cell: 0 }, order, started, outcome.clone()))?;
-        Ok(outcome)
-    }
-
     fn row(&self, cell: &PlannedCell, step: Step, order: usize, started: String, outcome: Outcome) -> Record {
         Record {
             schema: SCHEMA,
@@ -195,11 +185,33 @@ impl<'a> Driver<'a> {
 
     /// Runs one cell once.
     fn step(&mut self, cell: &PlannedCell, block: u32, store: &mut Store) -> Result<Outcome> {
+        let request = match self.ask(cell, block, store)? {
+            Ok(request) => request,
+            Err(failure) => return Ok(Outcome::Failed(failure)),
+        };
+        let (model, engine) = plan::resolve(self.suite, self.catalogue, &cell.cell)?;
+        let limit = self.limits.then(|| limit::before(&cell.cell, model, engine));
+        let ended = process::run(&self.command, &request, self.timeout(cell.predicted_ns), &self.interrupt)?;
+        Ok(match ended {
+            Ended::Measured(mut measurement) => {
+                if let Some(limit) = limit {
+                    measurement.interference.bandwidth_before = limit.per_second.filter(|_| limit.name == "dram");
+                    measurement.limit = limit::share(limit, cell.cell.workload, &measurement);
+                }
+                verified(measurement, &request.references)
+            }
+            Ended::Failed(failure) => Outcome::Failed(failure),
+            Ended::Answered(_) | Ended::Overhead(_) => unasked(),
+        })
+    }
+
+    /// What a cell's worker is asked, or why a reference that it needs is missing.
+    fn ask(&mut self, cell: &PlannedCell, block: u32, store: &mut Store) -> Result<Result<Request, Failure>> {
         let (suite, catalogue) = (self.suite, self.catalogue);
         let (model, engine) = plan::resolve(suite, catalogue, &cell.cell)?;
         let own = match self.answer(model, engine, cell.cell.kv, store)? {
             Ok(answer) => answer,
-            Err(failure) => return Ok(Outcome::Failed(failure)),
+            Err(failure) => return Ok(Err(failure)),
         };
         let mut references = vec![Reference { against: "scalar reference".to_owned(), answer: own, bound_ppb: 0 }];
         if let Some(pair) = self.pair(model, engine, cell.cell.kv) {
@@ -212,7 +224,7 @@ impl<'a> Driver<'a> {
                     let bound_ppb = if exact { 0 } else { PAIR_BOUND_PPB };
                     references.push(Reference { against, answer, bound_ppb });
                 }
-                Err(failure) => return Ok(Outcome::Failed(failure)),
+                Err(failure) => return Ok(Err(failure)),
             }
         }
         let mut request = self.request(&cell.cell, model, engine, cell.predicted_bytes, Mode::Measure, references);
@@ -222,18 +234,7 @@ impl<'a> Driver<'a> {
         if self.keep_requests {
             store.request(&request)?;
         }
-        let limit = self.limits.then(|| limit::before(&cell.cell, model, engine));
-        Ok(match process::run(&self.command, &request, self.timeout(cell.predicted_ns), &self.interrupt)? {
-            Ended::Measured(mut measurement) => {
-                if let Some(limit) = limit {
-                    measurement.interference.bandwidth_before = limit.per_second.filter(|_| limit.name == "dram");
-                    measurement.limit = limit::share(limit, cell.cell.workload, &measurement);
-                }
-                verified(measurement, &request.references)
-            }
-            Ended::Failed(failure) => Outcome::Failed(failure),
-            Ended::Answered(_) | Ended::Overhead(_) => unasked(),
-        })
+        Ok(Ok(request))
     }
 
     /// The engine that must agree on `model`, where there is one and it fits into memory here.
@@ -321,6 +322,7 @@ impl<'a> Driver<'a> {
             mode,
             references,
             energy: self.energy.clone(),
+            turns: false,
             tasks: Vec::new(),
         }
     }

@@ -12,11 +12,11 @@ use crate::probe::counters::{self, Counters};
 use crate::probe::energy::EnergyMeter;
 use crate::probe::energy::arithmetic::Tally;
 use crate::probe::{facts::Facts, phases::Phases, procfs};
-use crate::protocol::{Event, Mode, Request};
-use anyhow::{Context as _, Result, anyhow};
+use crate::protocol::{Answer, Event, Mode, Request};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use engine::bounded::BoundedHead;
 use engine::model::{Model, Session};
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead, Read as _, Write as _};
 use std::time::{Duration, Instant};
 use suites::Phase;
 use suites::arithmetic::{Counted, Layers};
@@ -33,6 +33,8 @@ pub(crate) const WARM_UP_PREFILL: u32 = 32;
 pub(crate) const WARM_UP_DECODE: u32 = 3;
 /// Largest request read from stdin.
 const MAX_REQUEST: u64 = 16 << 20;
+/// Longest line that gives a turn.
+const MAX_TURN: u64 = 64;
 
 /// A stage of the work, for the record of a failure.
 struct Failed {
@@ -54,9 +56,9 @@ pub fn main(parent: Option<i32>) -> Result<u8> {
         crate::parent::end_with(parent)?;
     }
     emit(&Event::Started { pid: std::process::id(), profile: machine::build().profile })?;
-    let mut text = String::new();
-    std::io::stdin().take(MAX_REQUEST).read_to_string(&mut text).context("reading the request")?;
-    let result = serde_json::from_str(&text).context("the request").map_err(at("protocol")).and_then(|r| run(&r));
+    let mut input = std::io::stdin().lock();
+    let request = read(&mut input).context("reading the request")?;
+    let result = request.context("the request").map_err(at("protocol")).and_then(|r| run(&r, &mut input));
     match result {
         Ok(event) => emit(&event).map(|()| 0),
         Err(Failed { stage, error, check }) => {
@@ -64,6 +66,19 @@ pub fn main(parent: Option<i32>) -> Result<u8> {
             Ok(1)
         }
     }
+}
+
+/// Reads the request: one line, or all lines of one that was written by hand.
+fn read(input: &mut impl BufRead) -> std::io::Result<serde_json::Result<Request>> {
+    let (mut text, mut bounded) = (String::new(), input.take(MAX_REQUEST));
+    bounded.read_line(&mut text)?;
+    Ok(match serde_json::from_str::<Request>(&text) {
+        Ok(request) if request.turns => Ok(request),
+        _ => {
+            bounded.read_to_string(&mut text)?;
+            serde_json::from_str(&text)
+        }
+    })
 }
 
 fn emit(event: &Event) -> Result<()> {
@@ -82,7 +97,7 @@ fn meter(request: &Request, tally: &Tally) -> EnergyMeter {
     }
 }
 
-fn run(request: &Request) -> Result<Event, Failed> {
+fn run(request: &Request, turns: &mut impl BufRead) -> Result<Event, Failed> {
     let tally = Tally::default();
     let energy = meter(request, &tally);
     // Before the pool: only threads made later are counted.
@@ -114,21 +129,12 @@ fn run(request: &Request) -> Result<Event, Failed> {
     if let Some(head) = bounded {
         session.use_bounded_head(head).map_err(|error| at("load")(error.into()))?;
     }
-    let mut comparisons: Vec<_> = request.references.iter().map(|r| answer::compare(&found, r)).collect();
-    if cell.workload.phase == Phase::Prefill {
-        comparisons.push(answer::batch_equals_decode(&mut session, request.seed, vocab).map_err(at("check"))?);
-    }
-    if bounded.is_some() {
-        comparisons.push(answer::same_tokens(&mut session, request.seed, vocab).map_err(at("check"))?);
-    }
-    let check = Check { digest: found.digest, argmax: found.argmax, comparisons };
-    if !check.passed() {
-        let error = anyhow!("{}", explain(&check));
-        return Err(Failed { stage: "check", error, check: Some(check) });
-    }
+    let check = checked(request, &mut session, found, bounded.is_some())?;
     emit(&Event::Checked { check: check.clone() }).map_err(at("protocol"))?;
     let price = Price { tally, counted: opened.counted(), layers: Layers::of(request.format) };
-    let min_window = Duration::from_nanos(request.min_window_ns).max(energy.shortest_window());
+    // Windows in turns are measured as often as asked; those after them are for joules alone.
+    let wanted = Duration::from_nanos(if request.turns { 0 } else { request.min_window_ns });
+    let min_window = wanted.max(energy.shortest_window());
     counters.open_threads(&counters::pool_threads(), opened.pool.threads());
     let mut bench = Bench { request, session: &mut session, bounded, vocab, price, min_window };
     bench.warm_up(&mut phases).map_err(at("measure"))?;
@@ -136,12 +142,31 @@ fn run(request: &Request) -> Result<Event, Failed> {
         let quads = bench.overhead(quads, &request.energy).map_err(at("measure"))?;
         return Ok(Event::Overhead { quads });
     }
-    let measured = bench.windows(&mut phases, &mut counters).map_err(at("measure"))?;
+    let in_turns = if request.turns { Some(bench.in_turns(turns).map_err(at("measure"))?) } else { None };
+    let mut measured = bench.windows(&mut phases, &mut counters).map_err(at("measure"))?;
+    measured.samples = in_turns.unwrap_or(measured.samples);
     phases.rest(Stage::IdleAfter);
     let bytes = (session.kv_bytes() as u64, bounded.map_or(0, |head| head.bytes() as u64));
     let accuracy = tasks::answer(request, &opened, &mut phases);
     let measurement = finish(request, &opened, bytes, load_ns, check, measured, phases);
     Ok(Event::Done(Box::new(Measurement { accuracy, ..measurement })))
+}
+
+/// Holds the answer `found` against the references, a batch's against single tokens', and a bounded head's tokens against the whole one's.
+fn checked(request: &Request, session: &mut Session<'_>, found: Answer, bounded: bool) -> Result<Check, Failed> {
+    let vocab = found.vocab as usize;
+    let mut comparisons: Vec<_> = request.references.iter().map(|r| answer::compare(&found, r)).collect();
+    if request.cell.workload.phase == Phase::Prefill {
+        comparisons.push(answer::batch_equals_decode(session, request.seed, vocab).map_err(at("check"))?);
+    }
+    if bounded {
+        comparisons.push(answer::same_tokens(session, request.seed, vocab).map_err(at("check"))?);
+    }
+    let check = Check { digest: found.digest, argmax: found.argmax, comparisons };
+    if check.passed() {
+        return Ok(check);
+    }
+    Err(Failed { stage: "check", error: anyhow!("{}", explain(&check)), check: Some(check) })
 }
 
 /// Why a check failed, in one line.
@@ -241,6 +266,32 @@ impl Bench<'_, '_> {
         Ok(())
     }
 
+    /// A window whenever the driver says so, until it says no more. Joules, counters and interference of so short windows would be
+    /// those of the other side's too: they are of the windows afterwards.
+    fn in_turns(&mut self, turns: &mut impl BufRead) -> Result<Vec<Sample>> {
+        let tokens = self.prompt(self.request.cell.workload.tokens);
+        let (mut samples, mut line) = (Vec::new(), String::new());
+        loop {
+            emit(&Event::Ready)?;
+            line.clear();
+            if turns.by_ref().take(MAX_TURN).read_line(&mut line).context("waiting for a turn")? == 0 {
+                return Ok(samples);
+            }
+            ensure!(samples.len() < MAX_SAMPLES, "more than {MAX_SAMPLES} turns");
+            samples.push(self.sample(&tokens)?);
+        }
+    }
+
+    /// One window behind the depth.
+    fn sample(&mut self, tokens: &[u32]) -> Result<Sample> {
+        let workload = self.request.cell.workload;
+        self.session.truncate(workload.depth() as usize);
+        match workload.phase {
+            Phase::Prefill => self.prefill(tokens),
+            Phase::Decode => self.decode(tokens),
+        }
+    }
+
     /// Repeats the window until [`Bench::min_window`] is measured.
     fn windows(&mut self, phases: &mut Phases<'_>, counters: &mut Counters) -> Result<Measured> {
         let workload = self.request.cell.workload;
@@ -255,11 +306,7 @@ impl Bench<'_, '_> {
         while samples.is_empty()
             || (u128::from(measured_ns) < self.min_window.as_nanos() && samples.len() < MAX_SAMPLES)
         {
-            self.session.truncate(workload.depth() as usize);
-            let sample = match workload.phase {
-                Phase::Prefill => self.prefill(&tokens)?,
-                Phase::Decode => self.decode(&tokens)?,
-            };
+            let sample = self.sample(&tokens)?;
             measured_ns += sample.duration_ns;
             samples.push(sample);
         }

@@ -24,6 +24,7 @@ looks = [10, 20]
 alpha = 0.01
 confirm = 10
 confirm_alpha = 0.01
+turns = "1ms"
 budget = "120s"
 drift = 0.15
 seed = 1
@@ -66,9 +67,9 @@ impl Bench {
         let fake = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake/worker.sh");
         let text = std::fs::read_to_string(fake).unwrap();
         let count = format!(
-            "request=$(cat)\nn=$(cat \"$0.n\" 2>/dev/null || echo 0)\necho $((n + 1)) >\"$0.n\"\nns=$(({ns}))\n"
+            "read -r request\nn=$(cat \"$0.n\" 2>/dev/null || echo 0)\necho $((n + 1)) >\"$0.n\"\nns=$(({ns}))\n"
         );
-        let text = text.replacen("request=$(cat)\n", &count, 1).replacen("[62500]", "['\"$ns\"']", 1);
+        let text = text.replacen("read -r request\n", &count, 1).replacen("[62500]", "['\"$ns\"']", 1);
         let text = text.replace(r#""digest":"d""#, &format!(r#""digest":"{digest}""#));
         std::fs::write(self.path(name), text).unwrap();
         std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(0o755)).unwrap();

@@ -12,7 +12,7 @@ mod trials;
 pub use fixed::{accuracy, answer};
 pub use recorded::judge;
 pub use rule::{Next, confirm, look};
-pub use series::{Round, Series, cost, costs};
+pub use series::{Round, Series, cost, round};
 pub use trials::{Study, Tally, Trial, trials};
 
 use serde::{Deserialize, Serialize};
@@ -83,6 +83,8 @@ pub struct Line {
     pub smallest: Option<f64>,
     /// The least change that counts.
     pub threshold: f64,
+    /// Whether rounds went on until it was clear. Of what they did not go on for, the gate does not fail to be clear.
+    pub drives: bool,
     /// Rounds; `None` of what is the same every time.
     pub n: Option<usize>,
     /// Medians of baseline and candidate in `unit`.
@@ -104,6 +106,7 @@ impl Line {
             interval: None,
             smallest: None,
             threshold: 0.0,
+            drives: true,
             n: None,
             values: None,
             unit: String::new(),
@@ -133,9 +136,15 @@ pub struct Outcome {
 pub const SCHEMA: u32 = 1;
 
 impl Outcome {
-    /// The worst that is said of any metric; `None` if nothing could be judged.
+    /// The worst that is said of any metric; `None` if nothing could be judged. That something is inconclusive counts only where rounds
+    /// went on for it.
     pub fn verdict(&self) -> Option<Verdict> {
-        self.lines.iter().map(|line| line.verdict).filter(|&verdict| verdict != Verdict::Na).min()
+        let counts = |line: &&Line| match line.verdict {
+            Verdict::Na => false,
+            Verdict::Inconclusive => line.drives,
+            _ => true,
+        };
+        self.lines.iter().filter(counts).map(|line| line.verdict).min()
     }
 
     /// 1 where something regressed, 2 where it could not be told of something, else 0.

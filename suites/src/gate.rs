@@ -82,6 +82,8 @@ pub struct Rule {
     pub confirm: u32,
     /// Probability that they confirm a false one, both directions.
     pub confirm_alpha: f64,
+    /// Time for the turns of a round, if a window is not longer than that.
+    pub turns: Duration,
     /// Time for all rounds.
     pub budget: Duration,
     /// How far times of a machine drift from one run to another, as a part: added to the thresholds of recorded runs.
@@ -116,6 +118,7 @@ struct WireRule {
     alpha: f64,
     confirm: u32,
     confirm_alpha: f64,
+    turns: String,
     budget: String,
     drift: f64,
     seed: u64,
@@ -162,8 +165,10 @@ impl Gates {
         if !(0.0..10.0).contains(&rule.drift) {
             return Err(bad("rule.drift", "a part from 0 to 10", rule.drift.to_string()));
         }
-        let budget = parse_duration(&rule.budget)
-            .ok_or_else(|| bad("rule.budget", "a duration such as 90s or 3m", format!("`{}`", rule.budget)))?;
+        let duration = |key: &str, text: &str| {
+            parse_duration(text).ok_or_else(|| bad(key, "a duration such as 600ms, 90s or 3m", format!("`{text}`")))
+        };
+        let (turns, budget) = (duration("rule.turns", &rule.turns)?, duration("rule.budget", &rule.budget)?);
         for (index, metric) in metrics.iter().enumerate() {
             let key = |name: &str| format!("metric `{}`: {name}", metric.name);
             if metrics[..index].iter().any(|other| other.name == metric.name) {
@@ -180,7 +185,7 @@ impl Gates {
             return Err(bad("metric", "at least one", "none".to_owned()));
         }
         let WireRule { looks, alpha, confirm, confirm_alpha, drift, seed, .. } = rule;
-        Ok(Gates { suite, rule: Rule { looks, alpha, confirm, confirm_alpha, budget, drift, seed }, metrics })
+        Ok(Gates { suite, rule: Rule { looks, alpha, confirm, confirm_alpha, turns, budget, drift, seed }, metrics })
     }
 }
 
@@ -209,6 +214,7 @@ mod tests {
             ("alpha = 0.01", "alpha = nan", "rule.alpha: expected a probability"),
             ("confirm = 10", "confirm = 0", "rule.confirm: expected 1 to 1000, found 0"),
             ("drift = 0.15", "drift = -0.1", "rule.drift: expected a part from 0 to 10, found -0.1"),
+            ("turns = \"600ms\"", "turns = \"x\"", "rule.turns: expected a duration"),
             ("budget = \"150s\"", "budget = \"soon\"", "rule.budget: expected a duration"),
             ("threshold = 0.02", "threshold = -1.0", "metric `decode`: threshold"),
             ("threshold = 0.02", "threshold = 0.0", "metric `decode`: threshold: expected more than 0"),

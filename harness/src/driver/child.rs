@@ -6,7 +6,6 @@ use super::process::signal_name;
 use crate::error::Error;
 use crate::probe::procfs::{self, ProcessMemory};
 use anyhow::Result;
-use rustix::process::Pid;
 use std::ffi::OsString;
 use std::io::Read;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -56,9 +55,7 @@ pub fn run(program: &Path, arguments: &[OsString], timeout: Duration, interrupt:
         Ok(spawned) => spawned,
         Err(message) => return Ok(Ended::Failed(failure("spawn", message, &tail))),
     };
-    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        interrupt.watch(pid);
-    }
+    interrupt.watch(&child);
     let (status, memory) = watch(&mut child, begin + timeout, interrupt);
     let wall = begin.elapsed();
     let text = stdout.recv_timeout(GRACE).unwrap_or_else(|_| Err("its stdout stayed open after its end".to_owned()));
@@ -137,13 +134,13 @@ fn watch(child: &mut Child, deadline: Instant, interrupt: &Interrupt) -> (Option
         if let Some(seen) = procfs::memory_of_other(pid).filter(|seen| seen.peak.is_some()) {
             memory = seen;
         }
-        if let Some(status) = interrupt.reap(|| child.try_wait().ok().flatten()) {
+        if let Some(status) = interrupt.reap(child) {
             return (killed.is_none().then_some(status), memory);
         }
         match killed {
             Some(since) if since.elapsed() > GRACE => return (None, memory),
             None if Instant::now() > deadline => {
-                interrupt.kill();
+                interrupt.kill(child);
                 killed = Some(Instant::now());
             }
             _ => std::thread::sleep(LOOK.min(begin.elapsed() / 10 + Duration::from_millis(1))),

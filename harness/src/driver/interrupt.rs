@@ -1,10 +1,11 @@
-//! Ctrl-C, SIGTERM and, unless `nohup` is at work, SIGHUP: the worker in flight is killed at once, the driver then finds out
+//! Ctrl-C, SIGTERM and, unless `nohup` is at work, SIGHUP: the workers in flight are killed at once, the driver then finds out
 //! by itself.
 
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process_group};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::process::{Child, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt {
     requested: Arc<AtomicBool>,
-    worker: Arc<Mutex<Option<Pid>>>,
+    workers: Arc<Mutex<Vec<Pid>>>,
 }
 
 impl Interrupt {
@@ -31,7 +32,7 @@ impl Interrupt {
     /// What the handler does.
     pub fn request(&self) {
         self.requested.store(true, Ordering::SeqCst);
-        self.kill();
+        self.kill_all();
     }
 
     /// Whether to stop.
@@ -39,35 +40,45 @@ impl Interrupt {
         self.requested.load(Ordering::SeqCst)
     }
 
-    /// Names the process group to kill; kills it if the interrupt came first.
-    pub fn watch(&self, worker: Pid) {
-        *self.lock() = Some(worker);
+    /// Names a process group to kill; kills it if the interrupt came first.
+    pub fn watch(&self, worker: &Child) {
+        self.lock().extend(pid(worker));
         if self.requested() {
-            self.kill();
+            self.kill_all();
         }
     }
 
-    /// Kills the watched worker with all it started.
-    pub fn kill(&self) {
-        if let Some(pid) = *self.lock() {
-            // An error means that it has ended by itself.
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
+    /// Kills a watched worker with all it started.
+    pub fn kill(&self, worker: &Child) {
+        self.lock().iter().filter(|&&watched| Some(watched) == pid(worker)).for_each(kill);
     }
 
-    /// Runs `reap`, which may free the process id, and stops watching if it says that it did.
-    pub fn reap<T>(&self, reap: impl FnOnce() -> Option<T>) -> Option<T> {
-        let mut worker = self.lock();
-        let reaped = reap();
-        if reaped.is_some() {
-            *worker = None;
-        }
-        reaped
+    fn kill_all(&self) {
+        self.lock().iter().for_each(kill);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Pid>> {
-        self.worker.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The status of a watched worker that has ended, which frees its process id: it is watched no longer.
+    pub fn reap(&self, worker: &mut Child) -> Option<ExitStatus> {
+        let mut workers = self.lock();
+        let status = worker.try_wait().ok().flatten();
+        if status.is_some() {
+            workers.retain(|&watched| Some(watched) != pid(worker));
+        }
+        status
     }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Pid>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn pid(worker: &Child) -> Option<Pid> {
+    i32::try_from(worker.id()).ok().and_then(Pid::from_raw)
+}
+
+fn kill(worker: &Pid) {
+    // An error means that it has ended by itself.
+    let _ = kill_process_group(*worker, Signal::KILL);
 }
 
 /// Whether this process was started with SIGHUP ignored, as `nohup` does: a handler would undo that.

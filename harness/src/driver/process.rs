@@ -5,13 +5,13 @@ use super::pipes::{Heard, Tail, events};
 use crate::error::Error;
 use crate::protocol::{Answer, Event, Mode, Quad, Request};
 use anyhow::Result;
-use rustix::process::Pid;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use suites::record::{Failure, Measurement};
 
@@ -66,6 +66,8 @@ struct Progress {
     garbage: Option<String>,
     half: Option<String>,
     timed_out: bool,
+    /// Nothing more is to be heard.
+    over: bool,
 }
 
 /// Runs one worker to its end. While it runs, this process only waits.
@@ -73,34 +75,97 @@ struct Progress {
 /// # Errors
 /// [`Error::Interrupted`]; all else is an [`Ended::Failed`].
 pub fn run(command: &WorkerCommand, request: &Request, timeout: Duration, interrupt: &Interrupt) -> Result<Ended> {
-    if interrupt.requested() {
-        return Err(Error::Interrupted.into());
-    }
-    let tail = Tail::default();
-    let deadline = Instant::now() + timeout;
-    let (mut child, heard) = match spawn(command, request, &tail) {
-        Ok(spawned) => spawned,
-        Err(message) => return Ok(Ended::Failed(failure("spawn", message, &tail))),
-    };
-    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        interrupt.watch(pid);
-    }
-    let mut progress = Progress { stage: "load", last: None, garbage: None, half: None, timed_out: false };
-    listen(&heard, deadline, &mut progress);
-    if progress.timed_out || progress.garbage.is_some() {
-        interrupt.kill();
-    }
-    let status = wait(&mut child, deadline, &mut progress, interrupt);
-    // Lets the last lines of stderr arrive; a process that outlived the worker may hold the pipes open.
-    let until = Instant::now() + Duration::from_millis(200);
-    while heard.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok() {}
-    match judge(request.mode, progress, status, timeout, &tail) {
-        Ended::Failed(_) if interrupt.requested() => Err(Error::Interrupted.into()),
-        ended => Ok(ended),
+    match Worker::start(command, request, timeout, interrupt)? {
+        Ok(worker) => worker.end(),
+        Err(failure) => Ok(Ended::Failed(failure)),
     }
 }
 
-fn spawn(command: &WorkerCommand, request: &Request, tail: &Tail) -> Result<(Child, Receiver<Heard>), String> {
+/// A worker that runs.
+pub struct Worker {
+    child: Child,
+    heard: Receiver<Heard>,
+    /// Gives its stdin, once the request is written; `None` where it takes no turns, or wants to hear no more.
+    stdin: Option<JoinHandle<Option<ChildStdin>>>,
+    /// The same, once it was asked for.
+    turns: Option<ChildStdin>,
+    progress: Progress,
+    deadline: Instant,
+    timeout: Duration,
+    mode: Mode,
+    tail: Tail,
+    interrupt: Interrupt,
+}
+
+impl Worker {
+    /// Starts it and sends the request.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`]; within, that it can't be started.
+    pub fn start(
+        command: &WorkerCommand,
+        request: &Request,
+        timeout: Duration,
+        interrupt: &Interrupt,
+    ) -> Result<Result<Worker, Failure>> {
+        if interrupt.requested() {
+            return Err(Error::Interrupted.into());
+        }
+        let tail = Tail::default();
+        let deadline = Instant::now() + timeout;
+        let (child, heard, stdin) = match spawn(command, request, &tail) {
+            Ok(spawned) => spawned,
+            Err(message) => return Ok(Err(failure("spawn", message, &tail))),
+        };
+        interrupt.watch(&child);
+        let progress =
+            Progress { stage: "load", last: None, garbage: None, half: None, timed_out: false, over: false };
+        let (mode, interrupt) = (request.mode, interrupt.clone());
+        let stdin = Some(stdin);
+        Ok(Ok(Worker { child, heard, stdin, turns: None, progress, deadline, timeout, mode, tail, interrupt }))
+    }
+
+    /// Waits until it is ready for its next turn. Not if it has ended, or never will be: [`Worker::end`] says why.
+    pub fn ready(&mut self) -> bool {
+        listen(&self.heard, self.deadline, &mut self.progress, true)
+    }
+
+    /// Gives it a turn, and waits until it is over.
+    pub fn turn(&mut self) -> bool {
+        if let Some(stdin) = self.stdin.take() {
+            // It is ready, so that it has read the request, and the thread has ended.
+            self.turns = stdin.join().ok().flatten();
+        }
+        // A worker that has ended, or never will be ready, is found out by listening.
+        let said = self.turns.as_mut().is_some_and(|stdin| stdin.write_all(b"turn\n").is_ok());
+        self.ready() && said
+    }
+
+    /// Gives it no further turn, and waits for its end.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`]; all else is an [`Ended::Failed`].
+    pub fn end(mut self) -> Result<Ended> {
+        // Closes its stdin.
+        drop((self.stdin.take(), self.turns.take()));
+        listen(&self.heard, self.deadline, &mut self.progress, false);
+        if self.progress.timed_out || self.progress.garbage.is_some() {
+            self.interrupt.kill(&self.child);
+        }
+        let status = wait(&mut self.child, self.deadline, &mut self.progress, &self.interrupt);
+        // Lets the last lines of stderr arrive; a process that outlived the worker may hold the pipes open.
+        let until = Instant::now() + Duration::from_millis(200);
+        while self.heard.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok() {}
+        match judge(self.mode, self.progress, status, self.timeout, &self.tail) {
+            Ended::Failed(_) if self.interrupt.requested() => Err(Error::Interrupted.into()),
+            ended => Ok(ended),
+        }
+    }
+}
+
+type Spawned = (Child, Receiver<Heard>, JoinHandle<Option<ChildStdin>>);
+
+fn spawn(command: &WorkerCommand, request: &Request, tail: &Tail) -> Result<Spawned, String> {
     let (program, arguments) = command.0.split_first().ok_or("no worker program")?;
     let mut line = serde_json::to_vec(request).map_err(|e| e.to_string())?;
     line.push(b'\n');
@@ -116,7 +181,11 @@ fn spawn(command: &WorkerCommand, request: &Request, tail: &Tail) -> Result<(Chi
     let (sender, heard) = channel();
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     // A worker that never reads must not block the driver. Its exit code tells more than a broken pipe would.
-    std::thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&line)));
+    let turns = request.turns;
+    let stdin = std::thread::spawn(move || {
+        let mut stdin = stdin?;
+        (stdin.write_all(&line).is_ok() && turns).then_some(stdin)
+    });
     let kept = tail.clone();
     let errors = std::thread::spawn(move || stderr.map(|stderr| kept.read(stderr)));
     std::thread::spawn(move || {
@@ -126,11 +195,12 @@ fn spawn(command: &WorkerCommand, request: &Request, tail: &Tail) -> Result<(Chi
         // The channel closes only after stderr has been read too.
         let _ = errors.join();
     });
-    Ok((child, heard))
+    Ok((child, heard, stdin))
 }
 
-fn listen(heard: &Receiver<Heard>, deadline: Instant, progress: &mut Progress) {
-    loop {
+/// Hears a worker until its end; with `ready`, until it is ready for a turn: then true.
+fn listen(heard: &Receiver<Heard>, deadline: Instant, progress: &mut Progress, ready: bool) -> bool {
+    while !progress.over {
         match heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(Heard::Event(event)) => {
                 progress.stage = match *event {
@@ -139,39 +209,38 @@ fn listen(heard: &Receiver<Heard>, deadline: Instant, progress: &mut Progress) {
                     Event::Checked { .. } => "measure",
                     _ => progress.stage,
                 };
+                if ready && matches!(*event, Event::Ready) {
+                    return true;
+                }
                 if matches!(*event, Event::Answer(_) | Event::Overhead { .. } | Event::Done(_) | Event::Failed { .. }) {
                     progress.last.get_or_insert(*event);
                 }
             }
             Ok(Heard::Garbage(message)) => {
-                progress.garbage = Some(message);
-                return;
+                (progress.garbage, progress.over) = (Some(message), true);
             }
             Ok(Heard::Half(message)) => {
-                progress.half = Some(message);
-                return;
+                (progress.half, progress.over) = (Some(message), true);
             }
-            Ok(Heard::End) | Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => {
-                progress.timed_out = true;
-                return;
-            }
+            Ok(Heard::End) | Err(RecvTimeoutError::Disconnected) => progress.over = true,
+            Err(RecvTimeoutError::Timeout) => (progress.timed_out, progress.over) = (true, true),
         }
     }
+    false
 }
 
 /// Waits for the exit; the windows are over by now, so looking every few milliseconds disturbs nothing.
 fn wait(child: &mut Child, deadline: Instant, progress: &mut Progress, interrupt: &Interrupt) -> Option<ExitStatus> {
     let mut killed = (progress.timed_out || progress.garbage.is_some()).then(Instant::now);
     loop {
-        if let Some(status) = interrupt.reap(|| child.try_wait().ok().flatten()) {
+        if let Some(status) = interrupt.reap(child) {
             return Some(status);
         }
         match killed {
             Some(since) if since.elapsed() > GRACE => return None,
             None if Instant::now() > deadline => {
                 progress.timed_out = true;
-                interrupt.kill();
+                interrupt.kill(child);
                 killed = Some(Instant::now());
             }
             _ => std::thread::sleep(Duration::from_millis(3)),

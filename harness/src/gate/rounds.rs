@@ -5,8 +5,9 @@ use super::side::Side;
 use anyhow::Result;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use reports::gate::{Judged, Line, Next, Round, Series, Verdict, confirm, costs, look};
-use std::time::Instant;
+use crate::driver::turns::Turns;
+use reports::gate::{Judged, Line, Next, Round, Series, Verdict, confirm, look, round};
+use std::time::{Duration, Instant};
 use suites::Cell;
 use suites::gate::{Gates, Kind, Metric, Rule};
 use suites::record::Measurement;
@@ -49,8 +50,10 @@ impl Track {
 pub(super) type Told = Result<Box<Measurement>, String>;
 /// What baseline and candidate told.
 pub(super) type Both = [Told; 2];
-/// Two processes of each side.
-type Four = [[Box<Measurement>; 2]; 2];
+/// Most times that both sides take two turns in a round.
+const MOST_QUADS: usize = 64;
+/// Fewest, however long they take.
+const FEWEST_QUADS: usize = 3;
 
 /// What was measured.
 #[derive(Debug)]
@@ -84,7 +87,7 @@ pub(super) fn measure<'a>(setting: Setting<'_>, baseline: &mut Side<'a>, candida
         failed: cells.iter().map(|_| None).collect(),
     };
     let (rng, until) = (ChaCha8Rng::seed_from_u64(rule.seed), Instant::now() + rule.budget);
-    let mut bench = Bench { cells, rng, sides: [baseline, candidate] };
+    let mut bench = Bench { cells, rng, turns: rule.turns, sides: [baseline, candidate] };
     for round in 0.. {
         let last = Instant::now() >= until;
         // Every cell runs once, however late it is: what is the same in every process is told by the first.
@@ -149,6 +152,7 @@ fn has(cell: &Cell, kind: Kind) -> bool {
 struct Bench<'s, 'd, 'p> {
     cells: Vec<&'p PlannedCell>,
     rng: ChaCha8Rng,
+    turns: Duration,
     sides: [&'s mut Side<'d>; 2],
 }
 
@@ -160,55 +164,54 @@ impl Bench<'_, '_, '_> {
             if round > 0 && !measured.tracks.iter().any(wanted) {
                 continue;
             }
-            let found = self.round(index, round)?;
-            if round == 0 {
-                let both = match &found {
-                    Ok([[a, _], [b, _]]) => [Ok(a.clone()), Ok(b.clone())],
-                    Err(both) => both.clone(),
-                };
-                measured.first.push((self.cells[index].cell.clone(), both));
+            let both = self.round(index, round)?;
+            match &both {
+                [Ok(a), Ok(b)] => add(&mut measured.tracks, index, a, b),
+                _ => measured.failed[index] = Some(both.clone()),
             }
-            match found {
-                Ok([a, b]) => add(&mut measured.tracks, index, [&a[0], &a[1]], [&b[0], &b[1]]),
-                Err(both) => measured.failed[index] = Some(both),
+            if round == 0 {
+                measured.first.push((self.cells[index].cell.clone(), both));
             }
         }
         add_ratios(&mut measured.tracks);
         Ok(())
     }
 
-    /// A round of a cell: baseline, candidate, candidate, baseline, or the other way round, by lot.
-    fn round(&mut self, index: usize, round: u32) -> Result<Result<Four, Both>> {
-        let first = usize::from(self.rng.random::<bool>());
+    /// A round of a cell: a process of either side, which take turns. Who loads first is by lot.
+    fn round(&mut self, index: usize, round: u32) -> Result<Both> {
         let cell = self.cells[index];
-        let mut found: [Vec<Told>; 2] = Default::default();
-        for (nth, side) in [first, 1 - first, 1 - first, first].into_iter().enumerate() {
-            found[side].push(self.sides[side].measure(cell, 2 * round + u32::from(nth > 1))?);
-            // The other side's first process tells whether it fails too.
-            if nth > 0 && found.iter().flatten().any(Result::is_err) {
+        let swapped = self.rng.random::<bool>();
+        let order = if swapped { [1, 0] } else { [0, 1] };
+        let [mut first, mut second] =
+            [self.sides[order[0]].begin(cell, round)?, self.sides[order[1]].begin(cell, round)?];
+        if first.runs() && second.runs() {
+            self.turns(&mut first, &mut second);
+        }
+        let told = [self.sides[order[0]].end(first)?, self.sides[order[1]].end(second)?];
+        Ok(match told {
+            [a, b] if swapped => [b, a],
+            told => told,
+        })
+    }
+
+    /// Four turns at a time, until the time is up: one side, the other twice, the first again; which side is first is by lot.
+    fn turns<'t>(&mut self, first: &mut Turns<'t>, second: &mut Turns<'t>) {
+        let until = Instant::now() + self.turns;
+        for quad in 0..MOST_QUADS {
+            if quad >= FEWEST_QUADS && Instant::now() >= until {
+                break;
+            }
+            let (a, b) = if self.rng.random::<bool>() { (&mut *first, &mut *second) } else { (&mut *second, &mut *first) };
+            if !(a.turn() && b.turn() && b.turn() && a.turn()) {
                 break;
             }
         }
-        Ok(match &found {
-            [a, b] if let ([Ok(a), Ok(c)], [Ok(b), Ok(d)]) = (&a[..], &b[..]) => {
-                Ok([[a.clone(), c.clone()], [b.clone(), d.clone()]])
-            }
-            _ => Err(found.map(worst)),
-        })
     }
 }
 
-/// The failure among what a side told, or its first figures.
-fn worst(mut told: Vec<Told>) -> Told {
-    match told.iter().position(Result::is_err) {
-        Some(failed) => told.swap_remove(failed),
-        None => told.into_iter().next().unwrap_or_else(|| Err("not run".to_owned())),
-    }
-}
-
-fn add(tracks: &mut [Track], cell: usize, baseline: [&Measurement; 2], candidate: [&Measurement; 2]) {
+fn add(tracks: &mut [Track], cell: usize, baseline: &Measurement, candidate: &Measurement) {
     for track in tracks.iter_mut().filter(|track| track.cells == [cell]) {
-        track.series.rounds.extend(costs(baseline, candidate, track.metric.kind));
+        track.series.rounds.extend(round(baseline, candidate, track.metric.kind));
     }
 }
 
@@ -222,12 +225,7 @@ fn add_ratios(tracks: &mut [Track]) {
     let of = |cell: usize| decoded.iter().find(|(index, _)| *index == cell).map_or(&[][..], |(_, rounds)| rounds);
     for track in tracks.iter_mut().filter(|track| track.metric.kind == Kind::Ratio) {
         let (own, other) = (of(track.cells[0]), of(track.cells[1]));
-        let over = |a: [f64; 2], b: [f64; 2]| [a[0] / b[0], a[1] / b[1]];
-        track.series.rounds = own
-            .iter()
-            .zip(other)
-            .map(|(a, b)| Round { baseline: over(a.baseline, b.baseline), candidate: over(a.candidate, b.candidate) })
-            .collect();
+        track.series.rounds = own.iter().zip(other).map(|(a, b)| a.over(b)).collect();
     }
 }
 
@@ -260,6 +258,7 @@ fn line(gates: &Gates, measured: &Measured, track: &Track) -> Line {
     let (metric, effects) = (&track.metric, track.series.effects());
     let mut line = Line {
         threshold: metric.threshold,
+        drives: metric.drives,
         n: Some(effects.len()),
         values: track.series.medians(),
         unit: metric.kind.unit().to_owned(),

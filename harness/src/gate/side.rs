@@ -3,6 +3,7 @@
 use super::Setting;
 use crate::driver::Driver;
 use crate::driver::process::WorkerCommand;
+use crate::driver::turns::Turns;
 use crate::store::Store;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
@@ -57,12 +58,20 @@ impl<'a> Side<'a> {
         &mut self.driver
     }
 
-    /// Runs one process of a cell; why there is no figure, if there is none.
+    /// Starts one process of a cell, ready for turns.
     ///
     /// # Errors
     /// [`crate::error::Error::Interrupted`], and a store that can't be written.
-    pub(super) fn measure(&mut self, cell: &PlannedCell, block: u32) -> Result<Result<Box<Measurement>, String>> {
-        let outcome = self.driver.measure(cell, block, self.order, &mut self.store)?;
+    pub(super) fn begin<'p>(&mut self, cell: &'p PlannedCell, block: u32) -> Result<Turns<'p>> {
+        self.driver.begin(cell, block, &mut self.store)
+    }
+
+    /// Ends a process; why there is no figure, if there is none.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Interrupted`], and a store that can't be written.
+    pub(super) fn end(&mut self, turns: Turns<'_>) -> Result<Result<Box<Measurement>, String>> {
+        let outcome = self.driver.end(turns, self.order, &mut self.store)?;
         self.order += 1;
         Ok(match outcome {
             Outcome::Ok(measurement) => Ok(measurement),

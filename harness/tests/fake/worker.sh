@@ -1,6 +1,6 @@
 #!/bin/sh
 # A worker that does what FAKE says, for the driver's tests. Reference answers are always right.
-request=$(cat)
+read -r request
 sample='[[0,1065353216]]'
 answer='"digest":"d","argmax":1,"vocab":1,"sample":'$sample
 case "$request" in
@@ -33,4 +33,15 @@ silent) exit 0 ;;
 failed) echo '{"event":"failed","stage":"load","message":"no such model","check":null}'; exit 1 ;;
 esac
 echo '{"event":"checked","check":'"$check"'}'
-echo '{"event":"done","ran":{"isa":"avx2","linear":"f16","head":"f16","kv":"f16","profile":"dev","pinned":true},"load_ns":1,"samples":[{"tokens":16,"duration_ns":1000000,"ttft_ns":null,"token_ns":[62500]}],"footprint":{"weights_bytes":1,"linear_bytes":1,"read_per_token_bytes":1,"kv_bytes":1},"memory":{"peak_rss_bytes":1,"rss_anon_bytes":1,"rss_file_bytes":1,"predicted_bytes":1},"energy":{"kind":"unavailable","reason":"fake"},"counters":[],"check":'"$check"',"interference":{"steal_ns":null,"involuntary_switches":null,"load_milli":null}}'
+sample='{"tokens":16,"duration_ns":1000000,"ttft_ns":null,"token_ns":[62500]}'
+samples=$sample
+case "$request" in
+*'"turns":true'*)
+    samples=
+    echo '{"event":"ready"}'
+    while read -r turn; do
+        samples="$samples${samples:+,}$sample"
+        echo '{"event":"ready"}'
+    done ;;
+esac
+echo '{"event":"done","ran":{"isa":"avx2","linear":"f16","head":"f16","kv":"f16","profile":"dev","pinned":true},"load_ns":1,"samples":['"$samples"'],"footprint":{"weights_bytes":1,"linear_bytes":1,"read_per_token_bytes":1,"kv_bytes":1},"memory":{"peak_rss_bytes":1,"rss_anon_bytes":1,"rss_file_bytes":1,"predicted_bytes":1},"energy":{"kind":"unavailable","reason":"fake"},"counters":[],"check":'"$check"',"interference":{"steal_ns":null,"involuntary_switches":null,"load_milli":null}}'

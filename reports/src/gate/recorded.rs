@@ -134,6 +134,7 @@ fn line(gates: &Gates, metric: &Metric, cell: &str, a: &[&Measurement], b: &[&Me
         unit: metric.kind.unit().to_owned(),
         note,
         threshold,
+        drives: metric.drives,
         ..Line::new(&metric.name, cell)
     })
 }

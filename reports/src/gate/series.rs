@@ -3,7 +3,7 @@
 use crate::stats::median;
 use serde::{Deserialize, Serialize};
 use suites::gate::Kind;
-use suites::record::{Energy, Measurement};
+use suites::record::{Energy, Measurement, Sample};
 
 /// The rounds of one metric of one cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,32 +17,38 @@ pub struct Series {
     pub rounds: Vec<Round>,
 }
 
-/// Costs of a round: the baseline's two processes, and the candidate's.
+/// A round: a process of either side.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Round {
-    /// Of the baseline.
-    pub baseline: [f64; 2],
-    /// Of the candidate.
-    pub candidate: [f64; 2],
+    /// What the baseline's process cost, the median of its windows.
+    pub baseline: f64,
+    /// What the candidate's did.
+    pub candidate: f64,
+    /// Logarithm of the candidate's cost over the baseline's: above 0 it is worse. Where both took turns, the median over fours of
+    /// turns, in each of which two windows of either side ran in the order A, B, B, A, so that a drift of the machine cancels.
+    pub effect: f64,
 }
 
 impl Round {
-    /// Logarithm of the candidate's cost over the baseline's, geometric means of two.
-    pub fn effect(&self) -> f64 {
-        let [a, b] = [self.candidate, self.baseline].map(|two| two[0].ln() / 2.0 + two[1].ln() / 2.0);
-        a - b
+    /// This round's cost over that of another, as a round of its own.
+    pub fn over(&self, other: &Round) -> Round {
+        Round {
+            baseline: self.baseline / other.baseline,
+            candidate: self.candidate / other.candidate,
+            effect: self.effect - other.effect,
+        }
     }
 }
 
 impl Series {
     /// The effect of each round.
     pub fn effects(&self) -> Vec<f64> {
-        self.rounds.iter().map(Round::effect).collect()
+        self.rounds.iter().map(|round| round.effect).collect()
     }
 
     /// Medians over the baseline's processes and the candidate's. `None` without rounds.
     pub fn medians(&self) -> Option<(f64, f64)> {
-        let of = |side: fn(&Round) -> [f64; 2]| median(&self.rounds.iter().flat_map(side).collect::<Vec<f64>>());
+        let of = |side: fn(&Round) -> f64| median(&self.rounds.iter().map(side).collect::<Vec<f64>>());
         Some((of(|round| round.baseline)?, of(|round| round.candidate)?))
     }
 }
@@ -50,14 +56,14 @@ impl Series {
 /// What a process cost by a metric that is measured by rounds, in [`Kind::unit`]; `None` where its workload, or its machine, has no
 /// such figure.
 pub fn cost(measurement: &Measurement, kind: Kind) -> Option<f64> {
-    let samples = measurement.samples.iter().filter(|sample| sample.tokens > 0 && sample.duration_ns > 0);
+    let windows = |cost: fn(&Sample) -> Option<f64>| median(&measurement.samples.iter().filter_map(cost).collect::<Vec<_>>());
     let cost = match kind {
-        Kind::Decode => median(&samples.flat_map(|s| s.token_ns.iter().map(|&ns| ns as f64)).collect::<Vec<_>>()),
-        Kind::Prefill => {
-            let batches = samples.filter(|s| s.ttft_ns.is_some());
-            median(&batches.map(|s| s.duration_ns as f64 / f64::from(s.tokens)).collect::<Vec<_>>())
+        Kind::Decode => {
+            let tokens = measurement.samples.iter().flat_map(|s| s.token_ns.iter().map(|&ns| ns as f64));
+            median(&tokens.collect::<Vec<_>>())
         }
-        Kind::Ttft => median(&samples.filter_map(|s| Some(s.ttft_ns? as f64)).collect::<Vec<_>>()),
+        Kind::Prefill => windows(|sample| of_window(sample, Kind::Prefill)),
+        Kind::Ttft => windows(|sample| of_window(sample, Kind::Ttft)),
         Kind::Load => Some(measurement.load_ns as f64),
         Kind::Memory => measurement.memory.peak_rss_bytes.map(|bytes| bytes as f64),
         Kind::Joules => match &measurement.energy {
@@ -69,30 +75,81 @@ pub fn cost(measurement: &Measurement, kind: Kind) -> Option<f64> {
     cost.filter(|&cost| cost > 0.0)
 }
 
-/// [`cost`] of a round's four processes: two of the baseline, two of the candidate.
-pub fn costs(baseline: [&Measurement; 2], candidate: [&Measurement; 2], kind: Kind) -> Option<Round> {
-    let two = |of: [&Measurement; 2]| Some([cost(of[0], kind)?, cost(of[1], kind)?]);
-    Some(Round { baseline: two(baseline)?, candidate: two(candidate)? })
+/// What a window cost, by a metric that windows have.
+fn of_window(sample: &Sample, kind: Kind) -> Option<f64> {
+    let cost = match kind {
+        Kind::Decode => median(&sample.token_ns.iter().map(|&ns| ns as f64).collect::<Vec<_>>()),
+        Kind::Prefill => {
+            sample.ttft_ns.filter(|_| sample.tokens > 0).map(|_| sample.duration_ns as f64 / f64::from(sample.tokens))
+        }
+        Kind::Ttft => sample.ttft_ns.map(|ns| ns as f64),
+        _ => None,
+    };
+    cost.filter(|&cost| cost > 0.0)
+}
+
+/// A round of two processes that took turns, by a metric that is measured by rounds; `None` where either has no such figure.
+pub fn round(baseline: &Measurement, candidate: &Measurement, kind: Kind) -> Option<Round> {
+    let (before, after) = (cost(baseline, kind)?, cost(candidate, kind)?);
+    let logs = |of: &Measurement| -> Vec<f64> {
+        of.samples.iter().map(|sample| of_window(sample, kind).map_or(f64::NAN, f64::ln)).collect()
+    };
+    let (a, b) = (logs(baseline), logs(candidate));
+    let fours = a.chunks_exact(2).zip(b.chunks_exact(2)).map(|(a, b)| (b[0] - a[0] + (b[1] - a[1])) / 2.0);
+    let effects: Vec<f64> = fours.filter(|effect| effect.is_finite()).collect();
+    // What a process has one figure of has no turns.
+    let effect = median(&effects).unwrap_or_else(|| after.ln() - before.ln());
+    Some(Round { baseline: before, candidate: after, effect })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_effect_is_the_logarithm_of_a_ratio_of_geometric_means() {
-        let round = Round { baseline: [100.0, 400.0], candidate: [220.0, 220.0] };
-        assert!((round.effect() - 1.1f64.ln()).abs() < 1e-12);
-        let series = Series { metric: "decode".into(), of: "c".into(), rounds: vec![round; 3] };
-        assert_eq!(series.medians(), Some((250.0, 220.0)));
-        assert_eq!(Series { rounds: Vec::new(), ..series }.medians(), None);
+    /// A measurement whose windows have one token each, of so many nanoseconds.
+    fn windows(ns: &[u64]) -> Measurement {
+        let sample = |&ns| Sample { tokens: 1, duration_ns: ns, ttft_ns: None, token_ns: vec![ns] };
+        let samples: Vec<Sample> = ns.iter().map(sample).collect();
+        let measurement = serde_json::json!({
+            "ran": {"isa": "", "linear": "", "head": "", "kv": "", "profile": "", "pinned": true},
+            "load_ns": 1000 * ns[0],
+            "samples": samples,
+            "footprint": {"weights_bytes": 1, "linear_bytes": 1, "read_per_token_bytes": 1, "kv_bytes": 1},
+            "memory": {"peak_rss_bytes": 1, "rss_anon_bytes": 1, "rss_file_bytes": 1, "predicted_bytes": 1},
+            "energy": {"kind": "unavailable", "reason": ""},
+            "counters": [],
+            "check": {"digest": "", "argmax": 0, "comparisons": []},
+            "interference": {"steal_ns": null, "involuntary_switches": null, "load_milli": null},
+        });
+        serde_json::from_value(measurement).unwrap()
     }
 
     #[test]
-    fn a_drift_within_a_round_cancels() {
-        // Baseline, candidate, candidate, baseline, each a hundredth slower than the one before, in logarithms.
-        let slower = |n: i32| 1000.0 * 1.01f64.powi(n);
-        let round = Round { baseline: [slower(0), slower(3)], candidate: [slower(1), slower(2)] };
-        assert!(round.effect().abs() < 1e-12);
+    fn an_effect_is_the_median_over_fours_of_turns() {
+        // 10 % slower, but in the last four, which a neighbour disturbed.
+        let (a, b) = (windows(&[100, 400, 200, 200, 100, 100]), windows(&[220, 220, 220, 220, 500, 500]));
+        let found = round(&a, &b, Kind::Decode).unwrap();
+        assert!((found.effect - 1.1f64.ln()).abs() < 1e-12, "{found:?}");
+        assert_eq!((found.baseline, found.candidate), (150.0, 220.0));
+        let series = Series { metric: "decode".into(), of: "c".into(), rounds: vec![found; 3] };
+        assert_eq!(series.medians(), Some((150.0, 220.0)));
+        assert_eq!(Series { rounds: Vec::new(), ..series }.medians(), None);
+        // A figure of the process.
+        let found = round(&a, &b, Kind::Load).unwrap();
+        assert!((found.effect - 2.2f64.ln()).abs() < 1e-12, "{found:?}");
+        assert_eq!(round(&a, &b, Kind::Prefill), None);
+    }
+
+    #[test]
+    fn a_drift_within_four_turns_cancels() {
+        // Baseline, candidate, candidate, baseline, each twice as slow as the one before.
+        let found = round(&windows(&[1000, 8000]), &windows(&[2000, 4000]), Kind::Decode).unwrap();
+        assert!(found.effect.abs() < 1e-12, "{found:?}");
+    }
+
+    #[test]
+    fn a_ratio_has_the_difference_of_effects() {
+        let of = |baseline, candidate, effect| Round { baseline, candidate, effect };
+        assert_eq!(of(1.0, 3.0, 0.5).over(&of(2.0, 4.0, 0.25)), of(0.5, 0.75, 0.25));
     }
 }

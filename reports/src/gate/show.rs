@@ -254,6 +254,7 @@ mod tests {
             change,
             interval: change.map(|c| (c - 0.01, c + 0.01)),
             smallest: change.map(|_| 0.01),
+            drives: true,
             threshold: 0.02,
             n: change.map(|_| 20),
             values: change.map(|c| (1000.0, 1000.0 * (1.0 + c))),

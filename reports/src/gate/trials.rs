@@ -65,7 +65,7 @@ pub struct Tally {
     pub alarms: u32,
     /// Those that said of decode that it regressed.
     pub found: u32,
-    /// Those that could not tell of something.
+    /// Those that could not tell of something that rounds went on for.
     pub inconclusive: u32,
     /// Length of the longest, in seconds.
     pub longest: f64,
@@ -83,7 +83,7 @@ impl Tally {
             tally.gates += 1;
             tally.alarms += any(&|line| changed(line.verdict) && !slowed(&line.metric));
             tally.found += any(&|line| line.verdict == Verdict::Regressed && line.metric == "decode");
-            tally.inconclusive += any(&|line| line.verdict == Verdict::Inconclusive);
+            tally.inconclusive += any(&|line| line.verdict == Verdict::Inconclusive && line.drives);
             tally.longest = tally.longest.max(trial.outcome.seconds.unwrap_or(0.0));
         }
         tally

@@ -201,6 +201,7 @@ fn measure(
         mode,
         references,
         energy: options.clone(),
+        turns: false,
         tasks: Vec::new(),
     };
     let cpus = machine::cpus();
