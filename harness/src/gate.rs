@@ -2,6 +2,7 @@
 
 pub mod baseline;
 mod fixed;
+pub mod neighbour;
 mod rounds;
 pub mod side;
 pub mod study;

@@ -220,6 +220,19 @@ fn a_study_goes_on_where_it_was_stopped() {
     let (code, text) = study("2");
     assert!(code == Some(0) && text.contains("2 gates"), "{text}");
     assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2);
+    // Beside a neighbour, and drawn from the rounds of those without one.
+    let usual = ["gate", "--gates", "quick.toml", "--models", "tiny-260k", "--out", "out"];
+    let (code, text) = told(&bench.harness(&[&usual[..], &["--study", "noisy", "sleep 0.01", "1"]].concat()));
+    assert!(code == Some(0) && text.contains("beside `sleep 0.01`: 1 gates"), "{text}");
+    let (code, text) = told(&bench.harness(&[&usual[..], &["--study", "virtual", "20"]].concat()));
+    assert!(code == Some(0) && text.contains("20 virtual") && text.contains("2 real"), "{text}");
+    let csv = std::fs::read_to_string(bench.path("out/power.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 1 + 11 + 2, "{csv}");
+    assert!(csv.contains("\n0.0,false,sleep 0.01,1,") && csv.contains("\n0.0,false,,2,"), "{csv}");
+    assert!(std::fs::read_to_string(bench.path("out/power.svg")).unwrap().contains("real gates beside a neighbour"));
+    let (code, text) =
+        told(&bench.harness(&[&usual[..], &["--study", "noisy", "exit 1", "1", "--name", "bad"]].concat()));
+    assert!(code == Some(2) && text.contains("`exit 1` ended with"), "{text}");
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replacen(r#"{"kind":"aa"}"#, r#"{"kind":"planted","percent":5.0}"#, 1)).unwrap();
     let (code, text) = study("3");
@@ -237,6 +250,10 @@ fn what_is_asked_wrongly_is_refused() {
         (&["gate", "--against-program", "nowhere"], 64, "--against-program nowhere: expected a file"),
         (&["gate", "--baseline", "a"], 64, "RUN"),
         (&["gate", "--study", "aa", "x"], 64, "expected `aa N`"),
+        (&["gate", "--study", "aa", "0"], 64, "expected `aa N`"),
+        (&["gate", "--study", "noisy", "3"], 64, "expected `aa N`"),
+        (&["gate", "--study", "virtual", "9", "--out", "nowhere"], 65, "nowhere"),
+        (&["gate", "--study", "virtual", "9", "--out", "."], 65, "no gate of a program against itself"),
         (&["gate", "--study", "planted", "5", "1"], 64, "--features harness/planted"),
         (&["gate", "--study", "aa", "1", "--allow", "speed"], 64, "unknown metric `speed`"),
         (&["gate", "--study", "aa", "1", "--gates", "none.toml"], 65, "none.toml"),

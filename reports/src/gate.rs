@@ -7,12 +7,15 @@ mod recorded;
 mod rule;
 mod series;
 pub mod show;
+mod track;
 mod trials;
+pub mod virtually;
 
 pub use fixed::{accuracy, answer};
 pub use recorded::judge;
 pub use rule::{Next, confirm, look};
 pub use series::{Round, Series, cost, round};
+pub use track::{Track, go_on};
 pub use trials::{Study, Tally, Trial, trials};
 
 use serde::{Deserialize, Serialize};

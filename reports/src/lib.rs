@@ -43,6 +43,7 @@ pub use compare::Together;
 pub use error::Error;
 pub use load::{RunData, load};
 pub use plot::history::history;
+pub use plot::power::draw as power;
 pub use table::table;
 
 /// What [`render`] wrote.

@@ -77,6 +77,36 @@ pub fn quantile_sorted(sorted: &[f64], q: f64) -> Option<f64> {
 /// The two order statistics whose mean is a resample's median, and how many resamples have them.
 type RankCount = ((usize, usize), u32);
 
+/// Clopper and Pearson's exact interval (Biometrika 26, 1934) of a probability of which `n` tries came out `k` times: it misses the
+/// probability with one of `alpha` at most, both sides together. From 0 to 1 if there was no try.
+pub fn proportion(k: u32, n: u32, alpha: f64) -> (f64, f64) {
+    // Where the probability of at most `k` successes, which falls as theirs grows, is `tail`.
+    let solve = |k: u32, tail: f64| {
+        let (mut low, mut high) = (0.0, 1.0);
+        for _ in 0..60 {
+            let middle = f64::midpoint(low, high);
+            let above = at_most(k, n, middle) > tail;
+            if above { low = middle } else { high = middle }
+        }
+        f64::midpoint(low, high)
+    };
+    let low = if k == 0 { 0.0 } else { solve(k - 1, 1.0 - alpha / 2.0) };
+    let high = if k >= n { 1.0 } else { solve(k, alpha / 2.0) };
+    (low, high)
+}
+
+/// Probability of at most `k` of `n` successes that each have probability `p`, which is above 0 and below 1.
+fn at_most(k: u32, n: u32, p: f64) -> f64 {
+    let (yes, no) = (p.ln(), (-p).ln_1p());
+    let mut choose = 0.0;
+    let mut sum = 0.0;
+    for i in 0..=k {
+        sum += (choose + f64::from(i) * yes + f64::from(n - i) * no).exp();
+        choose += (f64::from(n - i) / f64::from(i + 1)).ln();
+    }
+    sum
+}
+
 /// A seeded percentile bootstrap of the median.
 ///
 /// The median of a resample of `n` values is the mean of two of their order statistics, and which two depends on the
@@ -150,6 +180,23 @@ fn weighted_rank(ascending: &[(f64, u32)], q: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn proportions_have_exact_intervals() {
+        // SciPy: binomtest(k, n).proportion_ci(0.95, "exact").
+        for (k, n, low, high) in [
+            (0, 60, 0.0, 0.059_629_492_3),
+            (19, 20, 0.751_267_237_2, 0.998_734_910_5),
+            (15, 20, 0.508_954_128_2, 0.913_428_530_9),
+            (20, 20, 0.831_566_529_0, 1.0),
+            (37, 10_000, 0.002_606_439_0, 0.005_096_391_3),
+            (0, 0, 0.0, 1.0),
+        ] {
+            let (a, b) = proportion(k, n, 0.05);
+            assert!((a - low).abs() < 1e-9 && (b - high).abs() < 1e-9, "{k}/{n}: {a} {b}");
+        }
+    }
+
 
     #[test]
     fn by_hand() {

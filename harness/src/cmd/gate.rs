@@ -1,5 +1,7 @@
 //! `gate`: whether this build, or a recorded run, is worse than another.
 
+mod study;
+
 use super::select::Select;
 use super::suite::{models, parse_name, suite_digest};
 use super::{run_folder, say};
@@ -7,7 +9,6 @@ use crate::driver::interrupt::Interrupt;
 use crate::driver::now;
 use crate::error::{Error, exit_code};
 use crate::gate::side::{Program, Side};
-use crate::gate::study::{PLANTED, Trials};
 use crate::gate::{Kept, Setting, baseline};
 use crate::machine;
 use crate::plan::{self, Host};
@@ -15,7 +16,7 @@ use crate::probe::energy::{EnergyMeter, Options};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 use reports::gate::show::{Format, show};
-use reports::gate::{Outcome, Study, Tally, Verdict, judge};
+use reports::gate::{Outcome, Verdict, judge};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use suites::gate::Gates;
@@ -41,8 +42,10 @@ pub struct Args {
     /// The run that is judged, with --baseline
     #[arg(value_name = "RUN", requires = "baseline")]
     run: Option<PathBuf>,
-    /// Measure the gate itself: N gates of this build against itself, or against itself with a decode slower by P per cent
-    #[arg(long, num_args = 2..=3, value_names = ["aa|planted", "N|P", "N"], conflicts_with_all = ["against", "against_program", "baseline"])]
+    /// Measure the gate itself. `aa N`: N gates of this build against itself; `noisy CMD N`: the same, beside a shell command that is
+    /// run again and again; `planted P N`: against itself with a decode slower by P per cent; `virtual N`: N gates drawn from the
+    /// rounds of the studies in --out, and a chart of all
+    #[arg(long, num_args = 2..=3, value_names = ["KIND", "CMD|P|N", "N"], conflicts_with_all = ["against", "against_program", "baseline"])]
     study: Option<Vec<String>>,
     /// A file of gates instead of the program's own
     #[arg(long)]
@@ -125,20 +128,21 @@ fn held(args: &Args) -> Result<u8> {
         let load = |run: &Path| reports::load(&run_folder(run, &args.out));
         return tell(args, judge(&gates, &load(baseline)?, &load(run)?)?);
     }
-    let program = match (&args.against, &args.against_program, &args.study) {
-        (Some(revision), ..) => baseline::of_revision(revision),
-        (_, Some(file), _) => baseline::of_file(file, "--against-program"),
-        (_, _, Some(_)) => baseline::own(),
+    if let Some(words) = &args.study {
+        return match study::parse(words)? {
+            study::Asked::Virtual(count) => study::virtually(&args.out, &gates, count),
+            study::Asked::Real(kind, count) => study::run(args, &Bench::open(args, gates)?, &kind, count),
+        };
+    }
+    let program = match (&args.against, &args.against_program) {
+        (Some(revision), _) => baseline::of_revision(revision),
+        (_, Some(file)) => baseline::of_file(file, "--against-program"),
         _ => {
             bail!(Error::Usage("give --against REV, --against-program FILE, --baseline RUN RUN or --study".to_owned()))
         }
     };
     let program = program?;
-    let bench = Bench::open(args, gates)?;
-    match &args.study {
-        Some(words) => study(args, &bench, &program, words),
-        None => single(args, &bench, &program),
-    }
+    single(args, &Bench::open(args, gates)?, &program)
 }
 
 fn gates(args: &Args) -> Result<Gates> {
@@ -258,44 +262,4 @@ fn single(args: &Args, bench: &Bench, program: &Program) -> Result<u8> {
     let kept = bench.gate(args, &folder, program, &candidate.unwrap_or_else(baseline::own)?)?;
     kept.write(&folder)?;
     tell(args, kept.outcome)
-}
-
-fn study(args: &Args, bench: &Bench, program: &Program, words: &[String]) -> Result<u8> {
-    let bad = || Error::Usage("--study: expected `aa N` or `planted P N`".to_owned());
-    let (study, count) = match words {
-        [kind, count] if kind == "aa" => (Study::Aa, count),
-        [kind, percent, count] if kind == "planted" => {
-            let percent: f64 = percent.parse().map_err(|_| bad())?;
-            if !(percent > 0.0 && percent <= 1000.0) {
-                bail!(Error::Usage(format!(
-                    "--study planted: expected more than 0 %, at most 1000 %, found {percent}"
-                )));
-            }
-            if !cfg!(feature = "planted") {
-                let message = "--study planted: this program can't be slowed: build it with --features harness/planted";
-                bail!(Error::Usage(message.to_owned()));
-            }
-            (Study::Planted { percent }, count)
-        }
-        _ => bail!(bad()),
-    };
-    let count: usize = count.parse().map_err(|_| bad())?;
-    let mut candidate = program.clone();
-    if let Study::Planted { percent } = study {
-        // The worker is told by its environment, as no request knows of it.
-        let mut words = vec!["env".into(), format!("{PLANTED}={percent}").into()];
-        words.extend(std::mem::take(&mut candidate.command.0));
-        candidate.command.0 = words;
-    }
-    let name = args.name.clone().unwrap_or_else(|| format!("gate-study-{}", words[0]));
-    let mut trials = Trials::open(&args.out.join(name), &study)?;
-    while trials.done.len() < count {
-        let kept = bench.gate(args, &trials.place()?, program, &candidate)?;
-        trials.add(&study, kept)?;
-        let verdict =
-            trials.done.last().and_then(|trial| trial.outcome.verdict()).map_or("nothing judged", Verdict::name);
-        eprintln!("{}/{count}: {verdict}; {}", trials.done.len(), Tally::of(&trials.done));
-    }
-    say(format!("{study}: {}", Tally::of(&trials.done)))?;
-    Ok(0)
 }

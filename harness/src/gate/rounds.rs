@@ -6,45 +6,12 @@ use anyhow::Result;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use crate::driver::turns::Turns;
-use reports::gate::{Judged, Line, Next, Round, Series, Verdict, confirm, look, round};
+use reports::gate::{Line, Round, Series, Track, Verdict, go_on, round};
 use std::time::{Duration, Instant};
 use suites::Cell;
-use suites::gate::{Gates, Kind, Metric, Rule};
+use suites::gate::{Gates, Kind};
 use suites::record::Measurement;
 use suites::run::PlannedCell;
-
-/// How far a series is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum State {
-    /// Not judged.
-    Open,
-    /// A change was seen after so many rounds; fresh ones are to confirm it.
-    Seen(Judged, usize),
-    /// Judged.
-    Done(Judged),
-}
-
-/// A series and how far it is.
-#[derive(Debug)]
-struct Track {
-    metric: Metric,
-    series: Series,
-    /// Cells whose rounds it is made of.
-    cells: Vec<usize>,
-    state: State,
-}
-
-impl Track {
-    /// Whether it is to go on.
-    fn wants(&self) -> bool {
-        match self.state {
-            // A metric that has no figure here has none in the next round either.
-            State::Open => self.metric.drives && !self.series.rounds.is_empty(),
-            State::Seen(..) => true,
-            State::Done(_) => false,
-        }
-    }
-}
 
 /// A process's figures, or why there are none.
 pub(super) type Told = Result<Box<Measurement>, String>;
@@ -94,13 +61,8 @@ pub(super) fn measure<'a>(setting: Setting<'_>, baseline: &mut Side<'a>, candida
         if round == 0 || !last {
             bench.all(round, &mut measured)?;
         }
-        judge(&mut measured.tracks, rule, last);
-        if !last && measured.tracks.iter().any(|track| measured.busy(track)) {
-            continue;
-        }
-        // What drives nothing is looked at once, when all else is judged; what is then suspected is measured on.
-        judge(&mut measured.tracks, rule, true);
-        if last || !measured.tracks.iter().any(|track| measured.busy(track)) {
+        let Measured { tracks, failed, .. } = &mut measured;
+        if !go_on(tracks, rule, last, |track| track.cells.iter().all(|&cell| failed[cell].is_none())) {
             break;
         }
     }
@@ -111,12 +73,7 @@ pub(super) fn measure<'a>(setting: Setting<'_>, baseline: &mut Side<'a>, candida
 fn tracks(gates: &Gates, cells: &[&PlannedCell]) -> Vec<Track> {
     let mut tracks = Vec::new();
     for metric in gates.metrics.iter().filter(|metric| metric.kind.by_rounds()) {
-        let track = |of: String, cells: Vec<usize>| Track {
-            series: Series { metric: metric.name.clone(), of, rounds: Vec::new() },
-            metric: metric.clone(),
-            cells,
-            state: State::Open,
-        };
+        let track = |of: String, cells: Vec<usize>| Track::new(metric.clone(), of, cells);
         for (index, PlannedCell { cell, .. }) in cells.iter().enumerate() {
             if metric.kind != Kind::Ratio {
                 if has(cell, metric.kind) {
@@ -184,9 +141,7 @@ impl Bench<'_, '_, '_> {
         let order = if swapped { [1, 0] } else { [0, 1] };
         let [mut first, mut second] =
             [self.sides[order[0]].begin(cell, round)?, self.sides[order[1]].begin(cell, round)?];
-        if first.runs() && second.runs() {
-            self.turns(&mut first, &mut second);
-        }
+        self.turns(&mut first, &mut second);
         let told = [self.sides[order[0]].end(first)?, self.sides[order[1]].end(second)?];
         Ok(match told {
             [a, b] if swapped => [b, a],
@@ -194,15 +149,18 @@ impl Bench<'_, '_, '_> {
         })
     }
 
-    /// Four turns at a time, until the time is up: one side, the other twice, the first again; which side is first is by lot.
+    /// Four turns at a time, until the time is up: one side, the other twice, the first again; which side is first is by lot. One that can't
+    /// take turns leaves the other the fewest there are, which tell whether that can.
     fn turns<'t>(&mut self, first: &mut Turns<'t>, second: &mut Turns<'t>) {
-        let until = Instant::now() + self.turns;
+        let both = first.runs() && second.runs();
+        let until = Instant::now() + if both { self.turns } else { Duration::ZERO };
         for quad in 0..MOST_QUADS {
             if quad >= FEWEST_QUADS && Instant::now() >= until {
                 break;
             }
             let (a, b) = if self.rng.random::<bool>() { (&mut *first, &mut *second) } else { (&mut *second, &mut *first) };
-            if !(a.turn() && b.turn() && b.turn() && a.turn()) {
+            let done = [a.turn(), b.turn(), b.turn(), a.turn()];
+            if both && done.contains(&false) {
                 break;
             }
         }
@@ -229,26 +187,6 @@ fn add_ratios(tracks: &mut [Track]) {
     }
 }
 
-/// Looks at every series: at those that drive whenever the rule has a look, at all with `last`.
-fn judge(tracks: &mut [Track], rule: &Rule, last: bool) {
-    for track in tracks {
-        let effects = track.series.effects();
-        let threshold = track.metric.threshold;
-        track.state = match track.state {
-            State::Open if effects.is_empty() => State::Open,
-            State::Open if last || track.metric.drives => match look(&effects, rule, threshold, last) {
-                Next::More => State::Open,
-                Next::Done(judged) => State::Done(judged),
-                Next::Confirm(judged) => State::Seen(judged, effects.len()),
-            },
-            State::Seen(seen, before) if effects.len() >= before + rule.confirm as usize => {
-                State::Done(confirm(seen, &effects[..before], &effects[before..], rule, threshold))
-            }
-            state => state,
-        };
-    }
-}
-
 /// What the rounds say.
 pub(super) fn lines(gates: &Gates, measured: &Measured) -> Vec<Line> {
     measured.tracks.iter().map(|track| line(gates, measured, track)).collect()
@@ -264,19 +202,13 @@ fn line(gates: &Gates, measured: &Measured, track: &Track) -> Line {
         unit: metric.kind.unit().to_owned(),
         ..Line::new(&metric.name, &track.series.of)
     };
-    let judged = match track.state {
-        State::Done(judged) => {
-            line.note = failure(measured, track).map(|(_, note)| note);
-            judged
-        }
-        State::Seen(seen, before) => {
-            line.note = Some("seen once; the rounds that were to confirm it were not all run".to_owned());
-            confirm(seen, &effects[..before], &effects[before..], &gates.rule, metric.threshold)
-        }
-        State::Open => {
-            let (verdict, note) = missing(measured, track);
-            return Line { verdict, note: Some(note), ..line };
-        }
+    let Some(judged) = track.judged(&gates.rule) else {
+        let (verdict, note) = missing(measured, track);
+        return Line { verdict, note: Some(note), ..line };
+    };
+    line.note = match track.unconfirmed() {
+        true => Some("seen once; the rounds that were to confirm it were not all run".to_owned()),
+        false => failure(measured, track).map(|(_, note)| note),
     };
     line.verdict = judged.verdict;
     line.change = judged.estimate.map(f64::exp_m1);

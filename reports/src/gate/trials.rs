@@ -12,6 +12,11 @@ use std::path::Path;
 pub enum Study {
     /// Nothing: the same program on both sides.
     Aa,
+    /// The same, while a command is run again and again beside them.
+    Noisy {
+        /// The command, as the shell reads it.
+        neighbour: String,
+    },
     /// Its decode is slower by so many per cent.
     Planted {
         /// Per cent of a token's time.
@@ -19,10 +24,23 @@ pub enum Study {
     },
 }
 
+impl Study {
+    /// By how many per cent the candidate's decode is slower.
+    pub fn percent(&self) -> f64 {
+        if let Study::Planted { percent } = self { *percent } else { 0.0 }
+    }
+
+    /// The command that is run beside the gates.
+    pub fn neighbour(&self) -> Option<&str> {
+        if let Study::Noisy { neighbour } = self { Some(neighbour) } else { None }
+    }
+}
+
 impl fmt::Display for Study {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Study::Aa => f.write_str("the same program on both sides"),
+            Study::Noisy { neighbour } => write!(f, "the same program on both sides, beside `{neighbour}`"),
             Study::Planted { percent } => write!(f, "a decode slower by {percent} %"),
         }
     }
@@ -61,7 +79,7 @@ pub struct Tally {
     /// Gates.
     pub gates: u32,
     /// Those that said of anything that it regressed or improved, though nothing was changed; of a planted study, those that said so
-    /// of anything but decode and what rests on it.
+    /// of anything but decode and its joules.
     pub alarms: u32,
     /// Those that said of decode that it regressed.
     pub found: u32,
@@ -76,8 +94,8 @@ impl Tally {
     pub fn of(trials: &[Trial]) -> Tally {
         let mut tally = Tally::default();
         for trial in trials {
-            let planted = matches!(trial.study, Study::Planted { .. });
-            let slowed = |metric: &str| planted && matches!(metric, "decode" | "ratio" | "joules");
+            let planted = trial.study.percent() > 0.0;
+            let slowed = |metric: &str| planted && matches!(metric, "decode" | "joules");
             let changed = |verdict| matches!(verdict, Verdict::Regressed | Verdict::Improved);
             let any = |wanted: &dyn Fn(&super::Line) -> bool| u32::from(trial.outcome.lines.iter().any(wanted));
             tally.gates += 1;

@@ -8,6 +8,7 @@ mod draw;
 mod fits;
 mod grids;
 pub(crate) mod history;
+pub(crate) mod power;
 mod published;
 mod roofline;
 mod tasks;
