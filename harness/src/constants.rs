@@ -185,7 +185,7 @@ fn statistics() -> Vec<Stated> {
             "RESAMPLES",
             STATS,
             resamples.clone(),
-            "resamples of every bootstrap",
+            "resamples of every bootstrap: of fits over blocks, of accuracy over items",
             &[format!("({resamples} resamples, fixed seed)")],
         ),
         row(
@@ -194,9 +194,9 @@ fn statistics() -> Vec<Stated> {
             confidence.clone(),
             "the coverage of every interval",
             &[
-                format!("their {confidence} interval is a seeded bootstrap over blocks"),
+                format!("the {confidence} interval of a median is over processes or blocks"),
                 format!("a {confidence} percentile-bootstrap interval over items"),
-                format!("with its {confidence} bootstrap interval:"),
+                format!("with its {confidence} interval:"),
             ],
         ),
         row(

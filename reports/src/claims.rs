@@ -22,7 +22,7 @@ use suites::run::{Build, Machine};
 
 pub use show::{Format, section, show};
 
-/// Fewest processes, or blocks of a ratio, that a verdict is formed from: the bootstrap's interval over two is their range, which
+/// Fewest processes, or blocks of a ratio, that a verdict is formed from: the interval over two is their range, which
 /// covers the median with a probability of one half.
 pub const MIN_BLOCKS: usize = 3;
 

@@ -1,9 +1,4 @@
-//! Medians, quantiles and the seeded bootstrap. Pure: same values in, same values out.
-
-use rand::RngExt;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use std::collections::BTreeMap;
+//! Medians, quantiles and their intervals. Pure: same values in, same values out.
 
 /// Resamples of a bootstrap. At 10,000 the 2.5 % point rests on 250 resamples, whose own standard error is 0.16
 /// percentage points: well below what three to ten replicates can resolve.
@@ -18,7 +13,7 @@ pub const MIN_REPLICATES: usize = 2;
 pub struct Estimate {
     /// Median over the replicates.
     pub value: f64,
-    /// Percentile-bootstrap interval at [`CONFIDENCE`]; `None` below [`MIN_REPLICATES`].
+    /// Interval at [`CONFIDENCE`]; `None` below [`MIN_REPLICATES`].
     pub interval: Option<(f64, f64)>,
     /// Replicates: processes, or blocks for ratios.
     pub n: usize,
@@ -75,7 +70,6 @@ pub fn quantile_sorted(sorted: &[f64], q: f64) -> Option<f64> {
 }
 
 /// The two order statistics whose mean is a resample's median, and how many resamples have them.
-type RankCount = ((usize, usize), u32);
 
 /// Clopper and Pearson's exact interval (Biometrika 26, 1934) of a probability of which `n` tries came out `k` times: it misses the
 /// probability with one of `alpha` at most, both sides together. From 0 to 1 if there was no try.
@@ -107,74 +101,37 @@ fn at_most(k: u32, n: u32, p: f64) -> f64 {
     sum
 }
 
-/// A seeded percentile bootstrap of the median.
-///
-/// The median of a resample of `n` values is the mean of two of their order statistics, and which two depends on the
-/// draws alone. So the draws are made once for each `n`, counted by those two ranks, and used for all samples of that
-/// size: the same answer as resampling each, and fast for thousands of cells.
-#[derive(Debug)]
-pub struct Bootstrap {
-    seed: u64,
-    by_size: BTreeMap<usize, Vec<RankCount>>,
+/// Median of the replicates, with the interval that holds the median of what they were drawn from: of Hettmansperger and Sheather
+/// (Statistics & Probability Letters 4, 1986), which interpolates between the exact intervals from one order statistic to
+/// another. It needs no seed, and holds the median in very nearly [`CONFIDENCE`] of all samples, whatever the distribution, from six
+/// replicates on (`reports/tests/coverage.rs`); a percentile bootstrap, whose ends jump from one replicate to the next, in 87 to 97 %.
+/// Of fewer than six it is their range, which holds it in `1 - 2^(1 - n)`: 75 % with three, 94 % with five; no interval without
+/// further assumptions does better. `None` if empty or not finite.
+pub fn estimate(replicates: &[f64]) -> Option<Estimate> {
+    let mut sorted = replicates.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let value = quantile_sorted(&sorted, 0.5)?;
+    let n = sorted.len();
+    let interval = (n >= MIN_REPLICATES).then(|| interval(&sorted));
+    let estimate = Estimate { value, interval, n };
+    estimate.is_finite().then_some(estimate)
 }
 
-impl Bootstrap {
-    /// A bootstrap that draws from ChaCha8 with this seed.
-    pub fn new(seed: u64) -> Bootstrap {
-        Bootstrap { seed, by_size: BTreeMap::new() }
+fn interval(sorted: &[f64]) -> (f64, f64) {
+    let n = sorted.len();
+    // Probability that the median lies between the `k`-th least and the `k`-th greatest.
+    let holds = |k: usize| 1.0 - 2.0 * at_most(k as u32 - 1, n as u32, 0.5);
+    let mut k = 1;
+    if holds(k) < CONFIDENCE {
+        return (sorted[0], sorted[n - 1]);
     }
-
-    /// Median of the replicates with its interval. `None` if empty or not finite.
-    pub fn median(&mut self, replicates: &[f64]) -> Option<Estimate> {
-        let mut sorted = replicates.to_vec();
-        sorted.sort_unstable_by(f64::total_cmp);
-        let value = quantile_sorted(&sorted, 0.5)?;
-        let n = sorted.len();
-        let interval = if n < MIN_REPLICATES { None } else { Some(self.interval(&sorted)) };
-        let estimate = Estimate { value, interval, n };
-        estimate.is_finite().then_some(estimate)
+    while holds(k + 1) >= CONFIDENCE {
+        k += 1;
     }
-
-    fn interval(&mut self, sorted: &[f64]) -> (f64, f64) {
-        let seed = self.seed;
-        let ranks = self.by_size.entry(sorted.len()).or_insert_with_key(|&n| draw_ranks(seed, n));
-        let mut medians: Vec<(f64, u32)> =
-            ranks.iter().map(|&((a, b), count)| (sorted[a] / 2.0 + sorted[b] / 2.0, count)).collect();
-        medians.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-        let tail = (1.0 - CONFIDENCE) / 2.0;
-        let low = weighted_rank(&medians, tail);
-        let high = weighted_rank(&medians, 1.0 - tail);
-        (low, high)
-    }
-}
-
-/// Counts, over [`RESAMPLES`] resamples of `n` values, which two order statistics make the median.
-fn draw_ranks(seed: u64, n: usize) -> Vec<RankCount> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(n as u64);
-    let mut counts: BTreeMap<(usize, usize), u32> = BTreeMap::new();
-    let mut drawn = vec![0usize; n];
-    for _ in 0..RESAMPLES {
-        for slot in &mut drawn {
-            *slot = rng.random_range(0..n as u64) as usize;
-        }
-        drawn.sort_unstable();
-        *counts.entry((drawn[(n - 1) / 2], drawn[n / 2])).or_insert(0) += 1;
-    }
-    counts.into_iter().collect()
-}
-
-/// The smallest value that at least a share `q` of the weight does not exceed.
-fn weighted_rank(ascending: &[(f64, u32)], q: f64) -> f64 {
-    let total: u64 = ascending.iter().map(|&(_, count)| u64::from(count)).sum();
-    let mut seen = 0u64;
-    for &(value, count) in ascending {
-        seen += u64::from(count);
-        if seen as f64 >= q * total as f64 {
-            return value;
-        }
-    }
-    ascending.last().map_or(f64::NAN, |&(value, _)| value)
+    let part = (holds(k) - CONFIDENCE) / (holds(k) - holds(k + 1));
+    let inwards = (n - k) as f64 * part / (k as f64 + (n - 2 * k) as f64 * part);
+    let between = |outer: f64, inner: f64| outer + inwards * (inner - outer);
+    (between(sorted[k - 1], sorted[k]), between(sorted[n - k], sorted[n - k - 1]))
 }
 
 #[cfg(test)]
@@ -218,43 +175,24 @@ mod tests {
 
     #[test]
     fn one_replicate_has_no_interval() {
-        let mut bootstrap = Bootstrap::new(1);
-        assert_eq!(bootstrap.median(&[5.0]), Some(Estimate { value: 5.0, interval: None, n: 1 }));
-        assert_eq!(bootstrap.median(&[]), None);
-        assert_eq!(bootstrap.median(&[f64::NAN, 1.0]), None);
+        assert_eq!(estimate(&[5.0]), Some(Estimate { value: 5.0, interval: None, n: 1 }));
+        assert_eq!(estimate(&[]), None);
+        assert_eq!(estimate(&[f64::NAN, 1.0]), None);
     }
 
     #[test]
-    fn three_replicates_span_their_range() {
-        // The resample's median is the least value with probability 7/27, far above 2.5 %.
-        let estimate = Bootstrap::new(1).median(&[3.0, 1.0, 2.0]).unwrap();
-        assert_eq!(estimate, Estimate { value: 2.0, interval: Some((1.0, 3.0)), n: 3 });
+    fn up_to_five_replicates_span_their_range() {
+        assert_eq!(estimate(&[3.0, 1.0, 2.0]), Some(Estimate { value: 2.0, interval: Some((1.0, 3.0)), n: 3 }));
+        assert_eq!(estimate(&[5.0, 3.0, 1.0, 2.0, 4.0]).unwrap().interval, Some((1.0, 5.0)));
     }
 
     #[test]
-    fn twenty_one_replicates_match_the_binomial() {
-        // P(median of the resample <= order statistic k) = P(Binomial(21, k/21) >= 11). It first reaches 2.5 % at
-        // k = 7 (0.0264; k = 6 gives 0.0065) and, by symmetry, 97.5 % at k = 15.
-        let values: Vec<f64> = (1..=21).map(f64::from).collect();
-        for seed in 0..3 {
-            let (lo, hi) = Bootstrap::new(seed).median(&values).unwrap().interval.unwrap();
-            assert!((6.0..=8.0).contains(&lo) && (14.0..=16.0).contains(&hi), "{lo} {hi}");
-        }
-    }
-
-    #[test]
-    fn counting_ranks_equals_resampling() {
-        let sorted = [1.0, 2.0, 4.0, 8.0];
-        let mut rng = ChaCha8Rng::seed_from_u64(9);
-        rng.set_stream(4);
-        let mut medians: Vec<f64> = (0..RESAMPLES)
-            .map(|_| {
-                let drawn: Vec<f64> = (0..4).map(|_| sorted[rng.random_range(0..4u64) as usize]).collect();
-                median(&drawn).unwrap()
-            })
-            .collect();
-        medians.sort_unstable_by(f64::total_cmp);
-        let want = (medians[249], medians[9749]);
-        assert_eq!(Bootstrap::new(9).median(&sorted).unwrap().interval, Some(want));
+    fn more_replicates_interpolate() {
+        // Of six, the outermost hold the median in 62 of 64 samples, the next in 50: a tenth of the way from 62/64 to 50/64 is 0.95,
+        // and (6 - 1) 0.1 / (1 + (6 - 2) 0.1) = 5/14.
+        let (low, high) = estimate(&[1.0, 2.0, 4.0, 8.0, 16.0, 32.0]).unwrap().interval.unwrap();
+        assert!((low - (1.0 + 5.0 / 14.0)).abs() < 1e-12 && (high - (32.0 - 16.0 * 5.0 / 14.0)).abs() < 1e-12, "{low} {high}");
+        // Equal values have no spread, however many.
+        assert_eq!(estimate(&[7.0; 40]).unwrap().interval, Some((7.0, 7.0)));
     }
 }

@@ -83,7 +83,7 @@ fn csv(runs: &[RunData]) -> Result<String, Error> {
 }
 
 /// What every table is read by.
-const READING: &str = "Medians over processes, with 95 % bootstrap intervals in brackets; a figure without brackets is of one process. \
+const READING: &str = "Medians over processes, with 95 % intervals in brackets; a figure without brackets is of one process. \
     Ratios are formed block by block.";
 /// What is added under tables of the best thread count.
 const READING_BEST: &str = "Best thread count: the one with the highest median, picked for each engine and model from these very figures \

@@ -9,7 +9,7 @@ use suites::cell::Phase;
 
 /// What the table is read by.
 const READING: &str = "Tokens/s over those of the outside engine named: of those beside it, the one with the highest median at that thread \
-    count. Formed block by block; medians over blocks with 95 % bootstrap intervals in brackets. Answers of outside engines are not checked.";
+    count. Formed block by block; medians over blocks with 95 % intervals in brackets. Answers of outside engines are not checked.";
 
 /// What a row is of.
 #[derive(PartialEq)]
