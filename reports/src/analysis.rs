@@ -3,7 +3,6 @@
 use crate::cells::{CellSummary, summarise};
 use crate::compare::{self, Together};
 use crate::load::RunData;
-use crate::stats::Bootstrap;
 use std::collections::{BTreeMap, BTreeSet};
 use suites::Catalogue;
 use suites::cell::{Cell, KvCache, Phase, Workload};
@@ -47,7 +46,6 @@ impl Analysis {
     /// Analyses a run.
     pub fn new(data: &RunData) -> Analysis {
         let catalogue = Catalogue::embedded().ok();
-        let mut bootstrap = Bootstrap::new(data.run.seed);
         let mut by_cell: BTreeMap<&Cell, (Option<&PlannedCell>, Vec<&Record>)> = BTreeMap::new();
         for planned in &data.plan.cells {
             by_cell.entry(&planned.cell).or_default().0 = Some(planned);
@@ -57,9 +55,7 @@ impl Analysis {
         }
         let mut cells: Vec<CellSummary> = by_cell
             .iter()
-            .map(|(cell, (planned, records))| {
-                summarise(cell, *planned, records, &data.run.machine.bandwidth, &mut bootstrap)
-            })
+            .map(|(cell, (planned, records))| summarise(cell, *planned, records, &data.run.machine.bandwidth))
             .collect();
         let engines = engine_order(&cells, catalogue.as_ref());
         let models = model_sizes(&cells, data, catalogue.as_ref());
@@ -75,9 +71,9 @@ impl Analysis {
             )
         });
         let pairs = pairs(catalogue.as_ref());
-        compare::add_speedups(&mut cells, &pairs, &mut bootstrap);
-        compare::add_ratios_to_outside(&mut cells, &mut bootstrap);
-        let together = compare::together(&cells, &pairs, &mut bootstrap);
+        compare::add_speedups(&mut cells, &pairs);
+        compare::add_ratios_to_outside(&mut cells);
+        let together = compare::together(&cells, &pairs);
         let colours = colours(&cells, &engines);
         let outside = cells.iter().filter(|c| c.outside).map(|c| c.cell.engine.clone()).collect();
         let places = places(&models);

@@ -2,7 +2,7 @@
 
 use crate::joules;
 use crate::outside;
-use crate::stats::{Bootstrap, Estimate, median, quantile_sorted};
+use crate::stats::{Estimate, estimate, median, quantile_sorted};
 use crate::tasks;
 use std::borrow::Cow;
 use suites::cell::{Cell, Phase};
@@ -121,7 +121,6 @@ pub(crate) fn summarise(
     planned: Option<&PlannedCell>,
     records: &[&Record],
     bandwidth: &[Bandwidth],
-    bootstrap: &mut Bootstrap,
 ) -> CellSummary {
     let (status, reason) = judge(planned, records);
     let mut summary = CellSummary {
@@ -134,7 +133,7 @@ pub(crate) fn summarise(
         latencies_ns: Vec::new(),
     };
     if status == Status::Outside {
-        outside::summarise(&mut summary, records, bootstrap);
+        outside::summarise(&mut summary, records);
     }
     if status != Status::Ok {
         return summary;
@@ -149,7 +148,7 @@ pub(crate) fn summarise(
     }
     summary.latencies_ns.sort_unstable();
     let processes: Vec<&Measurement> = processes.into_iter().map(|(_, m)| m).collect();
-    summary.metrics = metrics(cell, &processes, bandwidth, bootstrap);
+    summary.metrics = metrics(cell, &processes, bandwidth);
     summary
 }
 
@@ -208,7 +207,6 @@ fn failure_text(failure: &Failure) -> String {
 /// Collects metrics of one cell's processes.
 pub(crate) struct Collector<'a, T> {
     pub(crate) processes: &'a [&'a T],
-    pub(crate) bootstrap: &'a mut Bootstrap,
     pub(crate) out: Vec<Metric>,
 }
 
@@ -223,15 +221,15 @@ impl<T> Collector<'_, T> {
         of: impl Fn(&T) -> Option<f64>,
     ) {
         let values: Vec<f64> = self.processes.iter().filter_map(|m| of(m)).collect();
-        let figure = self.bootstrap.median(&values).ok_or_else(|| missing.to_owned());
+        let figure = estimate(&values).ok_or_else(|| missing.to_owned());
         let short = values.len() < self.processes.len() && figure.is_ok();
         let note = short.then(|| format!("from {} of {} processes: {missing}", values.len(), self.processes.len()));
         self.out.push(Metric { name: name.into(), unit, kind, figure, note, source: None });
     }
 }
 
-fn metrics(cell: &Cell, processes: &[&Measurement], bandwidth: &[Bandwidth], bootstrap: &mut Bootstrap) -> Vec<Metric> {
-    let mut c = Collector { processes, bootstrap, out: Vec::new() };
+fn metrics(cell: &Cell, processes: &[&Measurement], bandwidth: &[Bandwidth]) -> Vec<Metric> {
+    let mut c = Collector { processes, out: Vec::new() };
     c.add("tokens_per_second", "tokens/s", Kind::Measured, "no window with tokens and a duration", |m| {
         m.tokens_per_second()
     });

@@ -3,7 +3,7 @@
 use crate::cells::{CellSummary, Kind, Metric, Status};
 use crate::class::MachineClass;
 use crate::outside;
-use crate::stats::{Bootstrap, Estimate, geometric_mean};
+use crate::stats::{Estimate, estimate, geometric_mean};
 use std::collections::{BTreeMap, BTreeSet};
 use suites::cell::{Cell, KvCache, Workload};
 use suites::run::Machine;
@@ -21,8 +21,8 @@ fn key<'a>(engine: &'a str, cell: &'a Cell) -> Key<'a> {
 
 /// Adds `speedup` to every measured cell of a candidate: its tokens/s over the baseline's at the same model, threads,
 /// workload, KV cache and instruction set. The two are divided block by block, as both ran under the same drift there;
-/// the figure is the median of those ratios, its interval bootstrapped over blocks.
-pub(crate) fn add_speedups(cells: &mut [CellSummary], pairs: &[(String, String)], bootstrap: &mut Bootstrap) {
+/// the figure is the median of those ratios, its interval over blocks.
+pub(crate) fn add_speedups(cells: &mut [CellSummary], pairs: &[(String, String)]) {
     let mut found: Vec<(usize, Metric)> = Vec::new();
     let index: BTreeMap<Key<'_>, &CellSummary> = cells.iter().map(|c| (key(&c.cell.engine, &c.cell), c)).collect();
     for (position, candidate) in cells.iter().enumerate().filter(|(_, c)| c.status == Status::Ok) {
@@ -33,7 +33,7 @@ pub(crate) fn add_speedups(cells: &mut [CellSummary], pairs: &[(String, String)]
             Status::Ok => {
                 let ratios = block_ratios(&candidate.by_block, &baseline.by_block);
                 let none = format!("no block holds both {} and {baseline_name}", candidate.cell.engine);
-                bootstrap.median(&ratios).ok_or(none)
+                estimate(&ratios).ok_or(none)
             }
             _ => Err(format!(
                 "no {baseline_name} figure: {}",
@@ -52,14 +52,13 @@ pub(crate) fn add_speedups(cells: &mut [CellSummary], pairs: &[(String, String)]
 
 /// Adds to every measured cell of the project's own its ratio to each outside engine at the same model, threads, workload, KV
 /// cache and instruction set, formed as `speedup` is.
-pub(crate) fn add_ratios_to_outside(cells: &mut [CellSummary], bootstrap: &mut Bootstrap) {
+pub(crate) fn add_ratios_to_outside(cells: &mut [CellSummary]) {
     let mut found: Vec<(usize, Metric)> = Vec::new();
     for (position, own) in cells.iter().enumerate().filter(|(_, c)| c.status == Status::Ok && !c.outside) {
         for theirs in cells.iter().filter(|c| c.outside && key("", &c.cell) == key("", &own.cell)) {
             let engine = &theirs.cell.engine;
             let figure = match theirs.status {
-                Status::Outside => bootstrap
-                    .median(&block_ratios(&own.by_block, &theirs.by_block))
+                Status::Outside => estimate(&block_ratios(&own.by_block, &theirs.by_block))
                     .ok_or_else(|| format!("no block holds both {} and {engine}", own.cell.engine)),
                 _ => Err(format!("no {engine} figure: {}", theirs.reason.as_deref().unwrap_or("no reason recorded"))),
             };
@@ -103,7 +102,7 @@ fn block_means(pairs: &[(Blocks<'_>, Blocks<'_>)]) -> Vec<f64> {
 
 /// Speed-ups of each pair of engines, each workload, thread count and variant, over its shared models; where there are two
 /// or more.
-pub(crate) fn together(cells: &[CellSummary], pairs: &[(String, String)], bootstrap: &mut Bootstrap) -> Vec<Together> {
+pub(crate) fn together(cells: &[CellSummary], pairs: &[(String, String)]) -> Vec<Together> {
     let place = |c: &Cell| (c.workload, c.threads, c.kv, c.isa.clone());
     let mut by_place: BTreeMap<_, BTreeMap<(&str, &str), &CellSummary>> = BTreeMap::new();
     for cell in cells.iter().filter(|c| c.status == Status::Ok) {
@@ -126,7 +125,7 @@ pub(crate) fn together(cells: &[CellSummary], pairs: &[(String, String)], bootst
                     baseline: baseline.clone(),
                     models: shared.len(),
                     left_out: own.len() + base.len() - 2 * shared.len(),
-                    mean: bootstrap.median(&block_means(&shared)),
+                    mean: estimate(&block_means(&shared)),
                 });
             }
         }

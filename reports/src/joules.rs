@@ -4,6 +4,7 @@
 use crate::cells::{Collector, Kind};
 use std::collections::BTreeSet;
 use suites::cell::Phase;
+use suites::eval::TaskOutcome;
 use suites::record::{Energy, EnergyKind, Joules, Measurement, SourceEnergy, Stage, StageRecord};
 
 /// The source that models the papers' arithmetic alone: it stands beside a machine's joules and never for them.
@@ -14,6 +15,8 @@ const AT_45_NM: &str = "at 45 nm";
 pub(crate) const AT_7_NM_METRIC: &str = "arithmetic_joules_per_token";
 /// The metric of its joules at 45 nm.
 pub(crate) const AT_45_NM_METRIC: &str = "arithmetic_45nm_joules_per_token";
+/// The metric of a task's answer.
+pub(crate) const PER_ANSWER: &str = "joules_per_answer";
 /// Each stage, the beginning of its metrics' names, and what tables call it.
 pub(crate) const STAGES: [(Stage, &str, &str); 6] = [
     (Stage::IdleBefore, "idle_before", "rest before"),
@@ -195,6 +198,9 @@ fn of_stages(c: &mut Collector<'_, Measurement>) {
         }
         if let Some(own) = trusted(&sources(c.processes.iter().copied(), &[stage])) {
             of_stage(c, stage, name, &own);
+            if stage == Stage::Tasks {
+                of_answers(c, &own);
+            }
         }
         let peak = |m: &Measurement| Some(record_of(m, stage)?.peak_rss_bytes? as f64);
         c.add(format!("{name}_peak_rss_bytes"), "bytes", Kind::Measured, "not read in the stage", peak);
@@ -225,6 +231,25 @@ fn of_stage(c: &mut Collector<'_, Measurement>, stage: Stage, name: &str, own: &
         c.add(format!("{name}_{what}"), unit, kind, missing, |m| figure(m, &part(m, stage, own)?));
         sourced(c, &own.0, &note);
     }
+}
+
+/// Joules of all tasks together for each item that was answered.
+fn of_answers(c: &mut Collector<'_, Measurement>, own: &(String, EnergyKind)) {
+    let missing = "no joules of that source in the stage, or a task without answers";
+    c.add(PER_ANSWER, "J/answer", kind_of(own.1), missing, |m| {
+        let answers = answers(m).filter(|&n| n > 0)?;
+        Some(part(m, Stage::Tasks, own)?.joules / answers as f64)
+    });
+    sourced(c, &own.0, &format!("source {}", marked(&own.0, kind_of(own.1))));
+}
+
+/// Items that a process answered; `None` where a task broke off, as its joules are in the stage and its answers are not.
+pub(crate) fn answers(m: &Measurement) -> Option<u64> {
+    let items = |outcome: &TaskOutcome| match outcome {
+        TaskOutcome::Ok(accuracy) => Some(u64::from(accuracy.items)),
+        TaskOutcome::Unavailable { .. } => None,
+    };
+    m.accuracy.iter().map(items).sum()
 }
 
 /// What one source has counted in one stage of a process.

@@ -3,7 +3,6 @@
 use crate::analysis::{Analysis, variant};
 use crate::cells::{CellSummary, Collector, Kind, Status};
 use crate::load::RunData;
-use crate::stats::Bootstrap;
 use crate::text::{bytes, code, escape, markdown_table, with_interval};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -25,14 +24,14 @@ pub(crate) fn ratio(engine: &str) -> String {
 }
 
 /// Fills in the figures of a cell that an outside program measured.
-pub(crate) fn summarise(summary: &mut CellSummary, records: &[&Record], bootstrap: &mut Bootstrap) {
+pub(crate) fn summarise(summary: &mut CellSummary, records: &[&Record]) {
     let mut processes: Vec<(u32, &Outside)> =
         records.iter().filter_map(|r| r.outside().map(|outside| (r.block, outside))).collect();
     processes.sort_by_key(|(block, _)| *block);
     let speeds = processes.iter().filter_map(|(block, o)| o.tokens_per_second().map(|speed| (*block, speed)));
     summary.by_block = speeds.collect();
     let processes: Vec<&Outside> = processes.into_iter().map(|(_, outside)| outside).collect();
-    let mut c = Collector { processes: &processes, bootstrap, out: Vec::new() };
+    let mut c = Collector { processes: &processes, out: Vec::new() };
     c.add("tokens_per_second", "tokens/s", Kind::Measured, "no window with tokens and a duration", |o| {
         o.tokens_per_second()
     });

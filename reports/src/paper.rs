@@ -5,7 +5,7 @@ use crate::analysis::{Analysis, variant};
 use crate::cells::{CellSummary, Kind, Status, fastest};
 use crate::compare::block_ratios;
 use crate::load::RunData;
-use crate::stats::{Bootstrap, Estimate};
+use crate::stats::{Estimate, estimate};
 use suites::cell::{Phase, Workload};
 
 pub use suites::published::Threads;
@@ -114,7 +114,6 @@ pub struct Entry {
 /// each count.
 pub fn blocks(data: &RunData, selection: &Selection) -> Vec<Block> {
     let analysis = Analysis::new(data);
-    let mut bootstrap = Bootstrap::new(data.run.seed);
     let mut blocks = Vec::new();
     let wanted = |workload: &Workload| selection.workloads.is_empty() || selection.workloads.contains(workload);
     for workload in analysis.workloads().into_iter().filter(wanted) {
@@ -132,7 +131,7 @@ pub fn blocks(data: &RunData, selection: &Selection) -> Vec<Block> {
             let cells: Vec<&CellSummary> = cells.iter().copied().filter(|c| variant(&c.cell) == variant_name).collect();
             for threads in thread_counts(&cells, selection) {
                 let grid = Grid { analysis: &analysis, cells: &cells, threads, models: models(&analysis, &cells) };
-                let rows = grid.rows(&mut bootstrap);
+                let rows = grid.rows();
                 blocks.push(Block { workload, variant: variant_name.clone(), threads, models: grid.models, rows });
             }
         }
@@ -166,13 +165,13 @@ struct Grid<'a> {
 }
 
 impl<'a> Grid<'a> {
-    fn rows(&self, bootstrap: &mut Bootstrap) -> Vec<Row> {
+    fn rows(&self) -> Vec<Row> {
         let used = |engine: &&String| self.models.iter().any(|model| self.pick(engine, model).is_some());
         let engines: Vec<&String> = self.analysis.engines.iter().filter(used).collect();
         let mut rows: Vec<Row> = engines.iter().map(|e| self.row(Quantity::Speed, e, None, speed)).collect();
         for candidate in &engines {
             for baseline in engines.iter().filter(|baseline| self.compared(candidate, baseline)) {
-                let beside = |own: &CellSummary| Some(ratio(own, self.pick(baseline, &own.cell.model)?, bootstrap));
+                let beside = |own: &CellSummary| Some(ratio(own, self.pick(baseline, &own.cell.model)?));
                 rows.push(self.row(Quantity::Speedup, candidate, Some(baseline), beside));
             }
         }
@@ -228,9 +227,9 @@ fn speed(cell: &CellSummary) -> Option<Entry> {
     Some(Entry { status, figure, kind: Kind::Measured, threads: vec![cell.cell.threads], note })
 }
 
-/// `own` over `base`, divided block by block; the interval is bootstrapped over blocks.
-fn ratio(own: &CellSummary, base: &CellSummary, bootstrap: &mut Bootstrap) -> Entry {
-    let figure = bootstrap.median(&block_ratios(&own.by_block, &base.by_block));
+/// `own` over `base`, divided block by block; the interval is over blocks.
+fn ratio(own: &CellSummary, base: &CellSummary) -> Entry {
+    let figure = estimate(&block_ratios(&own.by_block, &base.by_block));
     let lacking = [own, base].into_iter().find(|c| !c.status.measured());
     let (status, note) = match (lacking, figure) {
         (Some(cell), _) => (Status::Na, Some(reason(cell))),

@@ -15,10 +15,10 @@ pub(crate) const HOW_TO_READ: &str = "\
 
 - A **process** is the replicate: each cell ran in one worker process a block, in seeded random order. A process's
   speed is the median over its timed windows; the figure is the median over processes.
-- `12.3 [11.9, 12.8]` is a median and its 95 % percentile-bootstrap interval over processes. With two to five
-  processes the interval is the observed range or close to it. `[n=1]` has no interval: one process can't give one.
+- `12.3 [11.9, 12.8]` is a median and its 95 % interval over processes. With two to five processes the interval is the
+  observed range, which holds the true median in 50, 75, 87.5 and 93.8 % of all runs. `[n=1]` has no interval: one process can't give one.
 - **Speed-up** is candidate over baseline, divided block by block, so that drift of the machine cancels; the interval
-  is bootstrapped over blocks.
+  is over blocks.
 - **Share of bandwidth** is tokens/s × weight bytes read per token / read bandwidth measured with as many threads
   just before the process was started (at the start of the run in records of schema 1). The KV cache is not counted in those bytes. Near 100 % the memory is the limit; over 100 % means that
   part of the weights stays in cache.

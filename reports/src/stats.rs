@@ -154,7 +154,6 @@ mod tests {
         }
     }
 
-
     #[test]
     fn by_hand() {
         assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
@@ -191,7 +190,10 @@ mod tests {
         // Of six, the outermost hold the median in 62 of 64 samples, the next in 50: a tenth of the way from 62/64 to 50/64 is 0.95,
         // and (6 - 1) 0.1 / (1 + (6 - 2) 0.1) = 5/14.
         let (low, high) = estimate(&[1.0, 2.0, 4.0, 8.0, 16.0, 32.0]).unwrap().interval.unwrap();
-        assert!((low - (1.0 + 5.0 / 14.0)).abs() < 1e-12 && (high - (32.0 - 16.0 * 5.0 / 14.0)).abs() < 1e-12, "{low} {high}");
+        assert!(
+            (low - (1.0 + 5.0 / 14.0)).abs() < 1e-12 && (high - (32.0 - 16.0 * 5.0 / 14.0)).abs() < 1e-12,
+            "{low} {high}"
+        );
         // Equal values have no spread, however many.
         assert_eq!(estimate(&[7.0; 40]).unwrap().interval, Some((7.0, 7.0)));
     }

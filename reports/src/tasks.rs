@@ -4,6 +4,7 @@ use crate::accuracy::{Paired, paired};
 use crate::analysis::{Analysis, variant};
 use crate::cells::{CellSummary, Collector, Kind, Metric};
 use crate::items::Items;
+use crate::joules;
 use crate::load::RunData;
 use crate::stats::Estimate;
 use crate::text::{escape, markdown_table, short};
@@ -19,6 +20,8 @@ const NOTE: &str = "A figure, its standard error, and its 95 % interval (bootstr
     windows of the first block: answers do not change from process to process, nor with threads.";
 const PAIRS: &str = "The same items by two cells: the difference of the second to the first with its 95 % interval (bootstrap over items), \
     the items that one alone has right, and McNemar's exact test.";
+
+const PER_ANSWER_NOTE: &str = "Joules of all tasks together, by the most trusted source that has a total of them, for each item answered; loading left out.";
 
 /// The name of a task's figure among a cell's metrics.
 pub(crate) fn metric_name(task: &str, metric: TaskMetric) -> String {
@@ -100,7 +103,34 @@ pub(crate) fn section(data: &RunData, analysis: &Analysis) -> String {
         out.push_str(&table(data, analysis, task));
         out.push_str(&pairs(data, analysis, task));
     }
+    out.push_str(&per_answer(data, analysis));
     out
+}
+
+/// What an answer took of each cell whose tasks have joules, and whether they were measured; nothing without any.
+fn per_answer(data: &RunData, analysis: &Analysis) -> String {
+    let mut lines = Vec::new();
+    for cell in &analysis.cells {
+        let Some(metric) = cell.metric(joules::PER_ANSWER) else { continue };
+        let Ok(figure) = &metric.figure else { continue };
+        let of = data.records.iter().filter(|record| record.cell == cell.cell).filter_map(Record::measurement);
+        let answers: u64 = of.filter_map(joules::answers).sum();
+        let kind = if metric.kind == Kind::Modelled { "**modelled**" } else { metric.kind.name() };
+        lines.push(vec![
+            escape(&cell.cell.model),
+            escape(&analysis.shown(&cell.cell.engine)),
+            escape(&format!("{}{}", cell.cell.threads, variant(&cell.cell))),
+            escape(metric.source.as_deref().unwrap_or("unknown")),
+            kind.to_owned(),
+            answers.to_string(),
+            short(figure.value),
+        ]);
+    }
+    if lines.is_empty() {
+        return String::new();
+    }
+    let header = ["model", "engine", "threads", "source", "kind", "answers", "J/answer"].map(str::to_owned);
+    format!("### Joules of an answer\n\n{PER_ANSWER_NOTE}\n\n{}\n", markdown_table(&header, &lines, 5))
 }
 
 fn cell_name(analysis: &Analysis, cell: &CellSummary) -> String {

@@ -71,6 +71,8 @@ fn published_series_stand_beside_ours_and_say_so() {
     let speed = words(dir.path(), "published-speed");
     let names = ["ternary, this run", "f16, this run", "bitnet.cpp, i7-13700H,", "llama.cpp, M2 Ultra,", "published"];
     has(&speed, &names);
+    let last = |part: &str| speed.iter().rposition(|word| word.contains(part)).unwrap();
+    assert!(last("this run") > last("published"), "what is drawn last is seen where points meet: {speed:?}");
     has(&speed, &["Best thread count for each figure", "2 threads", "arXiv 2410.16144, tables 4 and 5", "100b"]);
     has(&words(dir.path(), "published-speedup"), &["ternary / f16, this run", "bitnet.cpp / llama.cpp,"]);
     assert!(text(dir.path(), "report.md").contains("as printed in arXiv 2410.16144v2, table 4"));
@@ -168,7 +170,12 @@ fn accuracy_against_measured_and_modelled_joules_are_two_charts() {
             .map(|stem| dir.path().join(format!("plots/{stem}.svg")).exists())
     };
     assert_eq!(charts(&records), [true, true, false]);
-    has(&words(dir.path(), "accuracy"), &["ms/token", "arc_easy", "ternary", "125m"]);
+    let found = words(dir.path(), "accuracy");
+    has(&found, &["ms/token", "arc_easy", "ternary", "125m"]);
+    for name in ["ternary", "f16", "125m", "700m"] {
+        let said = found.iter().filter(|word| *word == name).count();
+        assert_eq!(said, 1, "{name}: in the legend and nowhere between the points: {found:?}");
+    }
     let energy = words(dir.path(), "accuracy-energy");
     has(&energy, &["J/token", "arc_easy", "f16", "700m"]);
     assert!(!energy.iter().any(|word| word.to_lowercase().contains("modelled")));

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use suites::Record;
 use suites::cell::Phase;
+use suites::eval::{Accuracy, AccuracyFigure, TaskOutcome};
 use suites::record::*;
 use suites::run::Plan;
 
@@ -350,4 +351,74 @@ fn a_renderer_that_forgets_the_mark_is_found_out() {
     assert_eq!(one("memory.svg", "<text x=\"10\">61.7</text>"), 1, "a figure in a picture");
     assert_eq!(one("memory.svg", "<text x=\"617\">5</text>"), 0, "a coordinate");
     assert_eq!(one("x-modelled.svg", "<text>3.79</text><text>modelled</text>"), 1, "both in one picture");
+}
+
+/// A task of a hundred items, answered by the first block's decode processes; `None`: it broke off.
+fn answer(record: &mut Record, has: Has, items: Option<u32>) {
+    let ternary = record.cell.engine == "ternary";
+    let Outcome::Ok(m) = &mut record.outcome else { return };
+    if record.block > 0 || record.cell.workload.phase == Phase::Prefill {
+        return;
+    }
+    let figures = vec![AccuracyFigure {
+        metric: suites::task::Metric::Acc,
+        value: 0.5,
+        stderr: None,
+        interval: Some((0.4, 0.6)),
+    }];
+    let task = "arc_easy".to_owned();
+    let log = "items/none.jsonl".to_owned();
+    m.accuracy.push(match items {
+        Some(items) => TaskOutcome::Ok(Accuracy {
+            task,
+            items,
+            skipped: 0,
+            truncated: 0,
+            fewshot: 0,
+            figures,
+            tokens: 1000,
+            duration_ns: WINDOW_NS,
+            log,
+        }),
+        None => TaskOutcome::Unavailable { task, reason: "no items".to_owned() },
+    });
+    if m.phases.iter().any(|s| s.stage == Stage::Tasks) {
+        return;
+    }
+    let sources = sources(Stage::Tasks, ternary, has);
+    let (peak_rss_bytes, facts) = (Some(5 << 20), None);
+    m.phases.push(StageRecord {
+        stage: Stage::Tasks,
+        window_ns: WINDOW_NS,
+        tokens: 1000,
+        peak_rss_bytes,
+        sources,
+        facts,
+    });
+}
+
+/// 379 J of a hundred answers are 3.79 J each; a model's joules are called so; a task that broke off leaves none.
+#[test]
+fn joules_of_an_answer_say_how_they_are_known() {
+    let has = |model: &str| if model == "125m" { MEASURED_ONLY } else { MODELLED_ONLY };
+    let answered = |more: Option<Option<u32>>| {
+        render_edited(has, |records| {
+            for record in records.iter_mut() {
+                let has = has(&record.cell.model);
+                answer(record, has, Some(100));
+                more.into_iter().for_each(|items| answer(record, has, items));
+            }
+        })
+    };
+    let files = answered(None);
+    assert_eq!(faults(&files, &DIGITS), Vec::<String>::new());
+    let page = |parts: &[&str]| rows(&files, "report.md", parts).len();
+    assert_eq!(page(&["### Joules of an answer"]), 1);
+    assert_eq!(page(&["| 125m | ternary | 2 | powercap | measured | 100 | 3.79 |"]), 1);
+    assert_eq!(page(&["| 700m | ternary | 2 | cpu-time | **modelled** | 100 | 6.17 |"]), 1);
+    assert_eq!(rows(&files, "summary.csv", &["joules_per_answer", "J/answer"]).len(), 4, "two models by two engines");
+    let twice = answered(Some(Some(300)));
+    assert_eq!(rows(&twice, "report.md", &["| 125m | ternary | 2 | powercap | measured | 400 | 0.948 |"]).len(), 1);
+    let broken = answered(Some(None));
+    assert!(rows(&broken, "report.md", &["### Joules of an answer"]).is_empty());
 }

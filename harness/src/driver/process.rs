@@ -118,8 +118,7 @@ impl Worker {
             Err(message) => return Ok(Err(failure("spawn", message, &tail))),
         };
         interrupt.watch(&child);
-        let progress =
-            Progress { stage: "load", last: None, garbage: None, half: None, timed_out: false, over: false };
+        let progress = Progress { stage: "load", last: None, garbage: None, half: None, timed_out: false, over: false };
         let (mode, interrupt) = (request.mode, interrupt.clone());
         let stdin = Some(stdin);
         Ok(Ok(Worker { child, heard, stdin, turns: None, progress, deadline, timeout, mode, tail, interrupt }))

@@ -2,10 +2,10 @@
 
 use super::Setting;
 use super::side::Side;
+use crate::driver::turns::Turns;
 use anyhow::Result;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use crate::driver::turns::Turns;
 use reports::gate::{Line, Round, Series, Track, Verdict, go_on, round};
 use std::time::{Duration, Instant};
 use suites::Cell;
@@ -158,7 +158,8 @@ impl Bench<'_, '_, '_> {
             if quad >= FEWEST_QUADS && Instant::now() >= until {
                 break;
             }
-            let (a, b) = if self.rng.random::<bool>() { (&mut *first, &mut *second) } else { (&mut *second, &mut *first) };
+            let (a, b) =
+                if self.rng.random::<bool>() { (&mut *first, &mut *second) } else { (&mut *second, &mut *first) };
             let done = [a.turn(), b.turn(), b.turn(), a.turn()];
             if both && done.contains(&false) {
                 break;

@@ -5,7 +5,7 @@ use crate::analysis::Analysis;
 use crate::cells::{CellSummary, Kind, Status, fastest};
 use crate::compare::block_ratios;
 use crate::load::RunData;
-use crate::stats::{Bootstrap, Estimate};
+use crate::stats::{self, Estimate};
 use std::collections::{BTreeMap, BTreeSet};
 use suites::arithmetic::{Layers, Process, published};
 use suites::cell::{KvCache, Phase, Workload};
@@ -96,7 +96,7 @@ pub(super) fn measured(
     if values.len() < MIN_BLOCKS {
         return Err(format!("{} of the {MIN_BLOCKS} processes or blocks that a verdict takes", values.len()));
     }
-    let estimate = Bootstrap::new(run.run.seed).median(&values).ok_or("figures that are no finite numbers")?;
+    let estimate = stats::estimate(&values).ok_or("figures that are no finite numbers")?;
     Ok(Ours { estimate, kind, how: how(candidate, baseline, workload), run: Some(run.run.name.clone()) })
 }
 

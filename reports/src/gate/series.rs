@@ -56,7 +56,8 @@ impl Series {
 /// What a process cost by a metric that is measured by rounds, in [`Kind::unit`]; `None` where its workload, or its machine, has no
 /// such figure.
 pub fn cost(measurement: &Measurement, kind: Kind) -> Option<f64> {
-    let windows = |cost: fn(&Sample) -> Option<f64>| median(&measurement.samples.iter().filter_map(cost).collect::<Vec<_>>());
+    let windows =
+        |cost: fn(&Sample) -> Option<f64>| median(&measurement.samples.iter().filter_map(cost).collect::<Vec<_>>());
     let cost = match kind {
         Kind::Decode => {
             let tokens = measurement.samples.iter().flat_map(|s| s.token_ns.iter().map(|&ns| ns as f64));

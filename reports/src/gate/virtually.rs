@@ -209,7 +209,8 @@ fn one(
                 continue;
             }
             let Some(series) = trial.series.iter().find(own) else { continue };
-            let effect = series.rounds[place % series.rounds.len()].effect + if slowed(track.metric.kind) { planted } else { 0.0 };
+            let effect = series.rounds[place % series.rounds.len()].effect
+                + if slowed(track.metric.kind) { planted } else { 0.0 };
             track.series.rounds.push(Round { baseline: 1.0, candidate: effect.exp(), effect });
         }
         (place, rounds) = (place + 1, rounds + 1);

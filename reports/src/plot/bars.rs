@@ -43,7 +43,7 @@ pub(crate) fn joules(
         panels.take(PANELS).collect::<Vec<Panel>>()
     };
     let what = format!("{workload}, median of processes, bars are 95 % intervals");
-    let caption = "Above a bar: the change of its median to that of the engine that it is paired with, where it has room. Each model has a scale of its own, from 0.";
+    let caption = "Above a bar: the change of its median to that of the engine that it is paired with. Each model has a scale of its own, from 0.";
     let title = format!("{name} energy of a token");
     let panels = of(Kind::Measured, "J/token");
     if !panels.is_empty() {

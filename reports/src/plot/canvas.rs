@@ -22,6 +22,8 @@ const PALETTE: [RGBColor; 6] = [
     RGBColor(230, 159, 0),
     RGBColor(86, 180, 233),
 ];
+/// Shapes of [`Marker::Shape`]: circle, square, triangle, diamond, triangle on its tip.
+const SHAPES: usize = 5;
 /// The ink of [`NEUTRAL`].
 const INK: RGBColor = RGBColor(110, 110, 110);
 const REGULAR: &[u8] = include_bytes!("../../fonts/DejaVuSans.ttf");
@@ -30,6 +32,13 @@ const BOLD: &[u8] = include_bytes!("../../fonts/DejaVuSans-Bold.ttf");
 /// The colour of a place in the palette, which begins anew at its end.
 pub(crate) fn ink(colour: usize) -> RGBColor {
     if colour == NEUTRAL { INK } else { PALETTE[colour % PALETTE.len()] }
+}
+
+/// A lighter tone of a place in the palette.
+fn light(colour: usize) -> RGBColor {
+    let RGBColor(r, g, b) = ink(colour);
+    let [r, g, b] = [r, g, b].map(|channel| 255 - (255 - channel) / 4);
+    RGBColor(r, g, b)
 }
 
 /// Makes the embedded font known to plotters, once a process.
@@ -51,7 +60,6 @@ pub(crate) enum Anchor {
     MiddleRight,
     BottomLeft,
     BottomMiddle,
-    BottomRight,
 }
 
 impl Anchor {
@@ -63,7 +71,6 @@ impl Anchor {
             Anchor::MiddleRight => (HPos::Right, VPos::Center),
             Anchor::BottomLeft => (HPos::Left, VPos::Bottom),
             Anchor::BottomMiddle => (HPos::Center, VPos::Bottom),
-            Anchor::BottomRight => (HPos::Right, VPos::Bottom),
         };
         Pos::new(h, v)
     }
@@ -142,6 +149,23 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
             Marker::Filled => self.shape(at, kind, 4.5, ink),
             Marker::Diamond => self.shape(at, 3, 4.5, ink),
             Marker::Hollow => self.shape(at, kind, 4.5, ink).and_then(|()| self.shape(at, kind, 2.5, WHITE)),
+            Marker::Shape(place) => self.placed(at, place, colour, super::shapes::LEAST),
+        }
+    }
+
+    /// The shape of a place among [`SHAPES`], which begin anew hollow; lighter where the palette begins anew. Half its width is
+    /// `size`.
+    pub(crate) fn placed(&self, at: (f64, f64), place: usize, colour: usize, size: f64) -> Result<(), String> {
+        let (kind, hollow) = (place % SHAPES, place / SHAPES % 2 == 1);
+        let anew = colour != NEUTRAL && colour / PALETTE.len() % 2 == 1;
+        // A rim of white sets apart what lies close.
+        self.shape(at, kind, size + 1.0, WHITE)?;
+        self.shape(at, kind, size, ink(colour))?;
+        match (hollow, anew) {
+            (false, false) => Ok(()),
+            (false, true) => self.shape(at, kind, size - 1.8, light(colour)),
+            (true, false) => self.shape(at, kind, size - 2.5, WHITE),
+            (true, true) => self.shape(at, kind, size - 1.2, WHITE),
         }
     }
 
@@ -155,6 +179,10 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
             1 => self.root.draw(&Rectangle::new([(x - half, y - half), (x + half, y + half)], fill.filled())),
             2 => {
                 let corners = vec![(x, y - long), (x + long, y + half), (x - long, y + half)];
+                self.root.draw(&Polygon::new(corners, fill.filled()))
+            }
+            4 => {
+                let corners = vec![(x, y + long), (x + long, y - half), (x - long, y - half)];
                 self.root.draw(&Polygon::new(corners, fill.filled()))
             }
             _ => {
@@ -180,6 +208,15 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
         }
         let style = self.style(size, bold).color(&colour).pos(anchor.pos());
         let at = (at.0, at.1 + size * self.lower);
+        self.root.draw_text(text, &style, self.pixel(at)).map_err(|e| e.to_string())
+    }
+
+    /// Text that reads upwards from `at`, the middle of its beginning.
+    pub(crate) fn upright(&self, text: &str, at: (f64, f64), size: f64, colour: RGBColor) -> Result<(), String> {
+        let style = self.style(size, false).color(&colour).pos(Anchor::MiddleLeft.pos());
+        let style = style.transform(FontTransform::Rotate270);
+        // What is down for the letters is to the right.
+        let at = (at.0 + size * self.lower, at.1);
         self.root.draw_text(text, &style, self.pixel(at)).map_err(|e| e.to_string())
     }
 

@@ -24,6 +24,9 @@ pub(crate) enum Marker {
     Hollow,
     /// A filled diamond, whatever the colour.
     Diamond,
+    /// The shape of a place in a list of its own, whatever the colour: it stands for the model of its points, and the colour
+    /// for the series.
+    Shape(usize),
     None,
 }
 
@@ -80,7 +83,8 @@ pub(crate) struct Segment {
     pub(crate) size: f64,
 }
 
-/// A bar from 0, `width` wide around `x`, with the interval of its end, and above it the first of its texts that has room.
+/// A bar from 0, `width` wide around `x`, with the interval of its end, and above it one of its texts: of those from the longest to
+/// the shortest the first that has room, or where none has the first, upright.
 #[derive(Clone, Debug)]
 pub(crate) struct Bar {
     pub(crate) x: f64,
@@ -100,13 +104,12 @@ pub(crate) struct Band {
     pub(crate) points: Vec<(f64, f64, f64)>,
 }
 
-/// A text beside a point: to its lower right, or to its upper left.
+/// A text that names a line, from its lower end to its upper: above the line or below it, wherever there is room.
 #[derive(Clone, Debug)]
 pub(crate) struct Note {
-    pub(crate) x: f64,
-    pub(crate) y: f64,
+    pub(crate) line: [(f64, f64); 2],
     pub(crate) text: String,
-    pub(crate) leftward: bool,
+    pub(crate) upper: bool,
 }
 
 /// One pair of axes. `mark` is a horizontal line of reference.

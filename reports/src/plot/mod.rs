@@ -1,5 +1,6 @@
 //! Plots of a run, as SVG and PNG.
 
+mod bar_draw;
 mod bars;
 mod canvas;
 pub(crate) mod chart;
@@ -8,9 +9,12 @@ mod draw;
 mod fits;
 mod grids;
 pub(crate) mod history;
+mod labels;
+mod legend;
 pub(crate) mod power;
 mod published;
 mod roofline;
+mod shapes;
 mod tasks;
 pub(crate) mod trend;
 

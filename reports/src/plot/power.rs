@@ -29,13 +29,8 @@ fn chart(rates: &[Rate], subtitle: &str) -> Option<Chart> {
         Point { interval, n: Some(rate.gates as usize), ..Point::bare(rate.percent, 100.0 * share) }
     };
     let of = |wanted: &dyn Fn(&Rate) -> bool| rates.iter().filter(|rate| wanted(rate)).map(point).collect::<Vec<_>>();
-    let series = |name: &str, colour, stroke, marker, points| Series {
-        name: name.to_owned(),
-        colour,
-        stroke,
-        marker,
-        points,
-    };
+    let series =
+        |name: &str, colour, stroke, marker, points| Series { name: name.to_owned(), colour, stroke, marker, points };
     let (drawn, quiet) = (of(&|rate| rate.drawn), of(&|rate| !rate.drawn && rate.neighbour.is_none()));
     let noisy = of(&|rate| rate.neighbour.is_some());
     let all = [
@@ -45,7 +40,8 @@ fn chart(rates: &[Rate], subtitle: &str) -> Option<Chart> {
     ];
     let series: Vec<Series> = all.into_iter().filter(|series| !series.points.is_empty()).collect();
     let points = || series.iter().flat_map(|series| &series.points);
-    let x = Axis::fit("decode slower by, per cent (0: the same program)", Scale::Linear, points().map(|point| point.x))?;
+    let x =
+        Axis::fit("decode slower by, per cent (0: the same program)", Scale::Linear, points().map(|point| point.x))?;
     let y = Axis::fit("gates that said \"regressed\", per cent", Scale::Linear, [0.0, 100.0].into_iter())?;
     Some(Chart {
         title: "What the gate finds, and what it makes up".to_owned(),

@@ -7,7 +7,7 @@ use crate::analysis::{Analysis, params, variant};
 use crate::cells::{CellSummary, Status, fastest};
 use crate::compare::block_ratios;
 use crate::load::RunData;
-use crate::stats::{Bootstrap, Estimate};
+use crate::stats::{Estimate, estimate};
 use std::collections::BTreeMap;
 use suites::Catalogue;
 use suites::cell::Workload;
@@ -32,7 +32,7 @@ pub(crate) fn charts(data: &RunData, analysis: &Analysis, workload: Workload) ->
     };
     let cells: Vec<&CellSummary> = analysis.measured(workload).filter(known).collect();
     let sizes: BTreeMap<String, f64> = tables.iter().flat_map(|(table, _)| &table.sizes).filter_map(size).collect();
-    let of = Of { data, analysis, cells: &cells, sizes: &sizes };
+    let of = Of { analysis, cells: &cells, sizes: &sizes };
     let one = |stem: &'static str, title: &str, unit: &str, of: &dyn Fn(&Table) -> Vec<Series>| {
         let panel = |(table, title): &(&Table, &str)| {
             let series = of(table);
@@ -51,8 +51,9 @@ pub(crate) fn charts(data: &RunData, analysis: &Analysis, workload: Workload) ->
         let chart = Chart { title: title.to_owned(), subtitle: subtitle(data, &what), columns: 1, panels };
         (!chart.panels.is_empty()).then_some((plot, chart))
     };
-    let speeds = |table: &Table| of.our_speeds(table).into_iter().chain(of.their_speeds(table)).collect();
-    let ratios = |table: &Table| of.our_speedups(table).into_iter().chain(of.their_speedups(table)).collect();
+    // Ours are drawn last: of points at one place ours is seen.
+    let speeds = |table: &Table| of.their_speeds(table).into_iter().chain(of.our_speeds(table)).collect();
+    let ratios = |table: &Table| of.their_speedups(table).into_iter().chain(of.our_speedups(table)).collect();
     let speed = one("published-speed", "Decode speed beside the published figures", "tokens/s", &speeds);
     let title = "Decode speed-up beside the published figures";
     let speedup = one("published-speedup", title, "times the baseline's tokens/s", &ratios);
@@ -77,7 +78,6 @@ fn sorted(mut series: Vec<Series>) -> Vec<Series> {
 
 /// What the series are drawn from.
 struct Of<'a> {
-    data: &'a RunData,
     analysis: &'a Analysis,
     cells: &'a [&'a CellSummary],
     /// Parameters of the sizes that the tables have.
@@ -98,13 +98,12 @@ impl Of<'_> {
     /// Block by block between the two chosen cells, whose thread counts may differ.
     fn our_speedups(&self, table: &Table) -> Vec<Series> {
         let chosen = chosen(self.cells, table);
-        let mut bootstrap = Bootstrap::new(self.data.run.seed);
         let mut series = Vec::new();
         for ((engine, model), cell) in &chosen {
             let pair = self.analysis.pairs.iter().find(|(candidate, _)| candidate == engine);
             let Some((_, baseline)) = pair else { continue };
             let Some(base) = chosen.get(&(baseline.as_str(), *model)) else { continue };
-            if let Some(figure) = bootstrap.median(&block_ratios(&cell.by_block, &base.by_block)) {
+            if let Some(figure) = estimate(&block_ratios(&cell.by_block, &base.by_block)) {
                 self.add(&mut series, &format!("{engine} / {baseline}, this run"), cell, figure);
             }
         }

@@ -126,27 +126,50 @@ fn panel(
             }
         }
     }
-    let points = || series.iter().flat_map(|s| &s.points);
-    let peaks = limits.iter().filter(|l| l.unit != BYTES).filter_map(|l| l.per_second).map(|p| p as f64);
-    let least = points().map(|p| p.x).fold(f64::INFINITY, f64::min);
-    // Room on the left for the names of the slopes.
-    let x = Axis::fit("operations a byte", Scale::Log, points().map(|p| p.x).chain([least / 4.0]))?;
-    let y = Axis::fit("operations/s", Scale::Log, points().map(|p| p.y).chain(peaks))?;
     if limits.is_empty() {
         return None;
     }
+    let (x, y) = axes(&limits, series.iter().flat_map(|s| &s.points))?;
     let (roofs, notes) = roofs(&limits, &x, &y);
     let title = format!("{threads} thread{}", if threads == 1 { "" } else { "s" });
     Some(Panel { notes, ..Panel::new(title, x, y, roofs.into_iter().chain(series).collect()) })
 }
 
+/// Axes around the points that hold every limit too: each level from where the steepest slope meets it, each slope up to the
+/// highest level.
+fn axes<'a>(limits: &[Limit], points: impl Iterator<Item = &'a Point> + Clone) -> Option<(Axis, Axis)> {
+    let of = |bytes: bool| limits.iter().filter(move |l| (l.unit == BYTES) == bytes);
+    // Room above the highest level for its name.
+    let peaks = of(false).map(|level| figure(level) * 1.3);
+    let y = Axis::fit("operations/s", Scale::Log, points.clone().map(|p| p.y).chain(peaks))?;
+    let least = points.clone().map(|p| p.x).fold(f64::INFINITY, f64::min);
+    let (top, fastest) = (top(limits, &y), fastest(limits));
+    let ends = of(true).map(|slope| top / figure(slope));
+    let begins = of(false).filter(|_| fastest > 0.0).map(|level| figure(level) / fastest);
+    // Room on the left for the names of the slopes, and on the right for levels.
+    let across = points.map(|p| p.x).chain([least / 2.0]).chain(ends).chain(begins.map(|at| at * 2.0));
+    Some((Axis::fit("operations a byte", Scale::Log, across)?, y))
+}
+
+fn figure(limit: &Limit) -> f64 {
+    limit.per_second.unwrap_or(0) as f64
+}
+
+/// Where slopes end: the highest level, or the upper end of the axis.
+fn top(limits: &[Limit], y: &Axis) -> f64 {
+    let top = limits.iter().filter(|l| l.unit != BYTES).map(figure).fold(0.0, f64::max);
+    if top > 0.0 { top.min(y.high) } else { y.high }
+}
+
+/// Bytes a second of the steepest slope; 0 without one.
+fn fastest(limits: &[Limit]) -> f64 {
+    limits.iter().filter(|l| l.unit == BYTES).map(figure).fold(0.0, f64::max)
+}
+
 /// Slopes up to the highest level, levels from where the steepest slope meets them; a name beside each.
 fn roofs(limits: &[Limit], x: &Axis, y: &Axis) -> (Vec<Series>, Vec<Note>) {
     let of = |bytes: bool| limits.iter().filter(move |l| (l.unit == BYTES) == bytes);
-    let figure = |l: &Limit| l.per_second.unwrap_or(0) as f64;
-    let top = of(false).map(figure).fold(0.0, f64::max);
-    let top = if top > 0.0 { top.min(y.high) } else { y.high };
-    let fastest = of(true).map(figure).fold(0.0, f64::max);
+    let (top, fastest) = (top(limits, y), fastest(limits));
     let line = |name: &str, stroke, points: &[(f64, f64)]| Series {
         name: name.to_owned(),
         colour: NEUTRAL,
@@ -161,21 +184,18 @@ fn roofs(limits: &[Limit], x: &Axis, y: &Axis) -> (Vec<Series>, Vec<Note>) {
         if from >= to {
             continue;
         }
-        series.push(line(READING, Stroke::Solid, &[(from, from * slope), (to, to * slope)]));
+        let ends = [(from, from * slope), (to, to * slope)];
+        series.push(line(READING, Stroke::Solid, &ends));
         let text = format!("{} {} GB/s", limit.name.to_uppercase(), short(slope / 1e9));
-        // The name stands near the upper end: of the steepest slope to its left, of the others below, to their right.
-        let leftward = slope >= fastest;
-        let at = (to * if leftward { 0.62 } else { 0.86 }).max(from);
-        notes.push(Note { x: at, y: at * slope, text, leftward });
+        // The name of the steepest slope stands to its left, of the others below, to their right.
+        notes.push(Note { line: ends, text, upper: slope >= fastest });
     }
     for limit in of(false) {
         let peak = figure(limit);
         let from = if fastest > 0.0 { (peak / fastest).clamp(x.low, x.high) } else { x.low };
-        series.push(line(COUNTING, Stroke::Dashed, &[(from, peak), (x.high, peak)]));
-        let text = format!("{} {} GOP/s", limit.name, short(peak / 1e9));
-        // Between decode on the left and prefill on the right.
-        let at = (x.low * (x.high / x.low).powf(0.82)).max(from);
-        notes.push(Note { x: at, y: peak, text, leftward: true });
+        let ends = [(from, peak), (x.high, peak)];
+        series.push(line(COUNTING, Stroke::Dashed, &ends));
+        notes.push(Note { line: ends, text: format!("{} {} GOP/s", limit.name, short(peak / 1e9)), upper: true });
     }
     (series, notes)
 }
@@ -204,5 +224,30 @@ mod tests {
         assert!(roofs[..2].iter().all(|s| (s.points[1].y / 1e12 - 1.0).abs() < 1e-9), "{roofs:?}");
         let said: Vec<&str> = notes.iter().map(|n| n.text.as_str()).collect();
         assert_eq!(said, ["DRAM 10.0 GB/s", "L3 50.0 GB/s", "int8 1000 GOP/s"]);
+    }
+
+    /// Decode alone lies far to the left of where the highest level begins.
+    #[test]
+    fn every_limit_has_a_line_and_its_name_beside_it() {
+        let limits = [
+            limit("dram", BYTES, 16_100_000_000),
+            limit("l3", BYTES, 16_900_000_000),
+            limit("int8", "operations/s", 914_000_000_000),
+            limit("f32", "operations/s", 234_000_000_000),
+            limit("bf16", "operations/s", 117_000_000_000),
+        ];
+        for limits in [&limits[..], &limits[..2], &limits[2..]] {
+            let points = [Point::bare(3.6, 55e9), Point::bare(8.6, 119e9)];
+            let (x, y) = axes(limits, points.iter()).unwrap();
+            let (roofs, notes) = roofs(limits, &x, &y);
+            assert_eq!((roofs.len(), notes.len()), (limits.len(), limits.len()), "a line and a name each");
+            for (roof, note) in roofs.iter().zip(&notes) {
+                let place = |p: &Point| Some((x.place(p.x)?, y.place(p.y)?));
+                let ends: Vec<(f64, f64)> = roof.points.iter().filter_map(place).collect();
+                assert_eq!(ends.len(), 2, "{}: its ends are in the picture", note.text);
+                assert!(ends[1].0 - ends[0].0 > 0.05, "{}: {ends:?}", note.text);
+                assert_eq!(note.line, [0, 1].map(|i| (roof.points[i].x, roof.points[i].y)));
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Accuracy against what a token costs: milliseconds, and joules in charts of their own, measured or modelled.
 
 use super::Plot;
-use super::chart::{Axis, Chart, Marker, Note, Panel, Point, Scale, Series, Stroke};
+use super::chart::{Axis, Chart, Marker, Panel, Point, Scale, Series, Stroke};
 use super::charts::{extent, plain, point, subtitle};
 use crate::analysis::{Analysis, variant};
 use crate::cells::{CellSummary, Kind};
@@ -12,8 +12,8 @@ use suites::cell::Phase;
 /// Most panels: a page's height.
 const PANELS: usize = 15;
 
-/// How many times the least cost the most is from which on the axis is logarithmic.
-const WIDE: f64 = 8.0;
+/// Most panels that are as wide as the picture.
+const WIDE: usize = 4;
 
 /// What is across.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,36 +73,34 @@ fn chart(data: &RunData, analysis: &Analysis, cells: &[&CellSummary], cost: Cost
     }
     let [stem, title, _, across] = cost.words();
     let caption = format!(
-        "Left is cheaper ({across}); bars are 95 % intervals over items. Each task has a scale of its own, not from 0."
+        "Left is cheaper ({across}); bars are 95 % intervals over items. Each task has a scale of its own, not from 0; \
+        across it is logarithmic. Markers that lie close stand out behind each other."
     );
     let plot = Plot { stem, title: title.to_owned(), caption };
-    let subtitle = subtitle(data, "a point an engine and model; median of processes across");
-    Some((plot, Chart { title: title.to_owned(), subtitle, columns: 3, panels }))
+    let subtitle = subtitle(data, "colour: engine, shape: model; median of processes across");
+    let columns = if panels.len() > WIDE { 2 } else { 1 };
+    Some((plot, Chart { title: title.to_owned(), subtitle, columns, panels }))
 }
 
 fn panel(data: &RunData, analysis: &Analysis, cells: &[&CellSummary], task: &str, cost: Cost) -> Option<Panel> {
     let metric = tasks::headline(data, task)?;
     let name = tasks::metric_name(task, metric);
-    let (mut series, mut notes): (Vec<Series>, Vec<Note>) = (Vec::new(), Vec::new());
+    let mut models: Vec<&str> = cells.iter().map(|c| c.cell.model.as_str()).collect();
+    models.dedup();
+    let mut series: Vec<Series> = Vec::new();
     for cell in cells {
         let (Some(figure), Some(x)) = (cell.figure(&name), cost.of(cell)) else { continue };
         let engine = plain(&format!("{}{}", analysis.shown(&cell.cell.engine), variant(&cell.cell)), usize::MAX);
+        let shape = models.iter().position(|m| *m == cell.cell.model).unwrap_or(0);
         let place = Point { model: Some(cell.cell.model.clone()), ..point(x, figure, 0) };
-        // Names of neighbouring engines on either side, as their points may lie close.
-        let leftward = analysis.colour(&cell.cell).is_multiple_of(2);
-        notes.push(Note { x, y: place.y, text: plain(&cell.cell.model, 20), leftward });
-        match series.iter_mut().find(|known| known.name == engine) {
-            Some(known) => known.points.push(place),
-            None => {
-                let (colour, stroke, marker) = (analysis.colour(&cell.cell), Stroke::None, Marker::Filled);
-                series.push(Series { name: engine, colour, stroke, marker, points: vec![place] });
-            }
-        }
+        // Points of close engines may lie on each other: colour and shape tell them apart, a name beside each would not.
+        let (colour, stroke, marker) = (analysis.colour(&cell.cell), Stroke::None, Marker::Shape(shape));
+        series.push(Series { name: engine, colour, stroke, marker, points: vec![place] });
     }
+    series.sort_by_key(|s| s.colour);
     let points = || series.iter().flat_map(|s| &s.points);
-    let (least, most) = points().fold((f64::INFINITY, 0.0f64), |(low, high), p| (p.x.min(low), p.x.max(high)));
-    let scale = if most > WIDE * least && least > 0.0 { Scale::Log } else { Scale::Linear };
-    let x = Axis::fit(cost.words()[2], scale, points().map(|p| p.x))?;
+    // Engines of one family differ by some per cent, others many times.
+    let x = Axis::fit(cost.words()[2], Scale::Log, points().map(|p| p.x))?;
     let y = Axis::near(metric.name(), points().flat_map(extent))?;
-    Some(Panel { notes, ..Panel::new(plain(task, 30), x, y, series) })
+    Some(Panel::new(plain(task, 30), x, y, series))
 }
