@@ -13,7 +13,7 @@ use crate::sheet::Figure;
 use crate::stats::{Bootstrap, median};
 use crate::versus::{block_means, differences};
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 pub use show::show;
 
@@ -112,13 +112,8 @@ pub fn rank(data: &RunData, baseline: Option<&str>, engines: &[String]) -> Ranki
             }),
         }
     }
-    let (runners, overall_places, left_out) = overall(&by_place);
     let mut notes = data.run.warnings.clone();
-    if runners.len() < 2 {
-        notes.push(
-            "nothing is ranked overall: no place has a figure of every engine (--engines chooses fewer)".to_owned(),
-        );
-    }
+    let Overall { runners, places: overall_places, left_out } = overall(&by_place, &mut notes);
     Ranking {
         run: data.run.name.clone(),
         started: data.run.started.clone(),
@@ -151,24 +146,37 @@ fn absent(cell: &CellSummary) -> (String, String) {
     (cell.cell.engine.clone(), format!("{}: {reason}", cell.status.name()))
 }
 
-/// Every engine over the places that all of them were measured at; how many those are, and how many they are not.
-fn overall(by_place: &[(Key, Vec<&CellSummary>)]) -> (Vec<Runner>, usize, usize) {
-    let engines: BTreeSet<&str> =
-        by_place.iter().flat_map(|(_, cells)| cells).map(|c| c.cell.engine.as_str()).collect();
-    let runners = |cells: &[&CellSummary]| cells.iter().filter_map(|cell| runner(cell)).collect::<Vec<_>>();
-    let all: Vec<Vec<Runner>> = by_place.iter().map(|(_, cells)| runners(cells)).collect();
+/// Every engine over the places that all of them were measured at.
+struct Overall {
+    runners: Vec<Runner>,
+    places: usize,
+    left_out: usize,
+}
+
+/// Engines that were measured nowhere are in no place's way: they are told of in each list.
+fn overall(by_place: &[(Key, Vec<&CellSummary>)], notes: &mut Vec<String>) -> Overall {
+    let all: Vec<Vec<Runner>> =
+        by_place.iter().map(|(_, cells)| cells.iter().filter_map(|cell| runner(cell)).collect()).collect();
+    let engines: BTreeSet<String> = all.iter().flatten().map(|runner| runner.engine.clone()).collect();
     let (whole, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(|runners| runners.len() == engines.len());
-    let mut by_engine: BTreeMap<&str, Vec<&Runner>> = BTreeMap::new();
-    for runner in whole.iter().flatten() {
-        by_engine.entry(&runner.engine).or_default().push(runner);
-    }
-    let mean = |(engine, runners): (&str, Vec<&Runner>)| {
-        let blocks: Vec<&[(u32, f64)]> = runners.iter().map(|runner| runner.by_block.as_slice()).collect();
+    let left_out = rest.iter().filter(|runners| !runners.is_empty()).count();
+    let mut runners = Vec::new();
+    for engine in &engines {
+        let own: Vec<&Runner> = whole.iter().flatten().filter(|runner| runner.engine == *engine).collect();
+        let blocks: Vec<&[(u32, f64)]> = own.iter().map(|runner| runner.by_block.as_slice()).collect();
         let by_block: Vec<(u32, f64)> = block_means(&blocks).into_iter().collect();
-        let outside = runners.iter().any(|runner| runner.outside);
-        (!by_block.is_empty()).then(|| Runner { engine: engine.to_owned(), outside, by_block })
-    };
-    (by_engine.into_iter().filter_map(mean).collect(), whole.len(), rest.len())
+        if !by_block.is_empty() {
+            let outside = own.iter().any(|runner| runner.outside);
+            runners.push(Runner { engine: engine.clone(), outside, by_block });
+        } else if !whole.is_empty() {
+            notes.push(format!("{engine} is not ranked overall: no block holds all of its places"));
+        }
+    }
+    if runners.len() < 2 {
+        let why = if engines.len() < 2 { "there are not two engines" } else { "no place has a figure of every engine" };
+        notes.push(format!("nothing is ranked overall: {why} (--engines chooses)"));
+    }
+    Overall { runners, places: whole.len(), left_out }
 }
 
 /// The list, the fastest by its median first. An engine shares the rank of the first of the rank above unless the interval of

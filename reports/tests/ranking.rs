@@ -84,6 +84,7 @@ fn one_block_tells_none_from_another() {
 #[test]
 fn overall_is_over_places_that_every_engine_has() {
     let data = data(&[
+        ("nowhere", 1, &[0.0; 3]),
         ("x", 1, &[10.0, 20.0, 30.0]),
         ("y", 1, &[9.0, 18.0, 27.0]),
         ("z", 1, &[5.0, 5.0, 5.0]),
@@ -94,6 +95,7 @@ fn overall_is_over_places_that_every_engine_has() {
     ]);
     let found = rank(&data, None, &[]);
     assert_eq!((found.places.len(), found.single, found.overall_places, found.left_out), (2, 1, 1, 2));
+    assert_eq!(found.places[0].absent[0].0, "nowhere", "it is told of, and in no other's way");
     assert_eq!(found.places[1].absent, [("z".to_owned(), "na: needs 60 GiB".to_owned())]);
     assert_eq!(found.overall.iter().map(|s| s.engine.as_str()).collect::<Vec<_>>(), ["x", "y", "z"]);
     let two = rank(&data, None, &["x".to_owned(), "y".to_owned()]);
@@ -112,6 +114,22 @@ fn overall_is_over_places_that_every_engine_has() {
 fn without_a_place_of_all_nothing_is_ranked_overall() {
     let found = rank(&data(&[("x", 1, &[1.0; 3]), ("y", 1, &[2.0; 3]), ("z", 2, &[1.0; 3])]), None, &[]);
     assert!(found.overall.is_empty() && found.notes.iter().any(|note| note.contains("nothing is ranked overall")));
+}
+
+/// x was measured at one thread in block 0 alone, at two in block 1 alone.
+#[test]
+fn an_engine_without_a_whole_block_is_told_of() {
+    let data = data(&[
+        ("x", 1, &[1.0, 0.0]),
+        ("x", 2, &[0.0, 1.0]),
+        ("y", 1, &[2.0; 2]),
+        ("y", 2, &[2.0; 2]),
+        ("z", 1, &[1.0; 2]),
+        ("z", 2, &[1.0; 2]),
+    ]);
+    let found = rank(&data, None, &[]);
+    assert_eq!(found.overall.iter().map(|s| (s.rank, s.engine.as_str())).collect::<Vec<_>>(), [(1, "y"), (2, "z")]);
+    assert!(found.notes.iter().any(|note| note.contains("x is not ranked overall")), "{:?}", found.notes);
 }
 
 #[test]

@@ -118,7 +118,8 @@ fn sheets(ranking: &Ranking) -> Vec<Sheet> {
         sheet.notes.push("No two engines were measured at one model, thread count and workload.".to_owned());
     }
     sheet.notes.push(
-        "Ratios are formed within each block, with 95 % bootstrap intervals over n blocks. Engines share a rank (=) unless the interval          of one's ratio to the first of that rank lies below 1; without an interval none is told from another."
+        "Ratios are formed within each block, with 95 % bootstrap intervals over n blocks. Engines share a rank (=) unless the \
+         interval of one's ratio to the first of that rank lies below 1; without an interval none is told from another."
             .to_owned(),
     );
     if ranking.single > 0 {
