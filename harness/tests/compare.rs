@@ -220,7 +220,7 @@ fn benches_are_joined_into_records() {
     let row = "decode/f16/6912x2560/scalar/1,decode/f16/6912x2560,scalar,1,decode/f16,6912x2560,scalar,1,20.0,10.0,30.0,0.95,3,1000,4000,";
     assert!(csv.starts_with("name,group,function,value,") && csv.contains(row), "{csv}");
     let (code, table) = bench.told(&["benches", "target/criterion", "--only", "f16"]);
-    assert!(code == Some(0) && table.contains("20.0 [10.0, 30.0]") && table.contains("Written from 20"), "{table}");
+    assert!(code == Some(0) && table.contains("20.0 ns [10.0, 30.0]") && table.contains("Written from 20"), "{table}");
     // One file that is torn keeps no other out, and is told.
     std::fs::write(case("a/torn").join("estimates.json"), &ESTIMATES[..70]).unwrap();
     let (code, text) = bench.told(&["benches", "target/criterion"]);
@@ -228,7 +228,7 @@ fn benches_are_joined_into_records() {
         code == Some(1) && text.contains("left out: ") && text.contains("torn/new/estimates.json: expected what"),
         "{text}"
     );
-    assert!(text.contains("20.0 [10.0, 30.0]"), "{text}");
+    assert!(text.contains("20.0 ns [10.0, 30.0]"), "{text}");
     std::fs::write(good.join("benchmark.json"), "{}").unwrap();
     let (code, text) = bench.told(&["benches", "target/criterion"]);
     assert!(

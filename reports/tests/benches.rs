@@ -1,6 +1,9 @@
 //! Criterion's folder in, records out; torn and alien files are told of.
 
-use reports::benches::read;
+mod fixture;
+
+use reports::benches::{Records, SCHEMA, read, show};
+use reports::sheet::Format;
 use std::path::{Path, PathBuf};
 
 const BENCHMARK: &str = r#"{"group_id":"decode/ternary-2bit/6912x2560","function_id":"avx2","value_str":"2","throughput":{"ElementsAndBytes":{"elements":4000,"bytes":1000}},"full_id":"decode/ternary-2bit/6912x2560/avx2/2","directory_name":"d","title":"t"}"#;
@@ -145,4 +148,28 @@ fn the_benches_own_tables_are_joined_where_they_are_of_the_same_run() {
         benches.len() == 1 && left_out[0].contains("linears.csv: expected a row of the benches' table"),
         "{left_out:?}"
     );
+}
+
+#[test]
+fn times_are_shown_in_the_unit_that_suits_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = case(folder.path(), "a");
+    let shown = || {
+        let mut fixture = fixture::run();
+        let (benches, left_out) = found(folder.path());
+        fixture.machine.cpu = "Example\u{1b}[31m".to_owned();
+        let (machine, build) = (fixture.machine, fixture.build);
+        let records = Records { schema: SCHEMA, machine, build, warnings: Vec::new(), benches, left_out };
+        show(&records, Format::Table).unwrap()
+    };
+    let text = shown();
+    assert!(
+        text.contains("| 20.0 ns [10.0, 30.0] |") && text.starts_with("1 benches on Example [31m, 4 CPUs"),
+        "{text}"
+    );
+    // The same in thousands.
+    let thousands = |text: &str| text.replace("10.0", "10000.0").replace("20.0", "20000.0").replace("30.0", "30000.0");
+    std::fs::write(new.join("estimates.json"), thousands(ESTIMATES)).unwrap();
+    std::fs::write(new.join("sample.json"), thousands(SAMPLE).replace("40.0", "40000.0")).unwrap();
+    assert!(shown().contains("| 20.0 us [10.0, 30.0] |"), "{}", shown());
 }

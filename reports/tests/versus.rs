@@ -140,6 +140,8 @@ fn joules_are_divided_only_where_both_are_of_one_source() {
     let (measured, half) = (made("powercap", true, 2000), made("powercap", true, 1000));
     let want = (Some(0.5), "measured", Change::Lower, "joules by powercap".to_owned());
     assert_eq!(told(&measured, &half), want);
+    let table = show(&compare(&measured, &half, DRIFT).unwrap(), Format::Table).unwrap();
+    assert!(table.contains("joules_per_token (measured)"), "{table}");
     let modelled = made("cpu-time", false, 1000);
     let (ratio, kind, change, notes) = told(&measured, &modelled);
     assert_eq!((ratio, kind, change), (None, "modelled", Change::Unknown));

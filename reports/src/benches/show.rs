@@ -43,7 +43,7 @@ const HEADER: [&str; 20] = [
 fn table(records: &Records) -> Sheet {
     let machine = &records.machine;
     let title = format!("{} benches on {}, {} CPUs", records.benches.len(), plain(&machine.cpu), machine.cpus);
-    let header = ["group", "function", "value", "ns [95 %]", "n", "GB/s", "Gop/s", "bound by", "share"];
+    let header = ["group", "function", "value", "time [95 %]", "n", "GB/s", "Gop/s", "bound by", "share"];
     let mut sheet = Sheet::new(title, 2, &header);
     sheet.rows = records.benches.iter().map(row).collect();
     sheet.notes.push(
@@ -63,11 +63,20 @@ fn row(bench: &Bench) -> Vec<String> {
         bench.group.clone(),
         text(&bench.function),
         text(&bench.value),
-        format!("{} [{}, {}]", short(bench.median_ns), short(bench.lo_ns), short(bench.hi_ns)),
+        time(bench),
         bench.samples.to_string(),
         rate(bench.bytes_per_second),
         rate(bench.operations_per_second),
         text(&bench.bound),
         bench.share.map_or(String::new(), percent),
     ]
+}
+
+/// Median and interval in the unit that suits the median.
+fn time(bench: &Bench) -> String {
+    let units = [(1e9, "s"), (1e6, "ms"), (1e3, "us")];
+    let fit = units.into_iter().find(|(ns, _)| bench.median_ns >= *ns);
+    let (ns, unit) = fit.unwrap_or((1.0, "ns"));
+    let [median, lo, hi] = [bench.median_ns, bench.lo_ns, bench.hi_ns].map(|time| short(time / ns));
+    format!("{median} {unit} [{lo}, {hi}]")
 }

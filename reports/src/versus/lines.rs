@@ -9,6 +9,9 @@ use crate::stats::{Bootstrap, median};
 use std::collections::BTreeSet;
 use suites::record::{Energy, EnergyKind, Joules, Measurement, Outside, Ran, Record};
 
+/// The metric of joules, which never stands without its kind.
+pub(super) const JOULES: &str = "joules_per_token";
+
 /// A cell's processes in one run.
 pub(super) struct Processes<'a> {
     summary: &'a CellSummary,
@@ -88,7 +91,7 @@ pub(super) fn of_cell(sides: &[Processes<'_>; 2], drift: f64, bootstrap: &mut Bo
     let [one, other] = [before.joules(), after.joules()];
     if one.is_some() || other.is_some() {
         let values = [&one, &other].map(|side| side.as_ref().map_or(Vec::new(), |s| s.per_token.clone()));
-        let mut joules = line("joules_per_token", "J/token", values, drift, bootstrap);
+        let mut joules = line(JOULES, "J/token", values, drift, bootstrap);
         let kinds: BTreeSet<&str> = [&one, &other].into_iter().flatten().map(|side| side.kind.name()).collect();
         joules.kind = if kinds.contains("modelled") { "modelled" } else { "measured" };
         let told = |side: &Option<Source>| side.as_ref().map(|side| marked(&side.source, side.kind));

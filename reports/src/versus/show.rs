@@ -1,5 +1,6 @@
 //! Two runs held against each other, as text.
 
+use super::lines::JOULES;
 use super::{Change, Line, Mean, Side, Versus};
 use crate::sheet::{self, Format, Sheet};
 use crate::text::{Footnotes, bytes, percent, short};
@@ -124,7 +125,7 @@ fn cells(versus: &Versus) -> Sheet {
     for line in &versus.cells {
         let row = vec![
             line.cell.clone(),
-            if line.kind == "modelled" { format!("{} (modelled)", line.metric) } else { line.metric.to_owned() },
+            name(line),
             value(line, line.baseline),
             value(line, line.candidate),
             format!("{}, {}", line.baseline_n, line.candidate_n),
@@ -177,6 +178,11 @@ fn told(side: &Side) -> String {
 fn short_revision(revision: &str) -> String {
     let (hash, dirty) = revision.strip_suffix("-dirty").map_or((revision, ""), |hash| (hash, "-dirty"));
     format!("{}{dirty}", hash.chars().take(12).collect::<String>())
+}
+
+/// The metric; of joules with their kind, as everywhere.
+fn name(line: &Line) -> String {
+    if line.metric == JOULES { format!("{} ({})", line.metric, line.kind) } else { line.metric.to_owned() }
 }
 
 fn value(line: &Line, value: Option<f64>) -> String {
