@@ -162,7 +162,8 @@ fn joules_are_divided_only_where_both_are_of_one_source() {
 fn runs_that_differ_are_refused_with_the_field() {
     let one = data("one", &[("f16", "tg8", &[10.0; 3])]);
     let model = |digest: &str| vec![Digest { name: "125m".to_owned(), digest: digest.to_owned() }];
-    let cases: [(&str, fn(&mut Run)); 8] = [
+    type Case = (&'static str, fn(&mut Run));
+    let cases: [Case; 8] = [
         ("machine's CPU: \"Example CPU 9000 @ 2.6 GHz\" and \"Another\"", |run| run.machine.cpu = "Another".to_owned()),
         ("machine's number of CPUs: 4 and 8", |run| run.machine.cpus = 8),
         ("machine's turbo: None and Some(true)", |run| run.machine.turbo = Some(true)),

@@ -39,9 +39,9 @@ pub fn run(args: &Args) -> Result<u8> {
     if let Some(name) = args.engines.iter().find(|name| !known.contains(name.as_str())) {
         bail!(suites::Error::unknown("engine", name, known.iter().copied()));
     }
-    if let Some(name) = args.baseline.as_ref().filter(|name| !known.iter().any(|engine| engine == name && own(&engine)))
-    {
-        bail!(suites::Error::unknown("engine", name, known.iter().copied().filter(|name| own(name))));
+    let ranked: BTreeSet<&str> = known.iter().copied().filter(own).collect();
+    if let Some(name) = args.baseline.as_ref().filter(|name| !ranked.contains(name.as_str())) {
+        bail!(suites::Error::unknown("engine", name, ranked.iter().copied()));
     }
     for note in runs.iter().flat_map(|run| run.notes.iter().map(move |note| format!("{}: {note}", run.run.name))) {
         eprintln!("{note}");

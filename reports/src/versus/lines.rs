@@ -122,7 +122,8 @@ fn ran_differently(before: &Processes<'_>, after: &Processes<'_>) -> Vec<String>
     if before.summary.outside {
         notes.push("an outside program's own figures: its answer is not checked".to_owned());
     }
-    let facts: [(&str, fn(&Ran) -> String); 5] = [
+    type Fact = (&'static str, fn(&Ran) -> String);
+    let facts: [Fact; 5] = [
         ("ISA path", |ran| ran.isa.clone()),
         ("packing", |ran| ran.linear.clone()),
         ("head", |ran| ran.head.clone()),
