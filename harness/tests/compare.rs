@@ -128,6 +128,8 @@ fn what_is_no_pair_of_runs_is_told() {
     assert!(code == Some(65) && text.contains("nothing/run.json"), "{text}");
     let (code, text) = bench.told(&["compare", "results/one/records.jsonl", "one"]);
     assert!(code == Some(64) && text.contains("expected two runs or two logs of items"), "{text}");
+    let (code, text) = bench.told(&["compare", "results/one/records.jsonl", "gone.jsonl"]);
+    assert!(code == Some(65) && text.contains("gone.jsonl: expected a log of items"), "{text}");
     bench.run("empty", &[], &[]);
     std::fs::write(bench.path("results/empty/records.jsonl"), "").unwrap();
     let (code, text) = bench.told(&["compare", "one", "empty"]);

@@ -37,11 +37,14 @@ pub fn run(args: &Args) -> Result<u8> {
     match (&folders, args.first.is_file(), args.second.is_file()) {
         (_, true, true) => logs(args),
         (folders, false, false) => runs(folders, args.format.unwrap_or(Form::Table)),
-        (_, first, _) => {
-            let [log, run] = if first { [&args.first, &args.second] } else { [&args.second, &args.first] };
-            let (log, run) = (log.display(), run.display());
+        (folders, first, _) => {
+            let [log, other] = if first { [&args.first, &args.second] } else { [&args.second, &args.first] };
+            let (log, found) = (log.display(), other.display());
+            if !folders[usize::from(first)].is_dir() {
+                bail!(Error::Input(format!("{found}: expected a log of items, as {log} is one, found nothing")));
+            }
             bail!(Error::Usage(format!(
-                "expected two runs or two logs of items, found the file {log} and the run {run}"
+                "expected two runs or two logs of items, found the log {log} and the run {found}"
             )))
         }
     }
