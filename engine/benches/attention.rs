@@ -58,7 +58,7 @@ impl Shape {
                 let case = Case { name: self.name.clone(), isa, threads };
                 // Filled when the first call asks for it.
                 let cache = OnceCell::new();
-                bench.case(&case, |timer| self.time(&case, &cache, timer));
+                bench.case(&case, self.work().throughput(), |timer| self.time(&case, &cache, timer));
             }
         }
     }

@@ -9,6 +9,7 @@ mod common;
 use std::cell::OnceCell;
 
 use common::{Arithmetic, Bench, Case, Timer, Work, noise, paths, thread_counts};
+use criterion::Throughput;
 use engine::bounded::BoundedHead;
 use engine::generate::greedy;
 use engine::model::Layer;
@@ -23,10 +24,15 @@ fn config(vocab: usize, hidden: usize) -> Config {
     Config { hidden, ffn: 256, layers: 1, heads: 1, kv_heads: 1, head_dim: 128, vocab, context: 16, ..Config::small() }
 }
 
+/// Vocabulary and hidden size.
+fn shape(quick: bool) -> (usize, usize) {
+    if quick { (1024, 256) } else { (128_256, 2560) }
+}
+
 /// A model whose blocks add nothing: what meets the head is the token's own row of it, with every other sign changed where
 /// the answer shall be `open`.
 fn model(quick: bool, open: bool) -> Model {
-    let (vocab, hidden) = if quick { (1024, 256) } else { (128_256, 2560) };
+    let (vocab, hidden) = shape(quick);
     let config = config(vocab, hidden);
     let zeros = |rows, cols| {
         Linear::Ternary(TernaryMatrix::from_codes(rows, cols, 1.0, |_, _| 0).expect("a matrix of these dimensions"))
@@ -114,7 +120,10 @@ fn main() {
             for isa in paths(false).into_iter().filter(|&isa| isa != Isa::Scalar) {
                 for threads in thread_counts() {
                     let case = Case { name: format!("head/{kind}"), isa, threads };
-                    bench.case(&case, |timer| {
+                    // How many bytes the bound leaves to read, only a pass tells.
+                    let (vocab, hidden) = shape(quick);
+                    let told = Throughput::Elements((2 * vocab * hidden * TOKENS.len()) as u64);
+                    bench.case(&case, Some(told), |timer| {
                         let bounded = kind.starts_with("bounded").then(copy);
                         time(&case, model(), bounded, expected(), timer);
                     });

@@ -71,11 +71,16 @@ impl Weights {
     }
 
     fn get(&self) -> &[Linear] {
-        self.made.get_or_init(|| {
-            let first = linear(self.kind, self.shape);
-            let more = self.bytes.div_ceil(first.bytes()).saturating_sub(1);
-            std::iter::once(first).chain((0..more).map(|_| linear(self.kind, self.shape))).collect()
-        })
+        self.made.get_or_init(|| (0..self.count()).map(|_| linear(self.kind, self.shape)).collect())
+    }
+
+    /// Bytes of one matrix, without making it: as many as its first 16 rows have, for every 16.
+    fn each(&self) -> usize {
+        linear(self.kind, (16, self.shape.1)).bytes() * self.shape.0.div_ceil(16)
+    }
+
+    fn count(&self) -> usize {
+        self.bytes.div_ceil(self.each()).max(1)
     }
 
     /// Activations of a token.
@@ -107,14 +112,14 @@ impl Weights {
     }
 
     fn work(&self, tokens: usize) -> Work {
-        let matrices = self.get();
-        let bytes = matrices.iter().map(Linear::bytes).sum();
+        let (each, count) = (self.each(), self.count());
+        let bytes = each * count;
         let arithmetic = match self.kind {
             "f16" => Arithmetic::F32,
             "bf16" => Arithmetic::Bf16,
             _ => Arithmetic::Int8,
         };
-        let operations = 2 * self.shape.0 * self.shape.1 * tokens * matrices.len();
+        let operations = 2 * self.shape.0 * self.shape.1 * tokens * count;
         Work { bytes, within: bytes, operations, arithmetic }
     }
 
@@ -126,6 +131,7 @@ impl Weights {
             x.copy_from_slice(&self.token(t));
         }
         let matrices = self.get();
+        assert_eq!(matrices.iter().map(Linear::bytes).sum::<usize>(), self.work(tokens).bytes, "{}", case.name);
         let mut out = vec![0.0; tokens * rows];
         pool.enter(|team| {
             input.prepare(team, kernels, &matrices[0]);
@@ -140,7 +146,7 @@ impl Weights {
         for isa in paths(self.kind.starts_with("ternary")).into_iter().filter(|&isa| scalar || isa != Isa::Scalar) {
             for threads in thread_counts() {
                 let case = Case { name: format!("{workload}/{}/{rows}x{cols}", self.kind), isa, threads };
-                bench.case(&case, |timer| self.time(&case, tokens, timer));
+                bench.case(&case, self.work(tokens).throughput(), |timer| self.time(&case, tokens, timer));
             }
         }
     }

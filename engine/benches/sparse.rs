@@ -61,6 +61,21 @@ impl Layers {
     }
 }
 
+/// Layers of a shape before they are made, as [`Layers::sizes`] has them of those made: bytes go by 16 of `ffn`.
+fn sizes(kind: &str, (ffn, hidden): (usize, usize), bytes: usize) -> (usize, usize, usize, usize, usize) {
+    let (_, part, each, cols, rows) = Layers::new(kind, (16, hidden), 1).sizes();
+    let count = bytes.div_ceil(ffn * hidden / 4);
+    let (cols, rows) = if kind == "rows" { (cols, ffn) } else { (ffn, rows) };
+    (count, part * ffn.div_ceil(16) * count, each, cols, rows)
+}
+
+/// What a pass does over `lists`, given by [`sizes`].
+fn work((count, within, each, cols, rows): (usize, usize, usize, usize, usize), up: bool, lists: &[Vec<u32>]) -> Work {
+    let per = if up { cols } else { rows };
+    let active = lists.iter().map(Vec::len).sum::<usize>() * count / LISTS;
+    Work { bytes: active * each, within, operations: 2 * active * per, arithmetic: Arithmetic::Int8 }
+}
+
 /// Where and with what a layer runs.
 struct Place<'a> {
     team: &'a Team<'a>,
@@ -75,11 +90,10 @@ fn lists(of: usize, zeros: usize) -> Vec<Vec<u32>> {
 }
 
 fn time(case: &Case, layers: &Layers, zeros: usize, timer: Timer<'_, '_>) {
-    let (count, within, each, cols, rows) = layers.sizes();
-    let (of, per) = if matches!(layers, Layers::Up(_)) { (rows, cols) } else { (cols, rows) };
-    let lists = lists(of, zeros);
-    let active = lists.iter().map(Vec::len).sum::<usize>() * count / LISTS;
-    let work = Work { bytes: active * each, within, operations: 2 * active * per, arithmetic: Arithmetic::Int8 };
+    let sizes @ (count, _, _, cols, rows) = layers.sizes();
+    let up = matches!(layers, Layers::Up(_));
+    let lists = lists(if up { rows } else { cols }, zeros);
+    let work = work(sizes, up, &lists);
     let pool = Pool::new(case.threads, true).expect("a thread pool");
     pool.enter(|team| {
         let x = numbers(cols, 3);
@@ -105,13 +119,15 @@ fn main() {
     let (shape, bytes) = if quick { ((80, 512), 1 << 16) } else { (UP, STREAM_BYTES) };
     for kind in ["rows", "columns"] {
         let layers = OnceCell::new();
+        let sizes = sizes(kind, shape, bytes);
         for zeros in ZEROS {
+            let told = work(sizes, kind == "rows", &lists(shape.0, zeros)).throughput();
             for isa in paths(true).into_iter().filter(|&isa| isa != Isa::Scalar || quick) {
                 for threads in thread_counts() {
                     let name = format!("stream/{kind}/{}x{}/{zeros}%-zeros", shape.0, shape.1);
                     let case = Case { name, isa, threads };
                     let made = || layers.get_or_init(|| Layers::new(kind, shape, bytes));
-                    bench.case(&case, |timer| time(&case, made(), zeros, timer));
+                    bench.case(&case, told.clone(), |timer| time(&case, made(), zeros, timer));
                 }
             }
         }

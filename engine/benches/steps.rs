@@ -99,7 +99,7 @@ fn steps(bench: &mut Bench) {
             let case = Case { name: format!("{name}/{width}"), isa, threads: 1 };
             let bytes = bytes * width;
             let work = Work { bytes, within: bytes, operations: operations * width, arithmetic: Arithmetic::F32 };
-            bench.case(&case, |timer| {
+            bench.case(&case, work.throughput(), |timer| {
                 let (kernels, mut state) = (case.kernels(), State::new(width));
                 let right = |state: &mut State| {
                     let mut expected = State::new(width);
@@ -144,7 +144,7 @@ fn prepare(bench: &mut Bench, kind: &str, norm: bool, tokens: usize, cols: usize
     for isa in paths(false).into_iter().filter(|&isa| tokens == 1 || isa != Isa::Scalar) {
         for threads in thread_counts().into_iter().filter(|&threads| tokens > 1 || threads == 1) {
             let case = Case { name: name.clone(), isa, threads };
-            bench.case(&case, |timer| {
+            bench.case(&case, work.throughput(), |timer| {
                 let pool = Pool::new(threads, true).expect("a thread pool");
                 pool.enter(|team| {
                     let fill = |input: &mut Input, kernels| {
@@ -188,7 +188,7 @@ fn fork_join(bench: &mut Bench) {
         let pool = Pool::new(threads, true).expect("a thread pool");
         let case = Case { name: "fork-join".to_owned(), isa: Isa::Scalar, threads };
         let work = Work { bytes: 0, within: 0, operations: 0, arithmetic: Arithmetic::F32 };
-        bench.case(&case, |timer| {
+        bench.case(&case, work.throughput(), |timer| {
             pool.enter(|team| {
                 let job = |worker: usize| {
                     std::hint::black_box(worker);

@@ -4,6 +4,7 @@
 
 pub mod accuracy;
 pub mod analysis;
+pub mod benches;
 pub mod cells;
 pub mod changepoint;
 pub mod claims;
@@ -25,8 +26,10 @@ mod page;
 pub mod paper;
 mod plot;
 mod prediction;
+pub mod ranking;
 pub mod ranks;
 mod sections;
+pub mod sheet;
 mod sparsity;
 pub mod splice;
 pub mod stats;
@@ -35,6 +38,7 @@ mod table;
 mod tasks;
 mod text;
 pub mod trend;
+pub mod versus;
 
 use analysis::Analysis;
 use std::path::{Path, PathBuf};

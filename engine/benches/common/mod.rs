@@ -22,7 +22,7 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use criterion::{Bencher, BenchmarkId, Criterion};
+use criterion::{Bencher, BenchmarkId, Criterion, Throughput};
 use engine::{Isa, Kernels};
 
 use limits::Limits;
@@ -44,16 +44,37 @@ pub enum Arithmetic {
 }
 
 /// What one pass of a case does at least, whatever the kernel.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Work {
     /// Bytes read: of weights or of a cache; of small steps all that is read and written.
     pub bytes: usize,
     /// Bytes of the memory that they lie in; reading as many again and again is the limit of the bytes.
     pub within: usize,
-    /// Multiplications and additions.
+    /// Multiplications and additions; where there are none, what the bench's head says is counted.
     pub operations: usize,
     /// Theirs.
     pub arithmetic: Arithmetic,
+}
+
+impl Work {
+    /// For criterion's files: operations as its elements, and bytes. `None` of a pass that does neither.
+    pub fn throughput(&self) -> Option<Throughput> {
+        let (elements, bytes) = (self.operations as u64, self.bytes as u64);
+        match (elements, bytes) {
+            (0, 0) => None,
+            (0, _) => Some(Throughput::Bytes(bytes)),
+            (_, 0) => Some(Throughput::Elements(elements)),
+            _ => Some(Throughput::ElementsAndBytes { elements, bytes }),
+        }
+    }
+
+    /// Whether criterion was told the truth; elements alone are enough where bytes are known only after a pass.
+    fn was_told(&self, told: Option<&Throughput>) -> bool {
+        match told {
+            Some(Throughput::Elements(operations)) => *operations == self.operations as u64,
+            told => told == self.throughput().as_ref(),
+        }
+    }
 }
 
 /// One thing to measure.
@@ -96,6 +117,8 @@ pub struct Timer<'a, 'b> {
     bencher: &'a mut Bencher<'b>,
     record: &'a mut Record,
     case: &'a Case,
+    /// What criterion was told that a pass does.
+    told: Option<Throughput>,
 }
 
 impl Bench {
@@ -115,12 +138,15 @@ impl Bench {
     }
 
     /// Has criterion run `body` (many times; not at all if the case is not asked for), which must call [`Timer::time`],
-    /// and prints speed, limit and share.
-    pub fn case(&mut self, case: &Case, mut body: impl FnMut(Timer<'_, '_>)) {
+    /// and prints speed, limit and share. What `told` says of a pass stands in criterion's files and on its lines.
+    pub fn case(&mut self, case: &Case, told: Option<Throughput>, mut body: impl FnMut(Timer<'_, '_>)) {
         let mut record = Record::default();
         let mut group = self.criterion.benchmark_group(&case.name);
+        if let Some(told) = &told {
+            group.throughput(told.clone());
+        }
         group.bench_function(BenchmarkId::new(case.isa.name(), case.threads), |bencher| {
-            body(Timer { bencher, record: &mut record, case });
+            body(Timer { bencher, record: &mut record, case, told: told.clone() });
         });
         group.finish();
         if let (Some(work), Some(seconds)) = (record.work, median(&record.calls)) {
@@ -144,10 +170,11 @@ impl Timer<'_, '_> {
     /// Times `pass`, which does `work`. Before the first time its answer is checked: a speed counts only then.
     ///
     /// # Panics
-    /// If `right` says that the answer is wrong.
+    /// If `right` says that the answer is wrong, or criterion was told of other work.
     pub fn time<S>(self, work: Work, state: &mut S, mut pass: impl FnMut(&mut S), right: impl FnOnce(&mut S) -> bool) {
-        let Timer { bencher, record, case } = self;
+        let Timer { bencher, record, case, told } = self;
         if record.work.replace(work).is_none() {
+            assert!(work.was_told(told.as_ref()), "{}, {}: {work:?}, not {told:?}", case.name, case.isa);
             pass(state);
             assert!(right(state), "{}, {} threads, {}: a wrong answer", case.name, case.threads, case.isa);
         }

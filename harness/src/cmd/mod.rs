@@ -1,5 +1,6 @@
 //! The program's commands, one file each.
 
+pub mod benches;
 pub mod chat;
 pub mod claims;
 pub mod compare;
@@ -8,6 +9,7 @@ pub mod doctor;
 pub mod energy;
 pub mod eval;
 pub mod folder;
+pub mod form;
 pub mod gate;
 pub mod generate;
 pub mod history;
@@ -17,6 +19,7 @@ pub mod logits;
 pub mod model;
 pub mod perplexity;
 pub mod plan;
+pub mod rank;
 pub mod report;
 pub mod roofline;
 pub mod score;
@@ -78,8 +81,12 @@ pub enum Command {
     Claims(claims::Args),
     /// Whether this build, or a recorded run, is slower, bigger, hungrier or less accurate than another
     Gate(Box<gate::Args>),
-    /// Compare two evaluations of a task, item by item
+    /// Two recorded runs cell by cell, as ratios with intervals; or two evaluations of a task, item by item
     Compare(compare::Args),
+    /// The engines of recorded runs, ranked at each model, thread count and workload, and over all of them
+    Rank(rank::Args),
+    /// What `cargo bench` left, as records: time with its interval, bytes and operations a second, by ISA and shape
+    Benches(benches::Args),
     /// Perplexity of a model over a text
     Perplexity(perplexity::Args),
     /// Make a model, look into one, convert or check one
@@ -142,6 +149,8 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Claims(args) => claims::run(args),
         Command::Gate(args) => gate::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::Rank(args) => rank::run(args),
+        Command::Benches(args) => benches::run(args),
         Command::Perplexity(args) => perplexity::run(args),
         Command::Model(args) => model::run(args),
         Command::Worker { parent } => crate::worker::main(*parent),

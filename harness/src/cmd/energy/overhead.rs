@@ -10,7 +10,7 @@ use crate::probe::energy::{EnergyMeter, Options};
 use crate::protocol::{Mode, Quad, Reference, Request};
 use crate::{driver, machine};
 use anyhow::{Context as _, Result, bail};
-use reports::stats::{Bootstrap, Estimate, median};
+use reports::stats::{self, Estimate, median};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -84,7 +84,7 @@ struct Study {
     verdict: &'static str,
 }
 
-/// Median over processes of the median over their quads, with its 95 % bootstrap interval over processes.
+/// Median over processes of the median over their quads, with its 95 % interval over processes.
 #[derive(Debug, Serialize)]
 struct Figure {
     value: f64,
@@ -154,9 +154,8 @@ fn study(args: &Args, model: &ModelSpec, engine: &EngineSpec) -> Result<Study> {
         isa: None,
     };
     let processes = measure(args, model, engine, &cell, &options)?;
-    let mut bootstrap = Bootstrap::new(args.seed);
-    let overhead = estimate(&processes, true, &mut bootstrap);
-    let control = estimate(&processes, false, &mut bootstrap);
+    let overhead = estimate(&processes, true);
+    let control = estimate(&processes, false);
     let build = machine::build();
     Ok(Study {
         schema: SCHEMA,
@@ -251,14 +250,14 @@ fn made_tree() -> Result<tempfile::TempDir> {
 }
 
 /// Time with a meter over time without, less 1, of the quads that are `sampled`, or of the control's.
-fn estimate(processes: &[Vec<Quad>], sampled: bool, bootstrap: &mut Bootstrap) -> Option<Estimate> {
+fn estimate(processes: &[Vec<Quad>], sampled: bool) -> Option<Estimate> {
     let ratio = |quad: &Quad| quad.with_ns.iter().sum::<u64>() as f64 / quad.without_ns.iter().sum::<u64>() as f64;
     let of = |quads: &Vec<Quad>| {
         let ratios: Vec<f64> = quads.iter().filter(|quad| quad.sampled == sampled).map(ratio).collect();
         median(&ratios).map(|ratio| ratio - 1.0)
     };
     let replicates: Vec<f64> = processes.iter().filter_map(of).collect();
-    bootstrap.median(&replicates)
+    stats::estimate(&replicates)
 }
 
 fn verdict(overhead: Option<Estimate>) -> &'static str {
@@ -310,8 +309,8 @@ mod tests {
     fn the_interval_is_over_processes_and_decides() {
         let judge = |of: &[f64]| {
             let processes: Vec<Vec<Quad>> = of.iter().map(|&overhead| process(overhead)).collect();
-            let found = estimate(&processes, true, &mut Bootstrap::new(1));
-            assert_eq!(estimate(&processes, false, &mut Bootstrap::new(1)).unwrap().value, 0.0);
+            let found = estimate(&processes, true);
+            assert_eq!(estimate(&processes, false).unwrap().value, 0.0);
             verdict(found)
         };
         assert_eq!(judge(&[0.001, 0.002, 0.003]), BELOW);
