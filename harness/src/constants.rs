@@ -1,9 +1,11 @@
 //! The constants of the code that METHODOLOGY.md states: its table is spliced from here, and a test holds its sentences against them.
 
 use crate::cmd::energy::overhead;
+use crate::gate::rounds;
 use crate::probe::energy::{self, ledger, meter, powercap, source};
 use crate::probe::{bandwidth, facts, peak};
 use crate::{answer, driver, local, machine, plan, worker};
+use reports::gate::virtually;
 use reports::splice::Constant;
 use reports::{changepoint, claims, fit, stats};
 use std::time::Duration;
@@ -29,10 +31,20 @@ pub fn sentences() -> Vec<(&'static str, String)> {
 }
 
 fn stated() -> Vec<Stated> {
-    [cells(), checks(), limits(), statistics(), history(), energy_readings(), energy_windows(), energy_bounds()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        cells(),
+        checks(),
+        limits(),
+        statistics(),
+        history(),
+        gates(),
+        energy_readings(),
+        energy_windows(),
+        energy_bounds(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn row(name: &'static str, file: &'static str, value: String, decides: &'static str, said: &[String]) -> Stated {
@@ -250,6 +262,38 @@ fn history() -> Vec<Stated> {
     ]
 }
 
+/// How gates measure, beside what `gates.toml` says.
+fn gates() -> Vec<Stated> {
+    const ROUNDS: &str = "harness/src/gate/rounds.rs";
+    let (fewest, most) = (rounds::FEWEST_QUADS, rounds::MOST_QUADS);
+    let settle = duration(worker::SETTLE);
+    let block = virtually::BLOCK;
+    vec![
+        row(
+            "FEWEST_QUADS",
+            ROUNDS,
+            fewest.to_string(),
+            "fewest fours of turns in a round of a gate",
+            &[format!("at least {} fours", word(fewest))],
+        ),
+        row("MOST_QUADS", ROUNDS, most.to_string(), "most fours", &[format!("at most {most}")]),
+        row(
+            "SETTLE",
+            "harness/src/worker.rs",
+            settle.clone(),
+            "how long a process runs untimed before the window of its turn",
+            &[format!("Each turn begins with {settle} that are not timed")],
+        ),
+        row(
+            "BLOCK",
+            "reports/src/gate/virtually.rs",
+            format!("{block} rounds"),
+            "rounds that virtual gates draw together",
+            &[format!("in blocks of {} rounds", word(block))],
+        ),
+    ]
+}
+
 /// How energy is read.
 fn energy_readings() -> Vec<Stated> {
     let (period, stall) = (duration(meter::PERIOD), duration(ledger::STALL));
@@ -421,6 +465,7 @@ mod tests {
         for said in [
             format!("**Looks** are at {a}, {b} and {c} rounds, each at a third of one per cent"),
             format!("{} fresh rounds must then exclude it again", word(rule.confirm as usize)),
+            format!("by lot, for {}", duration(rule.turns)),
         ] {
             assert!(text.contains(&said), "{said}");
         }

@@ -3,7 +3,7 @@
 pub mod baseline;
 mod fixed;
 pub mod neighbour;
-mod rounds;
+pub(crate) mod rounds;
 pub mod side;
 pub mod study;
 

@@ -1,12 +1,22 @@
 //! Exact rank statistics against SciPy's on random samples (`scripts/oracle/ranks.py`).
 
 use reports::ranks::{Centre, centre, flips, shift};
+use reports::stats::proportion;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct Oracle {
     paired: Vec<Paired>,
     two: Vec<Two>,
+    shares: Vec<Share>,
+}
+
+#[derive(Deserialize)]
+struct Share {
+    k: u32,
+    n: u32,
+    alpha: f64,
+    interval: (f64, f64),
 }
 
 #[derive(Deserialize)]
@@ -39,6 +49,14 @@ fn same(found: Centre, estimate: f64, interval: Option<(f64, f64)>, what: &str) 
             assert!(near(found.0, want.0) && near(found.1, want.1), "{what}: {found:?}, the oracle has {want:?}");
         }
         (found, want) => assert_eq!(found, want, "{what}"),
+    }
+}
+
+#[test]
+fn shares() {
+    for Share { k, n, alpha, interval: want } in oracle().shares {
+        let found = proportion(k, n, alpha);
+        assert!((found.0 - want.0).abs() < 1e-9 && (found.1 - want.1).abs() < 1e-9, "{k}/{n}: {found:?}, {want:?}");
     }
 }
 

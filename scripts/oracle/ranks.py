@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Exact rank statistics of random samples by scipy, as JSON.
+"""Exact rank statistics of random samples, and exact intervals of shares, by scipy, as JSON.
 
     pip install numpy scipy
     scripts/oracle/ranks.py > reports/tests/golden/ranks.json
@@ -67,8 +67,14 @@ def two(m, n, alpha):
     }
 
 
+def share(k, n, alpha):
+    low, high = stats.binomtest(k, n).proportion_ci(1 - alpha, "exact")
+    return {"k": k, "n": n, "alpha": alpha, "interval": [float(low), float(high)]}
+
+
 alphas = [0.05, 0.01, 0.01 / 3]
 print(json.dumps({
     "paired": [paired(n, alpha) for n in (4, 6, 8, 10, 12, 20, 25) for alpha in alphas],
+    "shares": [share(k, n, alpha) for k, n in ((0, 60), (1, 60), (19, 20), (15, 20), (20, 20), (37, 10_000)) for alpha in alphas],
     "two": [two(m, n, alpha) for m, n in ((3, 3), (4, 5), (6, 6), (10, 10), (8, 14)) for alpha in alphas],
 }, indent=1))

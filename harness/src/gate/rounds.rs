@@ -18,9 +18,9 @@ pub(super) type Told = Result<Box<Measurement>, String>;
 /// What baseline and candidate told.
 pub(super) type Both = [Told; 2];
 /// Most times that both sides take two turns in a round.
-const MOST_QUADS: usize = 64;
+pub(crate) const MOST_QUADS: usize = 64;
 /// Fewest, however long they take.
-const FEWEST_QUADS: usize = 3;
+pub(crate) const FEWEST_QUADS: usize = 3;
 
 /// What was measured.
 #[derive(Debug)]
