@@ -32,7 +32,7 @@ pub fn probe(session: &mut Session<'_>, seed: u64, vocab: usize) -> Result<Answe
 }
 
 /// Digest, most likely token and seeded sample of a row of logits.
-fn of(logits: &[f32]) -> Result<Answer> {
+pub(crate) fn of(logits: &[f32]) -> Result<Answer> {
     ensure!(logits.iter().all(|l| l.is_finite()), "the probe's logits are not finite");
     let mut hasher = blake3::Hasher::new();
     logits.iter().for_each(|l| {

@@ -2,6 +2,7 @@
 
 pub mod baseline;
 mod fixed;
+mod instructions;
 pub mod neighbour;
 pub(crate) mod rounds;
 pub mod side;

@@ -201,7 +201,7 @@ fn recorded_runs_are_judged_with_the_machines_drift_or_refused() {
     assert!(code == Some(65) && text.contains("optimisation level: \"3\" and \"0\""), "{text}");
     edit("\"cpu\": \"", "\"cpu\": \"another ");
     let (code, text) = recorded("out/g/baseline", "out/g/candidate");
-    assert!(code == Some(65) && text.contains("different machines (CPU)"), "{text}");
+    assert!(code == Some(65) && text.contains("machine's CPU: "), "{text}");
 }
 
 #[test]
@@ -265,4 +265,38 @@ fn what_is_asked_wrongly_is_refused() {
     // Outside any checkout there are no revisions.
     let (code, text) = told(&bench.harness(&["gate", "--against", "HEAD"]));
     assert!(code == Some(64) && text.contains("git rev-parse"), "{text}");
+}
+
+#[test]
+fn instructions_are_counted_and_the_kernels_that_ran_are_named() {
+    let valgrind = Command::new("valgrind").arg("--version").output().is_ok_and(|output| output.status.success());
+    if !valgrind {
+        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "missing under CI: valgrind");
+        eprintln!("skipped: valgrind is not installed (Debian: valgrind)");
+        return;
+    }
+    let bench = Bench::new();
+    let gates = GATES.replace("looks = [10, 20]", "looks = [1]").replace("./own.toml", "smoke");
+    let counted = "[[metric]]\nname = \"work\"\nkind = \"instructions\"\nthreshold = 0.005\nwhy = \"a test\"\n";
+    std::fs::write(bench.path("counted.toml"), gates + counted).unwrap();
+    let own = env!("CARGO_BIN_EXE_harness");
+    let usual =
+        ["gate", "--against-program", own, "--candidate", own, "--gates", "counted.toml", "--models", "tiny-260k"];
+    let output = bench.harness(&[&usual[..], &["--out", "out", "--name", "c", "--format", "json"]].concat());
+    let outcome: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let lines: Vec<_> = outcome["lines"].as_array().unwrap().iter().filter(|line| line["metric"] == "work").collect();
+    // Two engines, decode and prefill, scalar and, where the CPU has it, AVX2.
+    assert!(lines.len() == 4 || lines.len() == 8, "{lines:#?}");
+    for line in &lines {
+        assert_eq!(line["verdict"], "unchanged", "{line:#?}");
+        assert!(
+            line["change"].as_f64().unwrap().abs() < 0.003 && line["values"][0].as_f64().unwrap() > 1e5,
+            "{line:#?}"
+        );
+    }
+    // A vector instruction does the work of several.
+    let of = |of: &str| lines.iter().find(|line| line["of"] == of).map(|line| line["values"][0].as_f64().unwrap());
+    if let (Some(vector), Some(scalar)) = (of("f16/avx2 decode"), of("f16/scalar decode")) {
+        assert!(scalar > 3.0 * vector, "{scalar} {vector}");
+    }
 }

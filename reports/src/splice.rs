@@ -4,10 +4,11 @@
 //! `<!-- /tritmark -->`. `run` is a folder, relative to the file's; `workload`, `threads`, `models` and `engines` choose as
 //! [`Selection`] does, with commas between several; `chart=decode-speedup` adds a plot of the run. A block `tritmark:peers` with
 //! the same keys is one table of our speeds over those of the fastest outside engine; each `engines` of it is a group by itself.
-//! A block `tritmark:constants` has no keys. Markers inside fenced code are text.
+//! A block `tritmark:gate run=FOLDER` has what studies of the gate found, with their chart. A block `tritmark:constants` has no keys. Markers inside fenced code are text.
 
 use crate::error::Error;
 use crate::formats::{peers, tables};
+use crate::gate::virtually;
 use crate::load::{RunData, load};
 use crate::paper::{self, Selection};
 use crate::text::{code, escape, markdown_table};
@@ -116,15 +117,37 @@ fn body(marker: &str, folder: &Path, constants: &[Constant]) -> Result<String, S
         Some("peers") => of_run(&words, folder, |data, selections| {
             peers(&selections.iter().map(|selection| paper::blocks(data, selection)).collect::<Vec<_>>())
         }),
+        Some("gate") => gate(&words, folder),
         Some("constants") => match words.first() {
             None => Ok(table_of(constants)),
             Some(word) => Err(format!("expected no key of constants, found `{word}`")),
         },
         other => Err(format!(
-            "expected `{BEGIN}table`, `{BEGIN}peers` or `{BEGIN}constants`, found `{BEGIN}{}`",
+            "expected `{BEGIN}table`, `{BEGIN}peers`, `{BEGIN}gate` or `{BEGIN}constants`, found `{BEGIN}{}`",
             other.unwrap_or("")
         )),
     }
+}
+
+/// What `gate --study virtual` left in a folder, and its chart.
+fn gate(words: &[&str], folder: &Path) -> Result<String, String> {
+    let [word] = words else { return Err(format!("expected `run=FOLDER` alone, found {}", words.len())) };
+    let run = word.strip_prefix("run=").ok_or_else(|| format!("expected `run=FOLDER`, found `{word}`"))?;
+    if !inside(run) {
+        return Err(format!("expected a folder below the file's, found `{run}`"));
+    }
+    let rates = virtually::read(&folder.join(run).join("power.csv")).map_err(|e| e.to_string())?;
+    let name = format!("{run}/power.svg");
+    if !folder.join(&name).is_file() {
+        return Err(format!("expected a chart at `{name}`, found none"));
+    }
+    let table = virtually::markdown(&rates);
+    Ok(format!("\n{table}\n![What the gate finds, and what it makes up]({name})\n\n"))
+}
+
+/// Whether a path leads nowhere but downwards.
+fn inside(path: &str) -> bool {
+    Path::new(path).components().all(|c| matches!(c, Component::Normal(_)))
 }
 
 /// One selection of all engines.
@@ -160,7 +183,6 @@ fn of_run(
     let selections: Vec<Selection> =
         groups.into_iter().map(|engines| Selection { engines, ..common.clone() }).collect();
     let run = run.ok_or("expected `run=FOLDER`, found none")?;
-    let inside = |path: &str| Path::new(path).components().all(|c| matches!(c, Component::Normal(_)));
     if !inside(run) {
         return Err(format!("expected a folder below the file's, found `{run}`"));
     }

@@ -74,8 +74,6 @@ pub fn quantile_sorted(sorted: &[f64], q: f64) -> Option<f64> {
     Some(if low == high { low } else { low + (high - low) * (position - position.floor()) })
 }
 
-/// The two order statistics whose mean is a resample's median, and how many resamples have them.
-
 /// Clopper and Pearson's exact interval (Biometrika 26, 1934) of a probability of which `n` tries came out `k` times: it misses the
 /// probability with one of `alpha` at most, both sides together. From 0 to 1 if there was no try.
 pub fn proportion(k: u32, n: u32, alpha: f64) -> (f64, f64) {

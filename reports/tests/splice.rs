@@ -70,7 +70,7 @@ fn what_is_wrong_is_told_with_file_and_line() {
         (block("table"), "README.md:2: expected `run=FOLDER`"),
         (
             block("graph run=results/one"),
-            "README.md:2: expected `<!-- tritmark:table`, `<!-- tritmark:peers` or `<!-- tritmark:constants`, found `<!-- tritmark:graph`",
+            "README.md:2: expected `<!-- tritmark:table`, `<!-- tritmark:peers`, `<!-- tritmark:gate` or `<!-- tritmark:constants`, found `<!-- tritmark:graph`",
         ),
         (block("table run=../one"), "README.md:2: expected a folder below"),
         (block("table run=/one"), "README.md:2: expected a folder below"),
@@ -82,6 +82,9 @@ fn what_is_wrong_is_told_with_file_and_line() {
         (block("table run=results/one models=9b"), "README.md:2: expected a model of the run, found `9b`"),
         (block("table run=results/one engines=f8"), "README.md:2: expected an engine of the run, found `f8`"),
         (block("peers run=results/one"), "README.md:2: expected workloads, threads, models and engines that"),
+        (block("gate"), "README.md:2: expected `run=FOLDER` alone, found 0"),
+        (block("gate run=../one"), "README.md:2: expected a folder below"),
+        (block("gate run=results/one"), "power.csv"),
         (block("constants run=results/one"), "README.md:2: expected no key of constants, found `run=results/one`"),
         (block("table run=results/one chart=none"), "README.md:2: expected a plot at"),
         (block("table run=results/one chart=../one"), "README.md:2: expected a plot at"),

@@ -33,12 +33,14 @@ pub enum Kind {
     Answer,
     /// Bytes of the program's file.
     Binary,
+    /// Instructions of a token, counted and not timed.
+    Instructions,
 }
 
 impl Kind {
     /// Whether it is measured round by round, as it differs from one process to the next.
     pub fn by_rounds(self) -> bool {
-        !matches!(self, Kind::Accuracy | Kind::Answer | Kind::Binary)
+        !matches!(self, Kind::Accuracy | Kind::Answer | Kind::Binary | Kind::Instructions)
     }
 
     /// Unit of its cost.
@@ -50,6 +52,7 @@ impl Kind {
             Kind::Memory | Kind::Binary => "bytes",
             Kind::Joules => "uJ/token",
             Kind::Accuracy | Kind::Answer => "",
+            Kind::Instructions => "instructions/token",
         }
     }
 }

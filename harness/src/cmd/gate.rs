@@ -19,7 +19,7 @@ use reports::gate::show::{Format, show};
 use reports::gate::{Outcome, Verdict, judge};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use suites::gate::Gates;
+use suites::gate::{Gates, Kind};
 use suites::record::SCHEMA;
 use suites::run::{Plan, Run};
 use suites::{Catalogue, Suite};
@@ -131,7 +131,11 @@ fn held(args: &Args) -> Result<u8> {
     if let Some(words) = &args.study {
         return match study::parse(words)? {
             study::Asked::Virtual(count) => study::virtually(&args.out, &gates, count),
-            study::Asked::Real(kind, count) => study::run(args, &Bench::open(args, gates)?, &kind, count),
+            study::Asked::Real(kind, count) => {
+                // What is counted and not timed is never wrong, and would only take time.
+                gates.metrics.retain(|metric| metric.kind != Kind::Instructions);
+                study::run(args, &Bench::open(args, gates)?, &kind, count)
+            }
         };
     }
     let program = match (&args.against, &args.against_program) {

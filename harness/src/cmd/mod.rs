@@ -5,6 +5,7 @@ pub mod chat;
 pub mod claims;
 pub mod compare;
 pub mod convert;
+pub mod count;
 pub mod doctor;
 pub mod energy;
 pub mod eval;
@@ -99,6 +100,9 @@ pub enum Command {
         #[arg(long)]
         parent: Option<i32>,
     },
+    /// Run a prompt and some tokens and nothing else (what `gate` counts instructions of)
+    #[command(hide = true)]
+    Count(count::Args),
     /// Become another program (what `suite` starts outside engines by)
     #[command(hide = true)]
     Exec {
@@ -154,6 +158,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Perplexity(args) => perplexity::run(args),
         Command::Model(args) => model::run(args),
         Command::Worker { parent } => crate::worker::main(*parent),
+        Command::Count(args) => count::run(args),
         Command::Exec { parent, program, arguments } => crate::parent::exec(*parent, program, arguments),
     }
 }

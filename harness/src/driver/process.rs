@@ -37,13 +37,13 @@ impl WorkerCommand {
     }
 }
 
-/// The file of this very program.
+/// The file of this very program, by a path that is the same for those it starts, by way of whatever other program.
 ///
 /// # Errors
 /// Its path can't be found.
 pub(crate) fn own_program() -> Result<PathBuf> {
-    let running = std::path::Path::new("/proc/self/exe");
-    Ok(if running.exists() { running.to_owned() } else { std::env::current_exe()? })
+    let running = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
+    Ok(if running.exists() { running } else { std::env::current_exe()? })
 }
 
 /// What a worker ended with.

@@ -1,8 +1,8 @@
 //! What is the same in every process, and gates without a doubt: whether the candidate runs, its answers, its accuracy, its size.
 
-use super::Setting;
 use super::rounds::Measured;
 use super::side::Side;
+use super::{Setting, instructions};
 use anyhow::{Context as _, Result};
 use reports::gate::{Line, Verdict, accuracy, answer};
 use suites::gate::{Kind, Metric};
@@ -28,6 +28,9 @@ pub(super) fn lines(
             Kind::Answer => lines.extend(each(measured).map(|(of, a, b)| answer(metric, &of, a, b))),
             Kind::Accuracy => lines.extend(each(measured).flat_map(|(of, a, b)| accuracy(metric, &of, a, b))),
             Kind::Binary => lines.push(binary(metric, [baseline, candidate])?),
+            Kind::Instructions => {
+                lines.extend(instructions::lines(metric, [baseline, candidate], baseline.interrupt())?);
+            }
             _ => {}
         }
     }

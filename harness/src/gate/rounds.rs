@@ -102,7 +102,7 @@ fn has(cell: &Cell, kind: Kind) -> bool {
         Kind::Prefill | Kind::Ttft => !decode,
         // A model is loaded the same way for either workload.
         Kind::Load | Kind::Memory => decode,
-        Kind::Ratio | Kind::Accuracy | Kind::Answer | Kind::Binary => false,
+        Kind::Ratio | Kind::Accuracy | Kind::Answer | Kind::Binary | Kind::Instructions => false,
     }
 }
 

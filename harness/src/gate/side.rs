@@ -2,6 +2,7 @@
 
 use super::Setting;
 use crate::driver::Driver;
+use crate::driver::interrupt::Interrupt;
 use crate::driver::process::WorkerCommand;
 use crate::driver::turns::Turns;
 use crate::store::Store;
@@ -56,6 +57,11 @@ impl<'a> Side<'a> {
     /// Its driver, for what both sides share: the interrupt, where energy and data are found.
     pub fn driver(&mut self) -> &mut Driver<'a> {
         &mut self.driver
+    }
+
+    /// What stops it.
+    pub(super) fn interrupt(&self) -> &Interrupt {
+        &self.driver.interrupt
     }
 
     /// Starts one process of a cell, ready for turns.

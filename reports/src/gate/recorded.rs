@@ -1,12 +1,11 @@
 //! Two recorded runs of one machine: what can be told of them, made one after the other.
 
 use super::{Line, Outcome, SCHEMA, Verdict, accuracy, answer, cost};
-use crate::class::BuildClass;
-use crate::compare::machines_differ;
 use crate::error::Error;
 use crate::load::RunData;
 use crate::ranks::shift;
 use crate::stats::median;
+use crate::versus::differences;
 use std::collections::BTreeMap;
 use suites::gate::{Gates, Kind, Metric};
 use suites::record::{Measurement, Outcome as Recorded};
@@ -17,9 +16,13 @@ type Cells<'a> = BTreeMap<String, Vec<&'a Measurement>>;
 /// Judges `candidate` by `baseline`.
 ///
 /// # Errors
-/// [`Error::Mixed`] with the first field that differs where the two can't be compared.
+/// [`Error::Mixed`] with every field that differs where the two can't be compared.
 pub fn judge(gates: &Gates, baseline: &RunData, candidate: &RunData) -> Result<Outcome, Error> {
-    comparable(baseline, candidate)?;
+    let differ = differences(&baseline.run, &candidate.run);
+    if !differ.is_empty() {
+        let (one, other) = (&baseline.run.name, &candidate.run.name);
+        return Err(Error::Mixed(format!("{one} and {other} can't be compared: {}", differ.join("; "))));
+    }
     let (before, after) = (cells(baseline), cells(candidate));
     let mut lines = Vec::new();
     for metric in gates.metrics.iter().filter(|metric| metric.kind.by_rounds() && metric.kind != Kind::Ratio) {
@@ -52,35 +55,6 @@ pub fn judge(gates: &Gates, baseline: &RunData, candidate: &RunData) -> Result<O
         seconds: None,
         lines,
     })
-}
-
-/// Refuses runs of different machines, builds, suites or models, and says what differs.
-fn comparable(a: &RunData, b: &RunData) -> Result<(), Error> {
-    let names = format!("{} and {}", a.run.name, b.run.name);
-    let differ = |what: &str, one: &dyn std::fmt::Debug, other: &dyn std::fmt::Debug| {
-        Error::Mixed(format!("{names} can't be compared: {what}: {one:?} and {other:?}"))
-    };
-    let machines = machines_differ(&a.run.machine, &b.run.machine);
-    if !machines.is_empty() {
-        return Err(Error::Mixed(format!(
-            "{names} can't be compared: made on different machines ({})",
-            machines.join(", ")
-        )));
-    }
-    let builds = BuildClass::from(&a.run).differs(&BuildClass::from(&b.run));
-    if !builds.is_empty() {
-        return Err(Error::Mixed(format!("{names} can't be compared: {}", builds.join("; "))));
-    }
-    if a.run.suite != b.run.suite || a.run.suite_digest != b.run.suite_digest {
-        return Err(differ("suite", &(&a.run.suite, &a.run.suite_digest), &(&b.run.suite, &b.run.suite_digest)));
-    }
-    for model in &a.run.models {
-        let other = b.run.models.iter().find(|other| other.name == model.name);
-        if let Some(other) = other.filter(|other| other.digest != model.digest) {
-            return Err(differ(&format!("digest of model `{}`", model.name), &model.digest, &other.digest));
-        }
-    }
-    Ok(())
 }
 
 fn cells(run: &RunData) -> Cells<'_> {

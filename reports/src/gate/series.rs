@@ -71,7 +71,7 @@ pub fn cost(measurement: &Measurement, kind: Kind) -> Option<f64> {
             Energy::Measured(joules) if joules.tokens > 0 => Some(joules.total_uj as f64 / joules.tokens as f64),
             _ => None,
         },
-        Kind::Ratio | Kind::Accuracy | Kind::Answer | Kind::Binary => None,
+        Kind::Ratio | Kind::Accuracy | Kind::Answer | Kind::Binary | Kind::Instructions => None,
     };
     cost.filter(|&cost| cost > 0.0)
 }

@@ -10,14 +10,15 @@ use crate::text::{escape, markdown_table, plain, short};
 use comfy_table::{Table, presets};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
 use suites::gate::{Gates, Kind};
 
 /// Rounds of a block: half of those of a first look.
 pub const BLOCK: usize = 5;
 
 /// How often gates of one kind said what.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rate {
     /// By how many per cent the candidate's decode is slower; 0 if it is the same program.
     pub percent: f64,
@@ -94,7 +95,7 @@ const HEADER: [&str; 8] = [
 fn cells(rate: &Rate) -> [String; 8] {
     let share = |count: u32| {
         let (_, (low, high)) = rate.share(count);
-        format!("{count} [{}, {} %]", short(100.0 * low), short(100.0 * high))
+        format!("{count} ({} to {} %)", short(100.0 * low), short(100.0 * high))
     };
     [
         short(rate.percent),
@@ -135,6 +136,18 @@ pub fn csv(rates: &[Rate]) -> Result<Vec<u8>, csv::Error> {
         writer.serialize(rate)?;
     }
     writer.into_inner().map_err(|error| error.into_error().into())
+}
+
+/// Reads what [`csv`] has written.
+///
+/// # Errors
+/// A file that can't be read; a row that is none of these, with its line.
+pub fn read(path: &Path) -> Result<Vec<Rate>, Error> {
+    let text = std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let parse = |(index, row): (usize, Result<Rate, csv::Error>)| {
+        row.map_err(|e| Error::Parse { path: path.to_owned(), line: index + 2, message: e.to_string() })
+    };
+    csv::Reader::from_reader(&text[..]).deserialize().enumerate().map(parse).collect()
 }
 
 /// `count` virtual gates for each of `percents`, by which the candidate's decode is made slower; drawn from the gates among `trials`
@@ -272,6 +285,18 @@ mod tests {
         assert_eq!(told(&rates[1]), (0, 0, 0), "{rates:?}");
         assert_eq!(told(&rates[2]), (200, 0, 0), "{rates:?}");
         assert_eq!((rates[0].rounds, rates[2].rounds), (Some(10.0), Some(20.0)));
+        // What is written is read.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), csv(&rates).unwrap()).unwrap();
+        assert_eq!(read(file.path()).unwrap(), rates);
+        std::fs::write(file.path(), "percent,drawn\n1.0,true\n").unwrap();
+        let error = read(file.path()).unwrap_err().to_string();
+        assert!(error.contains(":2") && error.contains("gates"), "{error}");
+        assert!(
+            markdown(&rates).contains("| 5.00 | 200 virtual | 200 (98.2 to 100 %) | 0 (0 to 1.83 %) |"),
+            "{}",
+            markdown(&rates)
+        );
         // The same draws every time.
         assert_eq!(draw(&gates, &trials, &[0.0, 1.0, 5.0], 200).unwrap(), rates);
     }
