@@ -138,7 +138,7 @@ pub fn csv(rates: &[Rate]) -> Result<Vec<u8>, csv::Error> {
     writer.into_inner().map_err(|error| error.into_error().into())
 }
 
-/// Reads what [`csv`] has written.
+/// Reads what [`csv()`] has written.
 ///
 /// # Errors
 /// A file that can't be read; a row that is none of these, with its line.
