@@ -322,7 +322,6 @@ impl<'a> Driver<'a> {
             mode,
             references,
             energy: self.energy.clone(),
-            turns: false,
             tasks: Vec::new(),
         }
     }

@@ -1,4 +1,5 @@
-//! What the driver and a worker say to each other: one [`Request`] on stdin (JSON, then end of file or lines for turns), one
+//! What the driver and a worker say to each other: one [`Request`] on stdin (JSON, then end of file; to `worker --turns` one line, then a line
+//! a turn), one
 //! [`Event`] a line on stdout. Prose goes to stderr.
 
 use crate::probe::energy::Options;
@@ -37,10 +38,6 @@ pub struct Request {
     pub references: Vec<Reference>,
     /// Where energy is read.
     pub energy: Options,
-    /// Whether windows are measured in turns with another worker: for each there is a line on stdin after the request, and
-    /// [`Event::Ready`] before it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub turns: bool,
     /// What is asked of the model after the windows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<TaskRequest>,

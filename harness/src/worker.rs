@@ -49,18 +49,21 @@ fn at(stage: &'static str) -> impl Fn(anyhow::Error) -> Failed {
     move |error| Failed { stage, error, check: None }
 }
 
-/// Runs the request on stdin; with `parent`, no longer than that process lives. The outcome, failures included, is told by events; the exit code is 1 after a failure.
+/// Runs the request on stdin; with `parent`, no longer than that process lives; with `turns`, a window for each line after it. The outcome, failures included, is told by events; the exit code is 1 after a failure.
 ///
 /// # Errors
 /// Only if stdin or stdout fail.
-pub fn main(parent: Option<i32>) -> Result<u8> {
+pub fn main(parent: Option<i32>, turns: bool) -> Result<u8> {
     if let Some(parent) = parent {
         crate::parent::end_with(parent)?;
     }
     emit(&Event::Started { pid: std::process::id(), profile: machine::build().profile })?;
     let mut input = std::io::stdin().lock();
-    let request = read(&mut input).context("reading the request")?;
-    let result = request.context("the request").map_err(at("protocol")).and_then(|r| run(&r, &mut input));
+    let (mut text, mut bounded) = (String::new(), (&mut input).take(MAX_REQUEST));
+    let read = if turns { bounded.read_line(&mut text) } else { bounded.read_to_string(&mut text) };
+    read.context("reading the request")?;
+    let request = serde_json::from_str(&text).context("the request").map_err(at("protocol"));
+    let result = request.and_then(|r| run(&r, turns.then_some(&mut input)));
     match result {
         Ok(event) => emit(&event).map(|()| 0),
         Err(Failed { stage, error, check }) => {
@@ -68,19 +71,6 @@ pub fn main(parent: Option<i32>) -> Result<u8> {
             Ok(1)
         }
     }
-}
-
-/// Reads the request: one line, or all lines of one that was written by hand.
-fn read(input: &mut impl BufRead) -> std::io::Result<serde_json::Result<Request>> {
-    let (mut text, mut bounded) = (String::new(), input.take(MAX_REQUEST));
-    bounded.read_line(&mut text)?;
-    Ok(match serde_json::from_str::<Request>(&text) {
-        Ok(request) if request.turns => Ok(request),
-        _ => {
-            bounded.read_to_string(&mut text)?;
-            serde_json::from_str(&text)
-        }
-    })
 }
 
 fn emit(event: &Event) -> Result<()> {
@@ -99,7 +89,7 @@ fn meter(request: &Request, tally: &Tally) -> EnergyMeter {
     }
 }
 
-fn run(request: &Request, turns: &mut impl BufRead) -> Result<Event, Failed> {
+fn run(request: &Request, turns: Option<&mut impl BufRead>) -> Result<Event, Failed> {
     let tally = Tally::default();
     let energy = meter(request, &tally);
     // Before the pool: only threads made later are counted.
@@ -135,7 +125,7 @@ fn run(request: &Request, turns: &mut impl BufRead) -> Result<Event, Failed> {
     emit(&Event::Checked { check: check.clone() }).map_err(at("protocol"))?;
     let price = Price { tally, counted: opened.counted(), layers: Layers::of(request.format) };
     // Windows in turns are measured as often as asked; those after them are for joules alone.
-    let wanted = Duration::from_nanos(if request.turns { 0 } else { request.min_window_ns });
+    let wanted = Duration::from_nanos(if turns.is_some() { 0 } else { request.min_window_ns });
     let min_window = wanted.max(energy.shortest_window());
     counters.open_threads(&counters::pool_threads(), opened.pool.threads());
     let mut bench = Bench { request, session: &mut session, bounded, vocab, price, min_window };
@@ -144,7 +134,7 @@ fn run(request: &Request, turns: &mut impl BufRead) -> Result<Event, Failed> {
         let quads = bench.overhead(quads, &request.energy).map_err(at("measure"))?;
         return Ok(Event::Overhead { quads });
     }
-    let in_turns = if request.turns { Some(bench.in_turns(turns).map_err(at("measure"))?) } else { None };
+    let in_turns = turns.map(|turns| bench.in_turns(turns)).transpose().map_err(at("measure"))?;
     let mut measured = bench.windows(&mut phases, &mut counters).map_err(at("measure"))?;
     measured.samples = in_turns.unwrap_or(measured.samples);
     phases.rest(Stage::IdleAfter);

@@ -170,6 +170,13 @@ fn answers_and_failures_gate_hard() {
     let flaky = bench.worker("f.sh", "n == 6 ? 1 / 0 : 100000", "d");
     let (code, text) = bench.gate(&a, &flaky, &["--name", "flaky"]);
     assert!(code == Some(1) && text.contains("the candidate fails, the baseline does not"), "{text}");
+    // A program from before turns answers, and refuses them.
+    let old = bench.worker("old.sh", PLAIN, "d");
+    let refuses = "#!/bin/sh\ncase \"$*\" in *--turns*) echo \"unexpected argument '--turns'\" >&2; exit 64 ;; esac\n";
+    let text = std::fs::read_to_string(bench.path("old.sh")).unwrap().replacen("#!/bin/sh\n", refuses, 1);
+    std::fs::write(bench.path("old.sh"), text).unwrap();
+    let (code, text) = bench.gate(&old, &a, &["--name", "old"]);
+    assert!(code == Some(2) && text.contains("the program knows of no turns"), "{text}");
     let (code, text) = bench.gate(&broken, &a, &["--name", "mended"]);
     assert!(code == Some(2) && text.contains("the baseline fails: load: no such model"), "{text}");
 }

@@ -2,12 +2,12 @@
 
 mod fixture;
 
-use fixture::{measurement, run};
+use fixture::{near, record, run};
 use reports::ranking::{Ranking, apart, rank, show};
 use reports::{RunData, sheet::Format};
 use std::collections::BTreeMap;
 use suites::cell::{Cell, KvCache};
-use suites::record::{NotApplicable, Outcome, Record, SCHEMA, Sample};
+use suites::record::{NotApplicable, Outcome, SCHEMA};
 use suites::run::{Plan, Run};
 
 /// Records of engines at a thread count; 0 is a block that was not applicable.
@@ -17,21 +17,11 @@ fn data(cells: &[(&str, u32, &[f64])]) -> RunData {
         let (engine, model, threads) = ((*engine).to_owned(), "125m".to_owned(), *threads);
         let cell = Cell { engine, model, threads, workload: "tg8".parse().unwrap(), kv: KvCache::F16, isa: None };
         for (block, speed) in (0..).zip(*speeds) {
-            let mut made = measurement(&cell, 1_000_000, block, false);
-            let duration_ns = (8.0 * 1e9 / speed) as u64;
-            made.samples = vec![Sample { tokens: 8, duration_ns, ttft_ns: None, token_ns: Vec::new() }];
-            let na = || Outcome::Na(NotApplicable { reason: "needs 60 GiB".to_owned() });
-            records.push(Record {
-                schema: SCHEMA,
-                run: "made-up".to_owned(),
-                suite: "fixture".to_owned(),
-                cell: cell.clone(),
-                block,
-                order: 0,
-                started: "2026-01-01T00:00:00Z".to_owned(),
-                profile: "dev".to_owned(),
-                outcome: if *speed > 0.0 { Outcome::Ok(Box::new(made)) } else { na() },
-            });
+            let mut record = record(&cell, block, *speed);
+            if *speed <= 0.0 {
+                record.outcome = Outcome::Na(NotApplicable { reason: "needs 60 GiB".to_owned() });
+            }
+            records.push(record);
         }
     }
     let plan = Plan { schema: SCHEMA, seed: 7, cells: Vec::new(), steps: Vec::new() };
@@ -40,12 +30,6 @@ fn data(cells: &[(&str, u32, &[f64])]) -> RunData {
 
 fn ranks(ranking: &Ranking, place: usize) -> Vec<(usize, bool, &str)> {
     ranking.places[place].standings.iter().map(|s| (s.rank, s.tied, s.engine.as_str())).collect()
-}
-
-#[track_caller]
-fn near(found: Option<f64>, want: f64) {
-    let found = found.expect("a figure");
-    assert!((found / want - 1.0).abs() < 1e-6, "{found}, not {want}");
 }
 
 /// The machine drifts threefold over the blocks. z over x is 1.05, 0.95, 0.967: its interval holds 1, so they share rank 1; y

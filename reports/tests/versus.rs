@@ -2,12 +2,12 @@
 
 mod fixture;
 
-use fixture::{measurement, run};
+use fixture::{near, record, run};
 use reports::versus::{Change, Line, Versus, compare, show};
 use reports::{Error, RunData, sheet::Format};
 use std::collections::BTreeMap;
 use suites::cell::{Cell, KvCache};
-use suites::record::{Energy, Failure, Joules, Outcome, Record, SCHEMA, Sample};
+use suites::record::{Energy, Failure, Joules, Outcome, Record, SCHEMA};
 use suites::run::{Digest, Plan, Run};
 
 const DRIFT: f64 = 0.15;
@@ -15,24 +15,6 @@ const DRIFT: f64 = 0.15;
 fn cell(engine: &str, workload: &str) -> Cell {
     let (engine, model) = (engine.to_owned(), "125m".to_owned());
     Cell { engine, model, threads: 1, workload: workload.parse().unwrap(), kv: KvCache::F16, isa: None }
-}
-
-/// A process that decodes or prefills so many tokens a second.
-fn record(cell: &Cell, block: u32, speed: f64) -> Record {
-    let mut made = measurement(cell, 1_000_000, block, false);
-    let duration_ns = (8.0 * 1e9 / speed).round() as u64;
-    made.samples = vec![Sample { tokens: 8, duration_ns, ttft_ns: None, token_ns: Vec::new() }];
-    Record {
-        schema: SCHEMA,
-        run: "made-up".to_owned(),
-        suite: "fixture".to_owned(),
-        cell: cell.clone(),
-        block,
-        order: 0,
-        started: "2026-01-01T00:00:00Z".to_owned(),
-        profile: "dev".to_owned(),
-        outcome: Outcome::Ok(Box::new(made)),
-    }
 }
 
 fn data(name: &str, cells: &[(&str, &str, &[f64])]) -> RunData {
@@ -51,12 +33,6 @@ fn data(name: &str, cells: &[(&str, &str, &[f64])]) -> RunData {
 
 fn line<'a>(versus: &'a Versus, cell: &str, metric: &str) -> &'a Line {
     versus.cells.iter().find(|line| line.cell == cell && line.metric == metric).expect("a line")
-}
-
-#[track_caller]
-fn near(found: Option<f64>, want: f64) {
-    let found = found.expect("a figure");
-    assert!((found / want - 1.0).abs() < 1e-6, "{found}, not {want}");
 }
 
 /// A: 10 and 20 in every block: 2 [2, 2]. B: medians 5 and 5.5; the least and the largest medians of resamples of three come up

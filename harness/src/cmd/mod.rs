@@ -99,6 +99,9 @@ pub enum Command {
         /// End when this process, which started it, does
         #[arg(long)]
         parent: Option<i32>,
+        /// Measure a window for each line after the request, which is one line
+        #[arg(long)]
+        turns: bool,
     },
     /// Run a prompt and some tokens and nothing else (what `gate` counts instructions of)
     #[command(hide = true)]
@@ -157,7 +160,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Command::Benches(args) => benches::run(args),
         Command::Perplexity(args) => perplexity::run(args),
         Command::Model(args) => model::run(args),
-        Command::Worker { parent } => crate::worker::main(*parent),
+        Command::Worker { parent, turns } => crate::worker::main(*parent, *turns),
         Command::Count(args) => count::run(args),
         Command::Exec { parent, program, arguments } => crate::parent::exec(*parent, program, arguments),
     }

@@ -15,6 +15,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use suites::record::{Failure, Measurement};
 
+/// The argument of a worker that measures in turns: a program that knows of none refuses it at once, and does not wait for the end of
+/// its request.
+pub(crate) const TURNS: &str = "--turns";
 /// How long a worker that has closed its stdout, or was killed, may take to be gone.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -75,7 +78,7 @@ struct Progress {
 /// # Errors
 /// [`Error::Interrupted`]; all else is an [`Ended::Failed`].
 pub fn run(command: &WorkerCommand, request: &Request, timeout: Duration, interrupt: &Interrupt) -> Result<Ended> {
-    match Worker::start(command, request, timeout, interrupt)? {
+    match Worker::start(command, (request, false), timeout, interrupt)? {
         Ok(worker) => worker.end(),
         Err(failure) => Ok(Ended::Failed(failure)),
     }
@@ -98,13 +101,13 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts it and sends the request.
+    /// Starts it and sends the request; if `turns`, as one that measures in turns.
     ///
     /// # Errors
     /// [`Error::Interrupted`]; within, that it can't be started.
     pub fn start(
         command: &WorkerCommand,
-        request: &Request,
+        (request, turns): (&Request, bool),
         timeout: Duration,
         interrupt: &Interrupt,
     ) -> Result<Result<Worker, Failure>> {
@@ -113,7 +116,7 @@ impl Worker {
         }
         let tail = Tail::default();
         let deadline = Instant::now() + timeout;
-        let (child, heard, stdin) = match spawn(command, request, &tail) {
+        let (child, heard, stdin) = match spawn(command, (request, turns), &tail) {
             Ok(spawned) => spawned,
             Err(message) => return Ok(Err(failure("spawn", message, &tail))),
         };
@@ -164,12 +167,13 @@ impl Worker {
 
 type Spawned = (Child, Receiver<Heard>, JoinHandle<Option<ChildStdin>>);
 
-fn spawn(command: &WorkerCommand, request: &Request, tail: &Tail) -> Result<Spawned, String> {
+fn spawn(command: &WorkerCommand, (request, turns): (&Request, bool), tail: &Tail) -> Result<Spawned, String> {
     let (program, arguments) = command.0.split_first().ok_or("no worker program")?;
     let mut line = serde_json::to_vec(request).map_err(|e| e.to_string())?;
     line.push(b'\n');
     let mut child = Command::new(program)
         .args(arguments)
+        .args(turns.then_some(TURNS))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -180,7 +184,6 @@ fn spawn(command: &WorkerCommand, request: &Request, tail: &Tail) -> Result<Spaw
     let (sender, heard) = channel();
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     // A worker that never reads must not block the driver. Its exit code tells more than a broken pipe would.
-    let turns = request.turns;
     let stdin = std::thread::spawn(move || {
         let mut stdin = stdin?;
         (stdin.write_all(&line).is_ok() && turns).then_some(stdin)

@@ -1,6 +1,6 @@
 //! A process whose windows are measured in turns with those of another that runs beside it.
 
-use super::process::{Ended, Worker};
+use super::process::{Ended, TURNS, Worker};
 use super::{Driver, now, refused, unasked, verified};
 use crate::protocol::Reference;
 use crate::store::Store;
@@ -38,14 +38,13 @@ impl Driver<'_> {
     /// [`crate::error::Error::Interrupted`]; the store can't be written.
     pub fn begin<'p>(&mut self, cell: &'p PlannedCell, block: u32, store: &mut Store) -> Result<Turns<'p>> {
         let turns = |process| Turns { cell, block, started: now(), process, taken: 0 };
-        let mut request = match self.ask(cell, block, store)? {
+        let request = match self.ask(cell, block, store)? {
             Ok(request) => request,
             Err(failure) => return Ok(turns(Err(failure))),
         };
-        request.turns = true;
         let started = now();
         let timeout = self.timeout(cell.predicted_ns);
-        let mut worker = match Worker::start(&self.command, &request, timeout, &self.interrupt)? {
+        let mut worker = match Worker::start(&self.command, (&request, true), timeout, &self.interrupt)? {
             Ok(worker) => worker,
             Err(failure) => return Ok(turns(Err(failure))),
         };
@@ -53,6 +52,10 @@ impl Driver<'_> {
             Ok((worker, request.references))
         } else {
             Err(match worker.end()? {
+                Ended::Failed(failure) if failure.stderr_tail.contains(TURNS) => Failure {
+                    message: "the program knows of no turns: it was built before gates took them".to_owned(),
+                    ..failure
+                },
                 Ended::Failed(failure) => failure,
                 _ => refused("protocol", "the worker ended without waiting for a turn"),
             })

@@ -144,8 +144,11 @@ fn judge(metric: &Metric, of: &str, both: &Both, which: usize) -> Line {
         change if change < -metric.threshold => Verdict::Improved,
         _ => Verdict::Unchanged,
     };
-    let note = (before.ran.linear != after.ran.linear)
-        .then(|| format!("linear layers were {}, now {}", before.ran.linear, after.ran.linear));
+    let note = if before.ran.linear != after.ran.linear {
+        Some(format!("linear layers were {}, now {}", before.ran.linear, after.ran.linear))
+    } else {
+        (before.ran.digest != after.ran.digest).then(|| "the logits differ".to_owned())
+    };
     Line { verdict, change: Some(change), values: Some((a, b)), note, ..line }
 }
 

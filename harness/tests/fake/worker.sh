@@ -35,8 +35,8 @@ esac
 echo '{"event":"checked","check":'"$check"'}'
 sample='{"tokens":16,"duration_ns":1000000,"ttft_ns":null,"token_ns":[62500]}'
 samples=$sample
-case "$request" in
-*'"turns":true'*)
+case "$*" in
+*--turns*)
     samples=
     echo '{"event":"ready"}'
     while read -r turn; do

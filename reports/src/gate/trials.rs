@@ -85,8 +85,8 @@ pub struct Tally {
     pub found: u32,
     /// Those that could not tell of something that rounds went on for.
     pub inconclusive: u32,
-    /// Length of the longest, in seconds.
-    pub longest: f64,
+    /// Length of the longest, in seconds; `None` of none.
+    pub longest: Option<f64>,
 }
 
 impl Tally {
@@ -102,7 +102,7 @@ impl Tally {
             tally.alarms += any(&|line| changed(line.verdict) && !slowed(&line.metric));
             tally.found += any(&|line| line.verdict == Verdict::Regressed && line.metric == "decode");
             tally.inconclusive += any(&|line| line.verdict == Verdict::Inconclusive && line.drives);
-            tally.longest = tally.longest.max(trial.outcome.seconds.unwrap_or(0.0));
+            tally.longest = tally.longest.into_iter().chain(trial.outcome.seconds).reduce(f64::max);
         }
         tally
     }
@@ -113,7 +113,8 @@ impl fmt::Display for Tally {
         let Tally { gates, alarms, found, inconclusive, longest } = self;
         write!(
             f,
-            "{gates} gates: {found} found decode slower, {alarms} false alarms, {inconclusive} inconclusive of something; the longest took {longest:.0} s"
-        )
+            "{gates} gates: {found} found decode slower, {alarms} false alarms, {inconclusive} inconclusive of something"
+        )?;
+        longest.map_or(Ok(()), |seconds| write!(f, "; the longest took {seconds:.0} s"))
     }
 }

@@ -72,7 +72,7 @@ fn of_kind(kind: &Study, trials: &[Trial]) -> Rate {
         alarms: tally.alarms,
         inconclusive: tally.inconclusive,
         rounds: median(&rounds),
-        longest: Some(tally.longest),
+        longest: tally.longest,
     }
 }
 

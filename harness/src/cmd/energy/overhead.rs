@@ -200,7 +200,6 @@ fn measure(
         mode,
         references,
         energy: options.clone(),
-        turns: false,
         tasks: Vec::new(),
     };
     let cpus = machine::cpus();
