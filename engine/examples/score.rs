@@ -1,10 +1,12 @@
 //! What scoring choices together saves: `cargo run --release -p engine --example score -- SHAPE ENGINE THREADS ITEMS ROUNDS`
 //! scores items of four choices (a context of about 40 tokens, choices of about 6), as ARC's are, with random weights of the
-//! shape (`125m`, `350m`, `700m`; `125m-128k` with LLaMA 3's vocabulary), engine `ternary` or `f16`, in three ways:
-//! a forward pass a choice (context and choice in one batch, logits of the choice alone), `Scorer`, and `BatchScorer`.
+//! shape (`125m`, `350m`, `700m`; `125m-128k` with LLaMA 3's vocabulary), engine `ternary` or `f16`, in four ways:
+//! a forward pass a choice (context and choice in one batch) with the logits of every position, as lm-evaluation-harness asks of its
+//! models (`HFLM._loglikelihood_tokens`), the same with the logits of the choice alone, `Scorer`, and `BatchScorer`.
 //!
 //! The ways take turns, item order the same, and their scores are compared bit for bit. Times of a round are printed, and
-//! the medians' ratios. `one` as a sixth argument: choices of one token, as MMLU's letters.
+//! the medians' ratios. Words behind the five: `one`, choices of one token, as MMLU's letters; `shots`, contexts of some 400 tokens, as few-shot
+//! prompts have.
 
 use std::time::Instant;
 
@@ -22,14 +24,16 @@ fn main() -> Result<(), Failure> {
     let ([shape, engine, threads, items, rounds], rest) = arguments.split_first_chunk().ok_or("see the source")?;
     let config = config(shape)?;
     let format = if *engine == "f16" { Format::F16 } else { Format::Ternary };
-    let requests = requests(items.parse()?, config.vocab, rest.contains(&"one"));
+    let requests = requests(items.parse()?, config.vocab, rest);
     let model = build(&SyntheticSpec { config, seed: 1, head: HeadType::F16, gate_zeros: None }, format)?;
     let pool = Pool::new(threads.parse()?, true)?;
     let ways = compare(&model, &pool, &requests, rounds.parse()?)?;
-    let [forward, one_by_one, together] = ways.map(median);
+    let [whole, forward, one_by_one, together] = ways.map(median);
     println!(
-        "{shape} {engine} {threads} threads, {} choices: {:.2}x over a forward pass a choice, {:.2}x over Scorer",
+        "{shape} {engine} {threads} threads, {} choices: {:.2}x over a forward pass a choice, {:.2}x over one of its logits alone, {:.2}x \
+         over Scorer",
         requests.len(),
+        whole / together,
         forward / together,
         one_by_one / together
     );
@@ -50,7 +54,8 @@ fn config(shape: &str) -> Result<Config, Failure> {
 }
 
 /// Tokens of context and choice, and where the choice begins.
-fn requests(items: usize, vocab: usize, one: bool) -> Vec<(Vec<u32>, usize)> {
+fn requests(items: usize, vocab: usize, words: &[&str]) -> Vec<(Vec<u32>, usize)> {
+    let shortest = if words.contains(&"shots") { 392 } else { 32 };
     let mut state = 1u64;
     let mut below = |end: usize| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -58,11 +63,11 @@ fn requests(items: usize, vocab: usize, one: bool) -> Vec<(Vec<u32>, usize)> {
     };
     let mut all = Vec::new();
     for _ in 0..items {
-        let len = 32 + below(17);
+        let len = shortest + below(17);
         let context: Vec<u32> = (0..len).map(|_| below(vocab) as u32).collect();
         for _ in 0..4 {
             let mut tokens = context.clone();
-            let len = if one { 1 } else { 4 + below(5) };
+            let len = if words.contains(&"one") { 1 } else { 4 + below(5) };
             tokens.extend((0..len).map(|_| below(vocab) as u32));
             all.push((tokens, context.len()));
         }
@@ -76,52 +81,66 @@ fn compare(
     pool: &Pool,
     requests: &[(Vec<u32>, usize)],
     rounds: usize,
-) -> Result<[Vec<f64>; 3], Failure> {
+) -> Result<[Vec<f64>; 4], Failure> {
     let kernels = Kernels::new(Some(Isa::best()))?;
-    let options = SessionOptions::new(64);
+    let longest = requests.iter().map(|(tokens, _)| tokens.len()).max().unwrap_or(1);
+    let options = SessionOptions::new(longest);
     let mut single = Batch::new(model, pool, kernels, options, 1)?;
     let mut session = Session::new(model, pool, kernels, options)?;
     let mut scorer = BatchScorer::new(model, pool, kernels, options, 1 << 30)?;
     let together: Vec<_> =
         requests.iter().map(|(tokens, first)| Request { tokens: tokens.clone(), first: *first }).collect();
-    let mut times = [Vec::new(), Vec::new(), Vec::new()];
+    let mut times = [const { Vec::new() }; 4];
     // The first warms up.
     for round in 0..=rounds {
-        let start = Instant::now();
-        let forward: Vec<Score> = requests.iter().map(|r| alone(&mut single, r)).collect::<Result<_, Failure>>()?;
-        let first = start.elapsed().as_secs_f64();
-        let start = Instant::now();
-        let mut one_by_one = Scorer::new(&mut session);
-        let scored = requests.iter().map(|(tokens, first)| one_by_one.score(tokens, *first));
-        let scored: Vec<Score> = scored.collect::<Result<_, _>>()?;
-        let second = start.elapsed().as_secs_f64();
-        let start = Instant::now();
-        let batched: Vec<Score> = scorer.score(&together)?.into_iter().collect::<Result<_, _>>()?;
-        let third = start.elapsed().as_secs_f64();
-        if forward != scored || scored != batched {
+        let mut ways = [const { Vec::new() }; 4];
+        let mut seconds = [0.0; 4];
+        for (way, (scores, seconds)) in ways.iter_mut().zip(&mut seconds).enumerate() {
+            let start = Instant::now();
+            *scores = match way {
+                0 | 1 => requests.iter().map(|r| alone(&mut single, r, way == 0)).collect::<Result<Vec<Score>, _>>()?,
+                2 => {
+                    let mut one_by_one = Scorer::new(&mut session);
+                    let scored = requests.iter().map(|(tokens, first)| one_by_one.score(tokens, *first));
+                    scored.collect::<Result<_, _>>()?
+                }
+                _ => scorer.score(&together)?.into_iter().collect::<Result<_, _>>()?,
+            };
+            *seconds = start.elapsed().as_secs_f64();
+        }
+        if ways.iter().any(|scores| *scores != ways[3]) {
             return Err("the scores differ".into());
         }
-        println!("round {round}: {first:.3} s, {second:.3} s, {third:.3} s, {:.2}x", first / third);
+        let [whole, forward, one_by_one, batched] = seconds;
+        println!(
+            "round {round}: {whole:.3} s, {forward:.3} s, {one_by_one:.3} s, {batched:.3} s, {:.2}x, {:.2}x",
+            whole / batched,
+            forward / batched
+        );
         if round > 0 {
-            times.iter_mut().zip([first, second, third]).for_each(|(times, time)| times.push(time));
+            times.iter_mut().zip(seconds).for_each(|(times, seconds)| times.push(seconds));
         }
     }
     Ok(times)
 }
 
-/// Context and choice in one batch, from nothing.
-fn alone(batch: &mut Batch<'_>, (tokens, first): &(Vec<u32>, usize)) -> Result<Score, Failure> {
+/// Context and choice in one batch, from nothing; logits of `every` position, or of the choice alone.
+fn alone(batch: &mut Batch<'_>, (tokens, first): &(Vec<u32>, usize), every: bool) -> Result<Score, Failure> {
     batch.truncate(0, 0);
-    let rows: Vec<usize> = (first - 1..tokens.len() - 1).collect();
+    let rows: Vec<usize> = (if every { 0 } else { first - 1 }..tokens.len() - 1).collect();
     let found = batch.append_rows(&[&tokens[..tokens.len() - 1]], &[&rows], |_, token, logits| {
+        if token + 1 < *first {
+            return None;
+        }
         let target = tokens[token + 1];
         let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - largest).exp()).sum();
-        (f64::from(logits[target as usize]) - largest - sum.ln(), greedy(logits) == target)
+        Some((f64::from(logits[target as usize]) - largest - sum.ln(), greedy(logits) == target))
     })?;
-    let mut score = Score { loglikelihood: 0.0, tokens: found.len(), greedy: true };
-    for (logarithm, greedy) in found {
+    let mut score = Score { loglikelihood: 0.0, tokens: 0, greedy: true };
+    for (logarithm, greedy) in found.into_iter().flatten() {
         score.loglikelihood += logarithm;
+        score.tokens += 1;
         score.greedy &= greedy;
     }
     Ok(score)

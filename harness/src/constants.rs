@@ -342,7 +342,7 @@ mod tests {
     fn methodology_states_what_the_code_has() {
         let path = Path::new(ROOT).join("METHODOLOGY.md");
         let spliced = reports::splice::splice(&path, &table()).unwrap();
-        assert_eq!(spliced.blocks, 1);
+        assert_eq!(spliced.blocks, 2);
         assert_eq!(spliced.before, spliced.after, "`harness splice METHODOLOGY.md` makes the table anew");
         let text =
             spliced.before.split("## Constants").next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");

@@ -1,10 +1,5 @@
 //! Medians, quantiles, shares, and their intervals. Pure: same values in, same values out.
 
-use rand::RngExt;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use std::collections::BTreeMap;
-
 /// Resamples of a bootstrap. At 10,000 the 2.5 % point rests on 250 resamples, whose own standard error is 0.16
 /// percentage points: well below what three to ten replicates can resolve.
 pub const RESAMPLES: u32 = 10_000;
@@ -137,85 +132,6 @@ fn interval(sorted: &[f64]) -> (f64, f64) {
     (between(sorted[k - 1], sorted[k]), between(sorted[n - k], sorted[n - k - 1]))
 }
 
-/// The order statistics whose means are the medians of two resamples, and how many pairs of resamples have them.
-type RankCount = (((usize, usize), (usize, usize)), u32);
-
-/// A seeded percentile bootstrap of the ratio of two independent samples' medians.
-///
-/// The median of a resample of `n` values is the mean of two of their order statistics, and which two depends on the
-/// draws alone. So the draws are made once for each pair of sizes, counted by those ranks, and used for all samples of those
-/// sizes: the same answer as resampling each, and fast for thousands of cells.
-#[derive(Debug)]
-pub struct Bootstrap {
-    seed: u64,
-    by_sizes: BTreeMap<(usize, usize), Vec<RankCount>>,
-}
-
-impl Bootstrap {
-    /// A bootstrap that draws from ChaCha8 with this seed.
-    pub fn new(seed: u64) -> Bootstrap {
-        Bootstrap { seed, by_sizes: BTreeMap::new() }
-    }
-
-    /// The ratio of two independent samples' medians, `candidate` over `baseline`: each is resampled by itself, as nothing pairs
-    /// the processes of two runs. `n` is that of the smaller one. `None` if either is empty, or a figure is not finite and over 0.
-    pub fn ratio(&mut self, candidate: &[f64], baseline: &[f64]) -> Option<Estimate> {
-        let [over, under] = [candidate, baseline].map(|values| {
-            let mut sorted = values.to_vec();
-            sorted.sort_unstable_by(f64::total_cmp);
-            sorted
-        });
-        if ![&over, &under].into_iter().flatten().all(|v| v.is_finite() && *v > 0.0) {
-            return None;
-        }
-        let value = quantile_sorted(&over, 0.5)? / quantile_sorted(&under, 0.5)?;
-        let n = over.len().min(under.len());
-        let interval = (n >= MIN_REPLICATES).then(|| self.interval(&over, &under));
-        let estimate = Estimate { value, interval, n };
-        estimate.is_finite().then_some(estimate)
-    }
-
-    fn interval(&mut self, over: &[f64], under: &[f64]) -> (f64, f64) {
-        let seed = self.seed;
-        let middle = |sorted: &[f64], (a, b): (usize, usize)| sorted[a] / 2.0 + sorted[b] / 2.0;
-        let ranks = self.by_sizes.entry((over.len(), under.len())).or_insert_with_key(|&sizes| draw_ranks(seed, sizes));
-        let mut ratios: Vec<(f64, u32)> =
-            ranks.iter().map(|&((a, b), count)| (middle(over, a) / middle(under, b), count)).collect();
-        ratios.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-        let tail = (1.0 - CONFIDENCE) / 2.0;
-        (weighted_rank(&ratios, tail), weighted_rank(&ratios, 1.0 - tail))
-    }
-}
-
-/// Counts, over [`RESAMPLES`] pairs of resamples, which order statistics make the medians. The sizes choose the stream.
-fn draw_ranks(seed: u64, (first, second): (usize, usize)) -> Vec<RankCount> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream((first as u64) << 32 | second as u64);
-    let mut middle = |n: usize| {
-        let mut drawn: Vec<usize> = (0..n).map(|_| rng.random_range(0..n as u64) as usize).collect();
-        drawn.sort_unstable();
-        (drawn[(n - 1) / 2], drawn[n / 2])
-    };
-    let mut counts: BTreeMap<_, u32> = BTreeMap::new();
-    for _ in 0..RESAMPLES {
-        *counts.entry((middle(first), middle(second))).or_insert(0) += 1;
-    }
-    counts.into_iter().collect()
-}
-
-/// The smallest value that at least a share `q` of the weight does not exceed.
-fn weighted_rank(ascending: &[(f64, u32)], q: f64) -> f64 {
-    let total: u64 = ascending.iter().map(|&(_, count)| u64::from(count)).sum();
-    let mut seen = 0u64;
-    for &(value, count) in ascending {
-        seen += u64::from(count);
-        if seen as f64 >= q * total as f64 {
-            return value;
-        }
-    }
-    ascending.last().map_or(f64::NAN, |&(value, _)| value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,22 +183,5 @@ mod tests {
         );
         // Equal values have no spread, however many.
         assert_eq!(estimate(&[7.0; 40]).unwrap().interval, Some((7.0, 7.0)));
-    }
-
-    /// Medians 5 and 2. A resample of {4, 6} has the median 4, 5 or 6 with 1/4, 1/2, 1/4; that of {2, 2} is 2: 2 to 3. Of
-    /// {1, 2, 3} over itself the resamples' medians are the least or the largest with 7/27 each, so that 1/3 and 3 come up
-    /// in 6.7 % each.
-    #[test]
-    fn two_samples_are_resampled_each_by_itself() {
-        let mut bootstrap = Bootstrap::new(1);
-        let want = Estimate { value: 2.5, interval: Some((2.0, 3.0)), n: 2 };
-        assert_eq!(bootstrap.ratio(&[6.0, 4.0], &[2.0, 2.0]), Some(want));
-        let thrice = bootstrap.ratio(&[1.0, 2.0, 3.0], &[3.0, 2.0, 1.0]).unwrap();
-        assert_eq!(thrice, Estimate { value: 1.0, interval: Some((1.0 / 3.0, 3.0)), n: 3 });
-        assert_eq!(bootstrap.ratio(&[5.0], &[2.0, 2.0]), Some(Estimate { value: 2.5, interval: None, n: 1 }));
-        assert_eq!(bootstrap.ratio(&[5.0], &[]), None);
-        assert_eq!(bootstrap.ratio(&[5.0, 5.0], &[0.0, 1.0]), None);
-        let again = Bootstrap::new(1).ratio(&[1.0, 5.0, 9.0, 2.0], &[1.0, 2.0, 3.0]);
-        assert_eq!(bootstrap.ratio(&[1.0, 5.0, 9.0, 2.0], &[1.0, 2.0, 3.0]), again, "same seed, same interval");
     }
 }

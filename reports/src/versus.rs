@@ -1,6 +1,6 @@
 //! Two recorded runs held against each other, cell by cell: ratios with intervals, and what keeps two runs from being compared.
 //!
-//! Nothing is judged here and nothing averaged over runs: each figure is a ratio of two medians, and what a machine drifts by
+//! Nothing is judged here and nothing averaged over runs: each figure is the factor from one run's processes to the other's, and what a machine drifts by
 //! from one run to the next, which no interval within them can know of, is told beside it.
 
 mod lines;
@@ -11,8 +11,9 @@ use crate::cells::CellSummary;
 use crate::class::{BuildClass, MachineClass};
 use crate::error::Error;
 use crate::load::RunData;
+use crate::ranks::ratio;
 use crate::sheet::Figure;
-use crate::stats::{Bootstrap, geometric_mean};
+use crate::stats::geometric_mean;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use suites::cell::Cell;
@@ -68,7 +69,7 @@ pub struct Line {
     pub baseline_n: usize,
     /// The candidate's.
     pub candidate_n: usize,
-    /// Candidate over baseline.
+    /// Candidate over baseline: [`ratio`] of the processes.
     pub ratio: Option<Figure>,
     /// What the interval says.
     pub change: Change,
@@ -122,8 +123,8 @@ pub struct Mean {
     pub cells: usize,
     /// Cells that one run alone measured: not in it.
     pub left_out: usize,
-    /// In each block that holds all of the cells their geometric mean of tokens/s; of either run the median over those
-    /// blocks; the two divided. `None` if no block of a run holds all.
+    /// In each block that holds all of the cells their geometric mean of tokens/s; the factor from one run's such blocks to the
+    /// other's. `None` if no block of a run holds all.
     pub ratio: Option<Figure>,
     /// What the interval says.
     pub change: Change,
@@ -200,7 +201,6 @@ pub fn compare(baseline: &RunData, candidate: &RunData, drift: f64) -> Result<Ve
         let (one, other) = (&baseline.run.name, &candidate.run.name);
         return Err(Error::Mixed(format!("runs {one} and {other} can't be compared: {}", differ.join("; "))));
     }
-    let mut bootstrap = Bootstrap::new(baseline.run.seed);
     let analyses = [Analysis::new(baseline), Analysis::new(candidate)];
     let [before, after] = analyses.each_ref().map(|a| a.cells.iter().map(|c| (&c.cell, c)).collect::<BTreeMap<_, _>>());
     let added = analyses[1].cells.iter().filter(|c| !before.contains_key(&c.cell));
@@ -209,7 +209,7 @@ pub fn compare(baseline: &RunData, candidate: &RunData, drift: f64) -> Result<Ve
         match (before.get(cell), after.get(cell)) {
             (Some(a), Some(b)) if a.status.measured() && b.status.measured() => {
                 let sides = [Processes::of(a, baseline), Processes::of(b, candidate)];
-                cells.extend(lines::of_cell(&sides, drift, &mut bootstrap));
+                cells.extend(lines::of_cell(&sides, drift));
                 shared.push((*a, *b));
             }
             (a, b) => unpaired.push((cell, a.copied(), b.copied())),
@@ -220,7 +220,7 @@ pub fn compare(baseline: &RunData, candidate: &RunData, drift: f64) -> Result<Ve
         candidate: side(&candidate.run),
         drift,
         cells,
-        means: means(&shared, &unpaired, drift, &mut bootstrap),
+        means: means(&shared, &unpaired, drift),
         unpaired: unpaired.into_iter().map(state).collect(),
     })
 }
@@ -247,12 +247,7 @@ fn state((cell, baseline, candidate): Apart<'_>) -> Unpaired {
 }
 
 /// Over all shared cells, and over those of each engine and each workload where there are several; of two cells or more.
-fn means(
-    shared: &[(&CellSummary, &CellSummary)],
-    apart: &[Apart<'_>],
-    drift: f64,
-    bootstrap: &mut Bootstrap,
-) -> Vec<Mean> {
+fn means(shared: &[(&CellSummary, &CellSummary)], apart: &[Apart<'_>], drift: f64) -> Vec<Mean> {
     let mut groups = vec![("all".to_owned(), None)];
     let names = |of: fn(&Cell) -> String| {
         let mut names: Vec<String> = Vec::new();
@@ -284,7 +279,7 @@ fn means(
             block_means(&own.iter().map(|(_, b)| b.by_block.as_slice()).collect::<Vec<_>>()),
         ]
         .map(|blocks| blocks.into_values().collect::<Vec<f64>>());
-        let ratio = bootstrap.ratio(&after, &before).map(Figure::from);
+        let ratio = ratio(&after, &before).map(Figure::from);
         let change = Change::of(ratio.as_ref(), drift);
         found.push(Mean { of: name, cells: own.len(), left_out, ratio, change });
     }

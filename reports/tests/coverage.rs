@@ -2,6 +2,7 @@
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
+use reports::ranks::ratio;
 use reports::stats::{estimate, proportion};
 
 /// So many that the share's own standard error is 0.15 percentage points.
@@ -47,6 +48,35 @@ fn those_of_fewer_are_as_short_as_the_page_says() {
             let share = holds(n, kind);
             assert!((share - want).abs() < 0.012, "{n} values of distribution {kind}: {share}");
         }
+    }
+}
+
+/// Share of pairs of samples of `m` and `n` values, the second drawn from one twice as large, whose interval of the factor holds 2.
+fn factor_holds(m: usize, n: usize, kind: usize) -> f64 {
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    rng.set_stream((m * 1000 + n * 10 + kind) as u64);
+    let held = (0..SAMPLES).filter(|_| {
+        let mut sample =
+            |n: usize, factor: f64| (0..n).map(|_| factor * (draw(kind, &mut rng) / 20.0).exp()).collect::<Vec<f64>>();
+        let (baseline, candidate) = (sample(m, 1.0), sample(n, 2.0));
+        let (low, high) = ratio(&candidate, &baseline).unwrap().interval.unwrap();
+        (low..=high).contains(&2.0)
+    });
+    held.count() as f64 / f64::from(SAMPLES)
+}
+
+#[test]
+fn intervals_of_factors_between_runs_hold_at_least_95_per_cent_from_four_replicates_on() {
+    for (m, n) in [(4, 4), (5, 5), (3, 8), (6, 10), (10, 10), (20, 30)] {
+        for kind in 0..3 {
+            let share = factor_holds(m, n, kind);
+            // Exact intervals hold a little more, as ranks are discrete: 97.1 % of four and four.
+            assert!((0.946..=0.975).contains(&share), "{m} and {n} values of distribution {kind}: {share}");
+        }
+    }
+    for (m, n, want) in [(2, 2, 2.0 / 3.0), (3, 3, 0.9)] {
+        let share = factor_holds(m, n, 1);
+        assert!((share - want).abs() < 0.012, "{m} and {n}: {share}");
     }
 }
 

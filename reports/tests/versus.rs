@@ -111,7 +111,7 @@ fn joules_are_divided_only_where_both_are_of_one_source() {
     let told = |one: &RunData, other: &RunData| {
         let found = compare(one, other, DRIFT).unwrap();
         let line = line(&found, "f16/125m/t1/tg8", "joules_per_token");
-        (line.ratio.map(|ratio| ratio.value), line.kind, line.change, line.notes.join("; "))
+        (line.ratio.map(|ratio| (ratio.value * 1e9).round() / 1e9), line.kind, line.change, line.notes.join("; "))
     };
     let (measured, half) = (made("powercap", true, 2000), made("powercap", true, 1000));
     let want = (Some(0.5), "measured", Change::Lower, "joules by powercap".to_owned());

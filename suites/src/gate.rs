@@ -27,6 +27,8 @@ pub enum Kind {
     Memory,
     /// Measured microjoules of a token.
     Joules,
+    /// Instructions of a token over a process's last windows, by the CPU's own counter.
+    Pmu,
     /// A task's figure, the same every time.
     Accuracy,
     /// Digest of the answer, the same every time.
@@ -52,7 +54,7 @@ impl Kind {
             Kind::Memory | Kind::Binary => "bytes",
             Kind::Joules => "uJ/token",
             Kind::Accuracy | Kind::Answer => "",
-            Kind::Instructions => "instructions/token",
+            Kind::Instructions | Kind::Pmu => "instructions/token",
         }
     }
 }

@@ -102,6 +102,8 @@ fn has(cell: &Cell, kind: Kind) -> bool {
         Kind::Prefill | Kind::Ttft => !decode,
         // A model is loaded the same way for either workload.
         Kind::Load | Kind::Memory => decode,
+        // Threads that wait for one another run instructions too, more or fewer.
+        Kind::Pmu => decode && cell.threads == 1,
         Kind::Ratio | Kind::Accuracy | Kind::Answer | Kind::Binary | Kind::Instructions => false,
     }
 }
@@ -222,6 +224,7 @@ fn line(gates: &Gates, measured: &Measured, track: &Track) -> Line {
 fn missing(measured: &Measured, track: &Track) -> (Verdict, String) {
     let none = match track.metric.kind {
         Kind::Joules => "no joules were measured",
+        Kind::Pmu => "no counter of this CPU told instructions (`doctor` says why)",
         Kind::Memory => "this system does not tell a process's peak memory",
         _ => "no round was measured",
     };

@@ -85,7 +85,7 @@ fn line(gates: &Gates, metric: &Metric, cell: &str, a: &[&Measurement], b: &[&Me
         let note = Some("the candidate has no such figure".to_owned());
         return Some(Line { verdict: Verdict::Inconclusive, note, ..Line::new(&metric.name, cell) });
     };
-    let drift = if metric.kind == Kind::Memory { 0.0 } else { gates.rule.drift };
+    let drift = if matches!(metric.kind, Kind::Memory | Kind::Pmu) { 0.0 } else { gates.rule.drift };
     let threshold = metric.threshold + drift;
     let logs = |of: &[f64]| of.iter().map(|cost| cost.ln()).collect::<Vec<f64>>();
     let found = shift(&logs(&a), &logs(&b), gates.rule.alpha)?;

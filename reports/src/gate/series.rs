@@ -3,7 +3,7 @@
 use crate::stats::median;
 use serde::{Deserialize, Serialize};
 use suites::gate::Kind;
-use suites::record::{Energy, Measurement, Sample};
+use suites::record::{Energy, Measurement, Sample, Stage};
 
 /// The rounds of one metric of one cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,9 +71,20 @@ pub fn cost(measurement: &Measurement, kind: Kind) -> Option<f64> {
             Energy::Measured(joules) if joules.tokens > 0 => Some(joules.total_uj as f64 / joules.tokens as f64),
             _ => None,
         },
+        Kind::Pmu => instructions(measurement),
         Kind::Ratio | Kind::Accuracy | Kind::Answer | Kind::Binary | Kind::Instructions => None,
     };
     cost.filter(|&cost| cost > 0.0)
+}
+
+/// Instructions of a token by the CPU's counter, which counts a process's last windows. `None` where it did not count all the time.
+fn instructions(measurement: &Measurement) -> Option<f64> {
+    let counter = measurement.counters.iter().find(|counter| counter.name == "instructions")?;
+    let whole = counter.running_ns == counter.enabled_ns;
+    let of = |stage: Stage| measurement.phases.iter().find(|phase| phase.stage == stage);
+    // A deep decode cell has a stage of both: its windows are the decode.
+    let windows = of(Stage::Decode).or_else(|| of(Stage::Prefill))?;
+    counter.value.filter(|_| whole && windows.tokens > 0).map(|count| count as f64 / windows.tokens as f64)
 }
 
 /// What a window cost, by a metric that windows have.
@@ -139,6 +150,25 @@ mod tests {
         let found = round(&a, &b, Kind::Load).unwrap();
         assert!((found.effect - 2.2f64.ln()).abs() < 1e-12, "{found:?}");
         assert_eq!(round(&a, &b, Kind::Prefill), None);
+    }
+
+    #[test]
+    fn instructions_are_of_the_windows_tokens_and_of_a_counter_that_ran_all_the_time() {
+        let mut measured = windows(&[100, 100]);
+        let mut counter = |value, running| {
+            let stage = |stage: &str, tokens| serde_json::json!({"stage": stage, "window_ns": 1, "tokens": tokens, "sources": []});
+            measured.phases =
+                serde_json::from_value(serde_json::json!([stage("prefill", 4096), stage("decode", 16)])).unwrap();
+            measured.counters = serde_json::from_value(serde_json::json!([
+                {"name": "context-switches", "value": 3, "enabled_ns": 9, "running_ns": 9},
+                {"name": "instructions", "value": value, "enabled_ns": 9, "running_ns": running},
+            ]))
+            .unwrap();
+            cost(&measured, Kind::Pmu)
+        };
+        assert_eq!(counter(Some(3200), 9), Some(200.0));
+        assert_eq!((counter(Some(3200), 8), counter(None, 9)), (None, None));
+        assert_eq!(cost(&windows(&[100]), Kind::Pmu), None);
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub struct Tally {
     /// Gates.
     pub gates: u32,
     /// Those that said of anything that it regressed or improved, though nothing was changed; of a planted study, those that said so
-    /// of anything but decode and its joules.
+    /// of anything but decode, its joules and its instructions.
     pub alarms: u32,
     /// Those that said of decode that it regressed.
     pub found: u32,
@@ -95,7 +95,7 @@ impl Tally {
         let mut tally = Tally::default();
         for trial in trials {
             let planted = trial.study.percent() > 0.0;
-            let slowed = |metric: &str| planted && matches!(metric, "decode" | "joules");
+            let slowed = |metric: &str| planted && matches!(metric, "decode" | "joules" | "pmu");
             let changed = |verdict| matches!(verdict, Verdict::Regressed | Verdict::Improved);
             let any = |wanted: &dyn Fn(&super::Line) -> bool| u32::from(trial.outcome.lines.iter().any(wanted));
             tally.gates += 1;

@@ -93,9 +93,13 @@ const HEADER: [&str; 8] = [
 ];
 
 fn cells(rate: &Rate) -> [String; 8] {
+    // Close to all, two more digits tell how close.
+    let per_cent = |share: f64| {
+        if (0.99..1.0).contains(&share) { format!("{:.2}", 100.0 * share) } else { short(100.0 * share) }
+    };
     let share = |count: u32| {
         let (_, (low, high)) = rate.share(count);
-        format!("{count} ({} to {} %)", short(100.0 * low), short(100.0 * high))
+        format!("{count} ({} to {} %)", per_cent(low), per_cent(high))
     };
     [
         short(rate.percent),
@@ -243,7 +247,7 @@ fn one(
 
 /// Whether a decode made slower costs more by this metric. Both engines' decode is, so that their ratio stays.
 fn slowed(kind: Kind) -> bool {
-    matches!(kind, Kind::Decode | Kind::Joules)
+    matches!(kind, Kind::Decode | Kind::Joules | Kind::Pmu)
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ use super::{Change, Line};
 use crate::cells::{CellSummary, Kind};
 use crate::joules::{kind_of, marked};
 use crate::load::RunData;
+use crate::ranks::ratio;
 use crate::sheet::Figure;
-use crate::stats::{Bootstrap, median};
+use crate::stats::median;
 use std::collections::BTreeSet;
 use suites::record::{Energy, EnergyKind, Joules, Measurement, Outside, Ran, Record};
 
@@ -65,10 +66,10 @@ struct Source {
 }
 
 /// Speed, memory, load and, where either run has any, joules.
-pub(super) fn of_cell(sides: &[Processes<'_>; 2], drift: f64, bootstrap: &mut Bootstrap) -> Vec<Line> {
+pub(super) fn of_cell(sides: &[Processes<'_>; 2], drift: f64) -> Vec<Line> {
     let [before, after] = sides;
-    let line = |metric, unit, values: [Vec<f64>; 2], drift: f64, bootstrap: &mut Bootstrap| {
-        let ratio = bootstrap.ratio(&values[1], &values[0]).map(Figure::from);
+    let line = |metric, unit, values: [Vec<f64>; 2], drift: f64| {
+        let ratio = ratio(&values[1], &values[0]).map(Figure::from);
         Line {
             cell: before.summary.cell.id(),
             metric,
@@ -83,15 +84,15 @@ pub(super) fn of_cell(sides: &[Processes<'_>; 2], drift: f64, bootstrap: &mut Bo
             notes: Vec::new(),
         }
     };
-    let mut speed = line("tokens_per_second", "tokens/s", [before.speeds(), after.speeds()], drift, bootstrap);
+    let mut speed = line("tokens_per_second", "tokens/s", [before.speeds(), after.speeds()], drift);
     speed.notes = ran_differently(before, after);
-    let memory = line("peak_rss_bytes", "bytes", [before.peaks(), after.peaks()], 0.0, bootstrap);
-    let load = line("load_seconds", "s", [before.loads(), after.loads()], drift, bootstrap);
+    let memory = line("peak_rss_bytes", "bytes", [before.peaks(), after.peaks()], 0.0);
+    let load = line("load_seconds", "s", [before.loads(), after.loads()], drift);
     let mut lines = vec![speed, memory, load];
     let [one, other] = [before.joules(), after.joules()];
     if one.is_some() || other.is_some() {
         let values = [&one, &other].map(|side| side.as_ref().map_or(Vec::new(), |s| s.per_token.clone()));
-        let mut joules = line(JOULES, "J/token", values, drift, bootstrap);
+        let mut joules = line(JOULES, "J/token", values, drift);
         let kinds: BTreeSet<&str> = [&one, &other].into_iter().flatten().map(|side| side.kind.name()).collect();
         joules.kind = if kinds.contains("modelled") { "modelled" } else { "measured" };
         let told = |side: &Option<Source>| side.as_ref().map(|side| marked(&side.source, side.kind));

@@ -11,8 +11,8 @@ use reports::gate::{Study, Tally, Verdict};
 use std::path::Path;
 use suites::gate::Gates;
 
-/// What is planted in virtual gates, in per cent of a token's time.
-const PERCENTS: [f64; 11] = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0];
+/// What is planted in virtual gates, in per cent of a token's time: closer where the threshold lies.
+const PERCENTS: [f64; 13] = [0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0];
 
 /// What was asked for.
 pub(super) enum Asked {
