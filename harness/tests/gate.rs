@@ -234,7 +234,7 @@ fn a_study_goes_on_where_it_was_stopped() {
     let (code, text) = told(&bench.harness(&[&usual[..], &["--study", "virtual", "20"]].concat()));
     assert!(code == Some(0) && text.contains("20 virtual") && text.contains("2 real"), "{text}");
     let csv = std::fs::read_to_string(bench.path("out/power.csv")).unwrap();
-    assert_eq!(csv.lines().count(), 1 + 11 + 2, "{csv}");
+    assert_eq!(csv.lines().count(), 1 + 13 + 2, "{csv}");
     assert!(csv.contains("\n0.0,false,sleep 0.01,1,") && csv.contains("\n0.0,false,,2,"), "{csv}");
     assert!(std::fs::read_to_string(bench.path("out/power.svg")).unwrap().contains("real gates beside a neighbour"));
     let (code, text) =
