@@ -51,7 +51,7 @@ pub fn shift(a: &[f64], b: &[f64], alpha: f64) -> Option<Centre> {
 }
 
 /// The factor by which `candidate` lies above `baseline`, two samples that nothing pairs: [`shift`] of their logarithms, at
-/// [`CONFIDENCE`] or more. It exists from four values of either on; of fewer the interval is from the least to the greatest of the
+/// [`CONFIDENCE`] or more. With too few for that, such as three of either, the interval is from the least to the greatest of the
 /// ratios of one to another, which holds the factor in 90 % (three of either) or 67 % (two). `n` is the number of values of the smaller
 /// sample. `None` if one is empty, or a value is not finite and over 0.
 pub fn ratio(candidate: &[f64], baseline: &[f64]) -> Option<Estimate> {

@@ -1,7 +1,7 @@
 //! Two recorded runs held against each other, cell by cell: ratios with intervals, and what keeps two runs from being compared.
 //!
-//! Nothing is judged here and nothing averaged over runs: each figure is the factor from one run's processes to the other's, and what a machine drifts by
-//! from one run to the next, which no interval within them can know of, is told beside it.
+//! Nothing is judged here and nothing averaged over runs: each figure is the factor from one run's processes to the
+//! other's, and what a machine drifts by from one run to the next, which no interval within them can know of, is told beside it.
 
 mod lines;
 mod show;

@@ -102,7 +102,7 @@ fn has(cell: &Cell, kind: Kind) -> bool {
         Kind::Prefill | Kind::Ttft => !decode,
         // A model is loaded the same way for either workload.
         Kind::Load | Kind::Memory => decode,
-        // Threads that wait for one another run instructions too, more or fewer.
+        // No other cell has it.
         Kind::Pmu => decode && cell.threads == 1,
         Kind::Ratio | Kind::Accuracy | Kind::Answer | Kind::Binary | Kind::Instructions => false,
     }

@@ -77,9 +77,11 @@ pub fn cost(measurement: &Measurement, kind: Kind) -> Option<f64> {
     cost.filter(|&cost| cost > 0.0)
 }
 
-/// Instructions of a token by the CPU's counter, which counts a process's last windows. `None` where it did not count all the time.
+/// Instructions of a token by the CPU's counter, which counts a process's last windows. `None` where it did not count all the time,
+/// and of several threads, as those that wait for one another run more or fewer.
 fn instructions(measurement: &Measurement) -> Option<f64> {
-    let counter = measurement.counters.iter().find(|counter| counter.name == "instructions")?;
+    let [thread] = &measurement.thread_counters[..] else { return None };
+    let counter = thread.counters.iter().find(|counter| counter.name == "instructions")?;
     let whole = counter.running_ns == counter.enabled_ns;
     let of = |stage: Stage| measurement.phases.iter().find(|phase| phase.stage == stage);
     // A deep decode cell has a stage of both: its windows are the decode.
@@ -155,19 +157,20 @@ mod tests {
     #[test]
     fn instructions_are_of_the_windows_tokens_and_of_a_counter_that_ran_all_the_time() {
         let mut measured = windows(&[100, 100]);
-        let mut counter = |value, running| {
+        let mut counter = |value: Option<u64>, running, threads| {
             let stage = |stage: &str, tokens| serde_json::json!({"stage": stage, "window_ns": 1, "tokens": tokens, "sources": []});
             measured.phases =
                 serde_json::from_value(serde_json::json!([stage("prefill", 4096), stage("decode", 16)])).unwrap();
-            measured.counters = serde_json::from_value(serde_json::json!([
+            let thread = serde_json::json!({"thread": 0, "counters": [
                 {"name": "context-switches", "value": 3, "enabled_ns": 9, "running_ns": 9},
                 {"name": "instructions", "value": value, "enabled_ns": 9, "running_ns": running},
-            ]))
-            .unwrap();
+            ]});
+            measured.thread_counters = serde_json::from_value(vec![thread; threads].into()).unwrap();
             cost(&measured, Kind::Pmu)
         };
-        assert_eq!(counter(Some(3200), 9), Some(200.0));
-        assert_eq!((counter(Some(3200), 8), counter(None, 9)), (None, None));
+        assert_eq!(counter(Some(3200), 9, 1), Some(200.0));
+        assert_eq!((counter(Some(3200), 8, 1), counter(None, 9, 1)), (None, None), "it did not count all the time");
+        assert_eq!((counter(Some(3200), 9, 2), counter(Some(3200), 9, 0)), (None, None), "of one thread alone");
         assert_eq!(cost(&windows(&[100]), Kind::Pmu), None);
     }
 

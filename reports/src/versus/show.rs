@@ -139,8 +139,9 @@ fn cells(versus: &Versus) -> Sheet {
         sheet.notes.push("No cell was measured in both.".to_owned());
     }
     sheet.notes.push(format!(
-        "Medians over processes, n of either run; ratios are candidate over baseline: the median of the ratios of each process of one to \
-         each of the other, with the exact 95 % interval of rank sums (of fewer than four processes of either, the range of those ratios). The runs were made at different times: times of one machine drift by {} and more \
+        "Medians over processes, n of either run; ratios are candidate over baseline: the median of the ratios of each process of \
+         one to each of the other, with the exact 95 % interval of rank sums (with too few processes for that, such as three of \
+         either, the range of those ratios). The runs were made at different times: times of one machine drift by {} and more \
          from run to run, which no interval knows, so that a time, a speed or joules are called higher or lower only beyond \
          that. `gate --against REV` interleaves both programs and tells less apart.",
         percent(versus.drift)
