@@ -183,7 +183,7 @@ fn statistics() -> Vec<Stated> {
             "RESAMPLES",
             STATS,
             resamples.clone(),
-            "resamples of every bootstrap: of fits over blocks, of accuracy over items",
+            "resamples of a bootstrap: of items, for accuracy",
             &[format!("({resamples} resamples, fixed seed)")],
         ),
         row(

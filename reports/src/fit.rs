@@ -1,16 +1,18 @@
-//! A line through the times of a token over the bytes it reads, and what it predicts of other sizes. Pure and seeded.
+//! A line through the times of a token over the bytes it reads, and what it predicts of other sizes. Pure.
 //!
 //! Decode is reading: a token that reads `x` bytes takes `y = a + b x` seconds, `1/b` being the bandwidth that is reached and `a`
 //! what does not grow with the model. Errors of such times are relative (a guest's steal or a throttled clock stretches a long
 //! window as much as a short one), so squares of *relative* residuals `(a + b x) / y - 1` are summed: every size counts alike,
 //! and the largest does not decide alone. A fit of the logarithms would weigh alike, but its exponent means nothing and bends
 //! what is predicted beyond the sizes measured. Neither coefficient may be negative: no time is.
+//!
+//! How uncertain it is follows from how sizes lie off the line, how blocks differ, and what is left of processes ([`spread`]).
 
-use crate::stats::{CONFIDENCE, Estimate, RESAMPLES, quantile_sorted};
-use rand::RngExt;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use std::collections::BTreeMap;
+mod spread;
+
+use crate::stats::Estimate;
+use spread::Spread;
+use std::collections::BTreeSet;
 
 /// Fewest sizes: two would lie on any line, and leave nothing to judge it by.
 pub const MIN_SIZES: usize = 3;
@@ -42,7 +44,7 @@ impl Line {
     }
 }
 
-/// Sums over points from which the line follows; those of several blocks add.
+/// Sums over points from which the line follows.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sums {
     u: f64,
@@ -57,18 +59,36 @@ impl Sums {
     /// With `u = 1 / y` and `v = x / y` the relative residual is `a u + b v - 1`.
     fn add(&mut self, x: f64, y: f64) {
         let (u, v) = (1.0 / y, x / y);
-        let one = Sums { u, v, uu: u * u, uv: u * v, vv: v * v, n: 1.0 };
-        *self = self.plus(one);
+        self.u += u;
+        self.v += v;
+        self.uu += u * u;
+        self.uv += u * v;
+        self.vv += v * v;
+        self.n += 1.0;
     }
 
-    fn plus(self, other: Sums) -> Sums {
-        Sums {
-            u: self.u + other.u,
-            v: self.v + other.v,
-            uu: self.uu + other.uu,
-            uv: self.uv + other.uv,
-            vv: self.vv + other.vv,
-            n: self.n + other.n,
+    fn determinant(&self) -> f64 {
+        self.uu * self.vv - self.uv * self.uv
+    }
+
+    /// The least squares, of either sign.
+    fn free(&self) -> (f64, f64) {
+        let a = (self.u * self.vv - self.v * self.uv) / self.determinant();
+        let b = (self.v * self.uu - self.u * self.uv) / self.determinant();
+        (a, b)
+    }
+
+    /// Variance of `p a + q b` where that of a relative residual is 1, of coefficients of either sign.
+    fn free_variance(&self, p: f64, q: f64) -> f64 {
+        (p * p * self.vv - 2.0 * p * q * self.uv + q * q * self.uu) / self.determinant()
+    }
+
+    /// The same of the coefficients of `line`, of which one that is 0 is not uncertain.
+    fn variance(&self, line: Line, p: f64, q: f64) -> f64 {
+        match (line.overhead > 0.0, line.per_byte > 0.0) {
+            (true, true) => self.free_variance(p, q),
+            (true, false) => p * p / self.uu,
+            (false, _) => q * q / self.vv,
         }
     }
 
@@ -78,13 +98,11 @@ impl Sums {
 
     /// The least squares with neither coefficient under 0; `None` where all points have one size.
     fn solve(&self) -> Option<(f64, f64)> {
-        let determinant = self.uu * self.vv - self.uv * self.uv;
         // Relative to its terms: 0 but for rounding where x is the same everywhere.
-        if self.n < 2.0 || determinant <= 1e-9 * self.uu * self.vv {
+        if self.n < 2.0 || self.determinant() <= 1e-9 * self.uu * self.vv {
             return None;
         }
-        let a = (self.u * self.vv - self.v * self.uv) / determinant;
-        let b = (self.v * self.uu - self.u * self.uv) / determinant;
+        let (a, b) = self.free();
         if a >= 0.0 && b >= 0.0 {
             return Some((a, b));
         }
@@ -104,16 +122,14 @@ pub struct Fit {
     pub blocks: usize,
     /// Least and most bytes of a point: what lies beyond is extrapolated.
     pub range: (f64, f64),
-    /// Line of each resample of the blocks; one alone, the line itself, where there is but one block.
-    resampled: Vec<Line>,
-    /// Relative residuals, widened for the two coefficients that were fitted.
-    residuals: Vec<f64>,
-    seed: u64,
+    /// Sums over all points, with bytes in units of the largest size, so that both coefficients are of one order.
+    sums: Sums,
+    spread: Spread,
 }
 
 impl Fit {
     /// Fits `points`; `None` with fewer than [`MIN_SIZES`] sizes, or where a point is no positive number.
-    pub fn new(points: &[Point], seed: u64) -> Option<Fit> {
+    pub fn new(points: &[Point]) -> Option<Fit> {
         let usable = |v: f64| v.is_finite() && v > 0.0;
         if !points.iter().all(|p| usable(p.bytes) && usable(p.seconds) && usable(p.bytes / p.seconds)) {
             return None;
@@ -125,75 +141,51 @@ impl Fit {
         if sizes.len() < MIN_SIZES {
             return None;
         }
-        // In units of the largest size, so that both coefficients are of one order.
-        let scale = range.1;
-        let mut blocks: BTreeMap<u32, Sums> = BTreeMap::new();
-        for p in points {
-            blocks.entry(p.block).or_default().add(p.bytes / scale, p.seconds);
-        }
-        let blocks: Vec<Sums> = blocks.into_values().collect();
-        let line = |(a, b): (f64, f64)| Line { overhead: a, per_byte: b / scale };
-        let all = line(blocks.iter().fold(Sums::default(), |sum, &block| sum.plus(block)).solve()?);
-        let resampled =
-            if blocks.len() < 2 { vec![all] } else { resample(&blocks, seed).into_iter().map(line).collect() };
-        let n = points.len();
-        let widen = (n as f64 / (n as f64 - 2.0)).sqrt();
-        let residuals = points.iter().map(|p| (all.at(p.bytes) / p.seconds - 1.0) * widen).collect();
-        Some(Fit { line: all, n, blocks: blocks.len(), range, resampled, residuals, seed })
+        let mut sums = Sums::default();
+        points.iter().for_each(|p| sums.add(p.bytes / range.1, p.seconds));
+        let (overhead, slope) = sums.solve()?;
+        let line = Line { overhead, per_byte: slope / range.1 };
+        let blocks = points.iter().map(|p| p.block).collect::<BTreeSet<u32>>().len();
+        Some(Fit { line, n: points.len(), blocks, range, sums, spread: Spread::of(points, line) })
     }
 
-    /// Seconds that do not depend on the bytes, with their interval over blocks.
+    /// Coefficients over 0.
+    fn coefficients(&self) -> usize {
+        usize::from(self.line.overhead > 0.0) + usize::from(self.line.per_byte > 0.0)
+    }
+
+    /// Seconds that do not depend on the bytes, with their interval; none of one block, which does not tell how blocks differ.
     pub fn overhead(&self) -> Estimate {
-        self.of_line(|line| line.overhead)
+        // About the coefficient that least squares would have below 0 too, so that it holds the true one, which is not, as often.
+        let (free, _) = self.sums.free();
+        let half = self.spread.of_line(2, self.sums.free_variance(1.0, 0.0), free * free);
+        let interval = half.map(|half| ((free - half).max(0.0), (free + half).max(0.0)));
+        Estimate { value: self.line.overhead, interval, n: self.blocks }
     }
 
-    /// Bytes a second that the slope stands for, with their interval over blocks; `None` where time does not grow with bytes.
+    /// Bytes a second that the slope stands for, with their interval, of one block none; `None` where time does not grow with bytes.
     pub fn bandwidth(&self) -> Option<Estimate> {
-        let estimate = self.of_line(|line| 1.0 / line.per_byte);
-        estimate.value.is_finite().then_some(estimate)
+        let value = 1.0 / self.line.per_byte;
+        let slope = self.line.per_byte * self.range.1;
+        let variance = self.sums.variance(self.line, 0.0, 1.0) / (slope * slope);
+        let half = self.spread.of_line(self.coefficients(), variance, 1.0);
+        value.is_finite().then(|| Estimate { value, interval: half.map(|half| around(value, half)), n: self.blocks })
     }
 
-    fn of_line(&self, of: impl Fn(Line) -> f64) -> Estimate {
-        let mut values: Vec<f64> = self.resampled.iter().map(|&line| of(line)).collect();
-        let interval = if self.blocks < 2 { None } else { Some(interval(&mut values)) };
-        Estimate { value: of(self.line), interval, n: self.blocks }
-    }
-
-    /// The predicted seconds of a process's token that reads `bytes`, with a prediction interval: the line of a resample of
-    /// the blocks and a residual of the fit drawn together, so that it holds what the line is uncertain of and what
-    /// processes and sizes differ by. With one block the first part is missing.
+    /// The predicted seconds of a process's token that reads `bytes`, with the interval that holds a new process, in a new block, of
+    /// a size that was not measured. With one block how blocks differ is not in it. Meant for no fewer bytes than were measured: below
+    /// them what counts is the overhead, which large sizes hardly show.
     pub fn predict(&self, bytes: f64) -> Estimate {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        rng.set_stream(u64::from(u32::MAX));
-        let mut draws: Vec<f64> = (0..RESAMPLES)
-            .map(|_| {
-                let line = self.resampled[rng.random_range(0..self.resampled.len() as u64) as usize];
-                let residual = self.residuals[rng.random_range(0..self.residuals.len() as u64) as usize];
-                // A residual is how far the line is over the time, in parts of the time.
-                line.at(bytes) / (1.0 + residual).max(0.1)
-            })
-            .collect();
-        Estimate { value: self.line.at(bytes), interval: Some(interval(&mut draws)), n: self.n }
+        let value = self.line.at(bytes);
+        let variance = self.sums.variance(self.line, 1.0, bytes / self.range.1) / (value * value);
+        let half = self.spread.of_new(self.coefficients(), variance);
+        Estimate { value, interval: Some(around(value, half)), n: self.n }
     }
 }
 
-/// Coefficients of [`RESAMPLES`] resamples of the blocks; those whose points have one size have none.
-fn resample(blocks: &[Sums], seed: u64) -> Vec<(f64, f64)> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(blocks.len() as u64);
-    let mut draw = |_| {
-        let drawn = (0..blocks.len()).map(|_| blocks[rng.random_range(0..blocks.len() as u64) as usize]);
-        drawn.fold(Sums::default(), Sums::plus).solve()
-    };
-    (0..RESAMPLES).filter_map(&mut draw).collect()
-}
-
-/// The percentile interval at [`CONFIDENCE`].
-fn interval(values: &mut [f64]) -> (f64, f64) {
-    values.sort_unstable_by(f64::total_cmp);
-    let tail = (1.0 - CONFIDENCE) / 2.0;
-    let at = |q| quantile_sorted(values, q).unwrap_or(f64::NAN);
-    (at(tail), at(1.0 - tail))
+/// The interval of a value that is uncertain by a part `half` of it either way.
+fn around(value: f64, half: f64) -> (f64, f64) {
+    (value / (1.0 + half), value * (1.0 + half))
 }
 
 #[cfg(test)]
@@ -213,7 +205,7 @@ mod tests {
         // 2 ms and 10 GB/s.
         let points: Vec<Point> =
             [1e8, 1e9, 4e9].iter().flat_map(|&x| [0, 1].map(|block| point(block, x, 0.002 + x / 1e10))).collect();
-        let fit = Fit::new(&points, 1).unwrap();
+        let fit = Fit::new(&points).unwrap();
         near(fit.line.overhead, 0.002);
         near(fit.line.per_byte, 1e-10);
         near(fit.bandwidth().unwrap().value, 1e10);
@@ -230,7 +222,7 @@ mod tests {
     #[test]
     fn relative_squares_by_hand() {
         let points = [(1.0, 2.0), (2.0, 2.0), (4.0, 4.0)].map(|(x, y)| point(0, x, y));
-        let line = Fit::new(&points, 1).unwrap().line;
+        let line = Fit::new(&points).unwrap().line;
         near(line.overhead, 20.0 / 17.0);
         near(line.per_byte, 10.0 / 17.0);
     }
@@ -240,12 +232,12 @@ mod tests {
     #[test]
     fn no_time_is_negative() {
         let points = [(1.0, 1.0), (2.0, 3.0), (4.0, 9.0)].map(|(x, y)| point(0, x, y));
-        let fit = Fit::new(&points, 1).unwrap();
+        let fit = Fit::new(&points).unwrap();
         assert_eq!(fit.line.overhead, 0.0);
         near(fit.line.per_byte, 171.0 / 133.0);
         // Times that fall: the slope is 0, a = sum u / sum uu.
         let points = [(1.0, 4.0), (2.0, 2.0), (4.0, 1.0)].map(|(x, y)| point(0, x, y));
-        let fit = Fit::new(&points, 1).unwrap();
+        let fit = Fit::new(&points).unwrap();
         assert_eq!((fit.line.per_byte, fit.bandwidth()), (0.0, None));
         near(fit.line.overhead, 1.75 / 1.3125);
     }
@@ -253,24 +245,37 @@ mod tests {
     #[test]
     fn one_block_has_no_interval_over_blocks_and_too_few_sizes_no_line() {
         let points = [(1.0, 2.0), (2.0, 2.0), (4.0, 4.0)].map(|(x, y)| point(3, x, y));
-        let fit = Fit::new(&points, 1).unwrap();
+        let fit = Fit::new(&points).unwrap();
         assert_eq!((fit.overhead().interval, fit.overhead().n), (None, 1));
         assert!(fit.predict(8.0).interval.is_some(), "its residuals differ");
-        assert!(Fit::new(&points[..2], 1).is_none());
-        assert!(Fit::new(&[point(0, 1.0, 1.0); 9], 1).is_none());
-        assert!(Fit::new(&[], 1).is_none());
+        assert!(Fit::new(&points[..2]).is_none());
+        assert!(Fit::new(&[point(0, 1.0, 1.0); 9]).is_none());
+        assert!(Fit::new(&[]).is_none());
         for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-            assert!(Fit::new(&[points[0], points[1], points[2], point(0, 8.0, bad)], 1).is_none(), "{bad}");
+            assert!(Fit::new(&[points[0], points[1], points[2], point(0, 8.0, bad)]).is_none(), "{bad}");
         }
     }
 
+    /// What differs between blocks alone: the line of all is between theirs, and a new block may be as far again.
     #[test]
-    fn a_seed_gives_the_same_answer() {
-        let wobble = |block: u32, x: f64| point(block, x, (0.1 + x) * (1.0 + 0.05 * f64::from(block % 3)));
-        let points: Vec<Point> = (0..3).flat_map(|b| [1.0, 2.0, 3.0, 5.0].map(|x| wobble(b, x))).collect();
-        let of = |seed| Fit::new(&points, seed).unwrap().predict(10.0);
-        assert_eq!(of(4), of(4));
-        let (low, high) = of(4).interval.unwrap();
-        assert!(low < of(4).value && of(4).value < high);
+    fn more_scatter_makes_wider_intervals_and_more_bytes_too() {
+        let of = |noise: f64| {
+            let wobble = |block: u32, x: f64| point(block, x, (0.1 + x) * (1.0 + noise * f64::from(block % 3)));
+            let points: Vec<Point> = (0..3).flat_map(|b| [1.0, 2.0, 3.0, 5.0].map(|x| wobble(b, x))).collect();
+            Fit::new(&points).unwrap()
+        };
+        let width = |estimate: Estimate| {
+            let (low, high) = estimate.interval.unwrap();
+            assert!(low < estimate.value && estimate.value < high, "{estimate:?}");
+            high / low
+        };
+        let (some, more) = (of(0.01), of(0.05));
+        assert!(width(some.predict(10.0)) < width(more.predict(10.0)));
+        assert!(width(some.bandwidth().unwrap()) < width(more.bandwidth().unwrap()));
+        assert!(width(some.overhead()) < width(more.overhead()));
+        assert!(
+            width(more.bandwidth().unwrap()) < width(more.predict(10.0)),
+            "a new block differs by more than the mean of three"
+        );
     }
 }

@@ -27,7 +27,7 @@ pub(crate) fn page(data: &RunData, analysis: &Analysis, plots: &[Plot]) -> Strin
         }
     }
     out.push_str(&sections::together(analysis));
-    out.push_str(&prediction::section(data, analysis));
+    out.push_str(&prediction::section(analysis));
     for plot in plots {
         let _ = writeln!(out, "![{}](plots/{}.svg)\n\n{}\n", escape(&plot.title), plot.stem, escape(&plot.caption));
     }

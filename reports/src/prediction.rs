@@ -3,7 +3,6 @@
 use crate::analysis::{Analysis, variant};
 use crate::cells::Status;
 use crate::fit::{Fit, Point};
-use crate::load::RunData;
 use crate::stats::Estimate;
 use crate::text::{bytes, escape, markdown_table, short, with_interval};
 use std::collections::BTreeMap;
@@ -12,9 +11,9 @@ use suites::model::{HeadMode, ModelSpec, Shape};
 use suites::{Catalogue, Cell, Phase};
 
 const NOTE: &str = "Seconds of a token = overhead + bytes a token / bandwidth, by least squares of relative residuals over all processes \
-    at the most threads, neither part under 0 (weights alone are counted as bytes). Intervals are bootstrapped over blocks.";
-const PREDICTED: &str = "**Predicted, not measured**: sizes of the same family that did not fit or were not run, by the fits above. The interval is one \
-    of prediction: resampled blocks and residuals together. Whether such a model fits in memory is another question.";
+    at the most threads, neither part under 0 (weights alone are counted as bytes). 95 % intervals are Student's, of how sizes lie off the line and how blocks differ.";
+const PREDICTED: &str = "**Predicted, not measured**: sizes of the same family, from the least measured on, that did not fit or were not run, by the fits above. The interval is one \
+    of prediction: of a new process of another size in another block. Whether such a model fits in memory is another question.";
 
 /// A model at its place in a fit.
 #[derive(Clone, Debug)]
@@ -37,7 +36,7 @@ pub(crate) struct EngineFit {
 }
 
 /// A fit for each of the project's engines and variants that was measured at enough sizes, at the most threads.
-pub(crate) fn fits(data: &RunData, analysis: &Analysis, workload: Workload) -> Vec<EngineFit> {
+pub(crate) fn fits(analysis: &Analysis, workload: Workload) -> Vec<EngineFit> {
     let ok = || analysis.measured(workload).filter(|c| c.status == Status::Ok);
     let Some(most) = ok().map(|c| c.cell.threads).max() else { return Vec::new() };
     let mut by_engine: BTreeMap<usize, (Cell, Vec<Point>, Vec<Placed>)> = BTreeMap::new();
@@ -53,7 +52,7 @@ pub(crate) fn fits(data: &RunData, analysis: &Analysis, workload: Workload) -> V
     }
     let catalogue = Catalogue::embedded().ok();
     let fitted = |(cell, points, measured): (Cell, Vec<Point>, Vec<Placed>)| {
-        let fit = Fit::new(&points, data.run.seed)?;
+        let fit = Fit::new(&points)?;
         let predicted = catalogue.as_ref().map_or_else(Vec::new, |c| predicted(c, analysis, &cell, &fit));
         Some(EngineFit { cell, fit, measured, predicted })
     };
@@ -98,19 +97,21 @@ fn predicted(catalogue: &Catalogue, analysis: &Analysis, like: &Cell, fit: &Fit)
         ModelSpec::Synthetic(shape) => Some(shape),
         ModelSpec::File(_) => None,
     });
+    // Smaller ones than any measured may lie in a cache, and rest on the overhead that larger ones hardly show.
     let place = |shape: &Shape| {
         let bytes = shape.read_per_token_bytes(engine.format) as f64;
-        Placed { model: shape.name.clone(), bytes, seconds: fit.predict(bytes) }
+        let placed = || Placed { model: shape.name.clone(), bytes, seconds: fit.predict(bytes) };
+        (bytes >= fit.range.0).then(placed)
     };
-    let mut placed: Vec<Placed> = shapes.filter(wanted).map(place).collect();
+    let mut placed: Vec<Placed> = shapes.filter(wanted).filter_map(place).collect();
     placed.sort_by(|a, b| a.bytes.total_cmp(&b.bytes));
     placed
 }
 
 /// The page's section; nothing where no engine has enough sizes.
-pub(crate) fn section(data: &RunData, analysis: &Analysis) -> String {
+pub(crate) fn section(analysis: &Analysis) -> String {
     let Some(workload) = analysis.main_workload(Phase::Decode) else { return String::new() };
-    let fits = fits(data, analysis, workload);
+    let fits = fits(analysis, workload);
     if fits.is_empty() {
         return String::new();
     }

@@ -1,16 +1,14 @@
 //! Statistics and fits against NumPy's and SciPy's (`scripts/oracle/stats.py`).
 
 use reports::fit::{Fit, Point};
-use reports::stats::{estimate, geometric_mean, mad, median, quantile};
+use reports::stats::{CONFIDENCE, estimate, geometric_mean, mad, median, quantile, student};
 use serde::Deserialize;
-
-/// Between which values the lower and the upper end of an interval lie.
-type Ends = [(f64, f64); 2];
 
 #[derive(Deserialize)]
 struct Oracle {
     samples: Vec<Sample>,
     fits: Vec<Fitted>,
+    student: Vec<(u32, f64)>,
 }
 
 #[derive(Deserialize)]
@@ -28,11 +26,11 @@ struct Fitted {
     points: Vec<(f64, f64, f64)>,
     overhead: f64,
     per_byte: f64,
-    overhead_interval: Ends,
-    bandwidth_interval: Ends,
+    overhead_interval: (f64, f64),
+    bandwidth_interval: (f64, f64),
     predicted_bytes: f64,
     predicted: f64,
-    predicted_interval: Ends,
+    predicted_interval: (f64, f64),
 }
 
 fn oracle() -> Oracle {
@@ -43,11 +41,10 @@ fn near(found: f64, want: f64, relative: f64) {
     assert!((found - want).abs() <= relative * want.abs().max(1e-12), "{found}, the oracle has {want}");
 }
 
-/// The oracle's ends are over every resample, these over 10,000 drawn ones.
-fn inside(found: Option<(f64, f64)>, [low, high]: Ends) {
+fn ends(found: Option<(f64, f64)>, want: (f64, f64)) {
     let found = found.unwrap();
-    let within = |end: f64, (from, to): (f64, f64)| end >= from - 1e-8 * from.abs() && end <= to + 1e-8 * to.abs();
-    assert!(within(found.0, low) && within(found.1, high), "{found:?}, the oracle has {low:?} and {high:?}");
+    near(found.0, want.0, 1e-8);
+    near(found.1, want.1, 1e-8);
 }
 
 #[test]
@@ -71,13 +68,21 @@ fn fits() {
     for fitted in oracle().fits {
         let point = |&(block, bytes, seconds): &(f64, f64, f64)| Point { block: block as u32, bytes, seconds };
         let points: Vec<Point> = fitted.points.iter().map(point).collect();
-        let fit = Fit::new(&points, 11).unwrap();
+        let fit = Fit::new(&points).unwrap();
         near(fit.line.overhead, fitted.overhead, 1e-8);
         near(fit.line.per_byte, fitted.per_byte, 1e-8);
         let predicted = fit.predict(fitted.predicted_bytes);
         near(predicted.value, fitted.predicted, 1e-8);
-        inside(fit.overhead().interval, fitted.overhead_interval);
-        inside(fit.bandwidth().unwrap().interval, fitted.bandwidth_interval);
-        inside(predicted.interval, fitted.predicted_interval);
+        ends(fit.overhead().interval, fitted.overhead_interval);
+        ends(fit.bandwidth().unwrap().interval, fitted.bandwidth_interval);
+        ends(predicted.interval, fitted.predicted_interval);
     }
+}
+
+#[test]
+fn students_t() {
+    for (freedom, want) in oracle().student {
+        near(student(freedom, CONFIDENCE), want, 1e-9);
+    }
+    assert_eq!(student(0, CONFIDENCE), f64::INFINITY);
 }

@@ -3,11 +3,8 @@
 
     pip install numpy scipy
     scripts/oracle/stats.py > reports/tests/golden/oracle.json
-
-Intervals of fits are exact here, over every resample that there is, where reports draws 10,000: the test allows for that.
 """
 
-import itertools
 import json
 
 import numpy as np
@@ -23,16 +20,6 @@ SAMPLES = [
     [100 + ((37 * i) % 41) ** 1.5 for i in range(40)],
 ]
 QUANTILES = [0.0, 0.05, 0.5, 0.9, 0.95, 0.99, 1.0]
-
-
-def inverse_cdf(values, q):
-    """The smallest value that a share q of the values does not exceed."""
-    return float(np.quantile(values, q, method="inverted_cdf"))
-
-
-def ends(values):
-    """Where the ends of a 95 % interval lie: around 2.5 and 97.5 %, as 10,000 draws of the values hit those but nearly."""
-    return [[inverse_cdf(values, q) for q in pair] for pair in ((0.02, 0.03), (0.97, 0.98))]
 
 
 def held(k, n):
@@ -70,23 +57,71 @@ def line(points):
     return float(found[0]), float(found[1] / scale)
 
 
+def half(parts):
+    """Half a 95 % interval of a sum of parts: mean squares times factors, each with its own Student's t (Howe 1974)."""
+    return np.sqrt(sum(square * factor * stats.t.ppf(0.975, freedom) ** 2 for square, freedom, factor in parts))
+
+
+def mean_squares(table, processes):
+    """Of logarithms of line over time, sizes by blocks, `nan` where nothing ran: the sum of squares between sizes; the mean squares between
+    blocks and of the rest, each with its degrees of freedom."""
+    of_size = np.nanmean(table, axis=1, keepdims=True)
+    within = table - of_size
+    of_block = np.nanmean(within, axis=0, keepdims=True)
+    there = np.isfinite(table)
+    sizes, blocks = table.shape
+    rest = np.nansum((within - of_block) ** 2)
+    return (
+        np.sum(there * of_size**2),
+        (np.sum(there * of_block**2) / (blocks - 1), blocks - 1),
+        (rest / (processes - sizes - blocks + 1), processes - sizes - blocks + 1),
+    )
+
+
 def fit(points, predicted):
     points = np.array(points)
-    blocks = [points[points[:, 0] == block] for block in np.unique(points[:, 0])]
-    lines = [line(np.concatenate(draw)) for draw in itertools.product(blocks, repeat=len(blocks))]
     a, b = line(points)
-    n = len(points)
-    residuals = ((a + b * points[:, 1]) / points[:, 2] - 1) * np.sqrt(n / (n - 2))
-    draws = [(la + lb * predicted) / (1 + r) for la, lb in lines for r in residuals]
+    block_names, sizes = np.unique(points[:, 0]), np.unique(points[:, 1])
+    table = np.full((len(sizes), len(block_names)), np.nan)
+    for block, x, y in points:
+        table[np.searchsorted(sizes, x), np.searchsorted(block_names, block)] = np.log((a + b * x) / y)
+    n, (k, m) = len(points), table.shape
+    between_sizes, block, rest = mean_squares(table, n)
+
+    def size(coefficients):
+        return between_sizes / (k - coefficients), k - coefficients
+
+    # Ordinary least squares of relative residuals, coefficients of either sign.
+    design = np.column_stack([1 / points[:, 2], points[:, 1] / points[:, 2]])
+    free = np.linalg.lstsq(design, np.ones(n), rcond=None)[0]
+    scale = np.array([1, points[:, 1].max()])
+    covariance = np.linalg.inv((design / scale).T @ (design / scale)) / np.outer(scale, scale)
+    between = max(block[0] - rest[0], 0) / n
+
+    over = half([(*size(2), covariance[0, 0]), (between, block[1], free[0] ** 2)])
+    if a == 0:  # A line through zero has one coefficient.
+        covariance = np.diag([0, 1 / np.sum(design[:, 1] ** 2)])
+    line_of = size(1 if a == 0 else 2)
+    slope = half([(*line_of, covariance[1, 1] / b**2), (between, block[1], 1)])
+    at = np.array([1, predicted])
+    value = a + b * predicted
+    new_block = (1 + 1 / m) * m / n
+    off = half(
+        [
+            (*line_of, at @ covariance @ at / value**2 + k / n),
+            (*block, new_block),
+            (*rest, max(1 - k / n - new_block, 0)),
+        ]
+    )
     return {
         "points": points.tolist(),
         "overhead": a,
         "per_byte": b,
-        "overhead_interval": ends([la for la, _ in lines]),
-        "bandwidth_interval": ends([1 / lb for _, lb in lines]),
+        "overhead_interval": [max(0, free[0] - over), max(0, free[0] + over)],
+        "bandwidth_interval": [1 / b / (1 + slope), 1 / b * (1 + slope)],
         "predicted_bytes": predicted,
-        "predicted": a + b * predicted,
-        "predicted_interval": ends(draws),
+        "predicted": value,
+        "predicted_interval": [value / (1 + off), value * (1 + off)],
     }
 
 
@@ -113,6 +148,7 @@ def main():
         "made_by": f"scripts/oracle/stats.py, numpy {np.__version__}, scipy {scipy.__version__}",
         "samples": [sample(values) for values in SAMPLES],
         "fits": fits(),
+        "student": [[f, float(stats.t.ppf(0.975, f))] for f in [1, 2, 3, 4, 5, 9, 30, 151, 1000]],
     }
     print(json.dumps(out))
 

@@ -15,7 +15,7 @@ const LINES: usize = 6;
 
 /// A series of points, a line and a band for each engine that has a fit.
 pub(crate) fn chart(data: &RunData, analysis: &Analysis, workload: Workload) -> Option<(Plot, Chart)> {
-    let fits: Vec<EngineFit> = fits(data, analysis, workload).into_iter().take(LINES).collect();
+    let fits: Vec<EngineFit> = fits(analysis, workload).into_iter().take(LINES).collect();
     let threads = fits.first()?.cell.threads;
     let (mut series, mut bands) = (Vec::new(), Vec::new());
     for fit in &fits {
@@ -49,15 +49,13 @@ fn of_engine(analysis: &Analysis, fit: &EngineFit) -> (Vec<Series>, Option<Band>
         series(format!("{name}, measured"), Stroke::None, Marker::Filled, fit.measured.iter().map(place).collect()),
         series(format!("{name}, fit"), Stroke::Solid, Marker::None, line(fit, low, high)),
     ];
-    let ends = fit.predicted.iter().map(|p| p.bytes);
-    let (least, most) = ends.fold((low, high), |(least, most), bytes| (bytes.min(least), bytes.max(most)));
     if fit.predicted.is_empty() {
         return (all, None);
     }
+    let most = fit.predicted.iter().map(|p| p.bytes).fold(high, f64::max);
     let predicted = format!("{name}, prediction");
-    for (from, to) in [(least, low), (high, most)] {
-        let points = if from < to { line(fit, from, to) } else { Vec::new() };
-        all.push(series(predicted.clone(), Stroke::Dashed, Marker::None, points));
+    if most > high {
+        all.push(series(predicted.clone(), Stroke::Dashed, Marker::None, line(fit, high, most)));
     }
     let hollow = fit.predicted.iter().zip(0..).map(|(p, group)| Point { group, interval: None, ..place(p) }).collect();
     all.push(series(predicted, Stroke::Dashed, Marker::Hollow, hollow));
@@ -65,7 +63,7 @@ fn of_engine(analysis: &Analysis, fit: &EngineFit) -> (Vec<Series>, Option<Band>
         let (low, high) = fit.fit.predict(x).interval?;
         Some((x, low * 1e3, high * 1e3))
     };
-    let band = steps(least, most).filter_map(interval).collect();
+    let band = steps(low, most).filter_map(interval).collect();
     (all, Some(Band { name: format!("{name}, 95 % interval of prediction"), colour, points: band }))
 }
 
