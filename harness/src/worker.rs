@@ -428,6 +428,7 @@ fn finish(
             peak_rss_bytes: phases.peak(),
             rss_anon_bytes: memory.anon,
             rss_file_bytes: memory.file,
+            rss_program_bytes: procfs::own_program(),
             predicted_bytes: request.predicted_bytes,
         },
         energy: phases.energy(stage(request.cell.workload.phase)),

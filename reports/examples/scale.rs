@@ -167,6 +167,7 @@ fn measurement(cell: &Cell, params: u64, block: u32) -> Measurement {
             peak_rss_bytes: Some(weights + (60 << 20)),
             rss_anon_bytes: Some(weights),
             rss_file_bytes: Some(9 << 20),
+            rss_program_bytes: Some(6 << 20),
             predicted_bytes: weights + (64 << 20),
         },
         energy: joules(token_ns),

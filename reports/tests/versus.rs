@@ -144,7 +144,7 @@ fn runs_that_differ_are_refused_with_the_field() {
         ("machine's number of CPUs: 4 and 8", |run| run.machine.cpus = 8),
         ("machine's turbo: None and Some(true)", |run| run.machine.turbo = Some(true)),
         ("build profile: \"dev\" and \"test\"", |run| run.build.profile = "test".to_owned()),
-        ("schema of the records: 10 and 9", |run| run.schema = 9),
+        ("schema of the records: 11 and 9", |run| run.schema = 9),
         ("suite: \"fixture\" and \"own\"", |run| run.suite = "own".to_owned()),
         ("text of the suite (cells, windows, blocks): \"blake3:00\" and \"blake3:01\"", |run| {
             run.suite_digest = "blake3:01".to_owned();

@@ -17,7 +17,7 @@ pub use stage::{Stage, StageFacts, StageRecord};
 use std::collections::BTreeMap;
 
 /// Version of [`Record`], [`crate::run::Run`] and [`crate::run::Plan`] as written.
-pub const SCHEMA: u32 = 10;
+pub const SCHEMA: u32 = 11;
 /// Oldest version that readers take: what later ones added is optional in it. Any other is refused.
 pub const OLDEST_SCHEMA: u32 = 1;
 /// Difference of two readers of the same energy counters, as a share, beyond which they are said to disagree.
@@ -319,6 +319,10 @@ pub struct Memory {
     pub rss_anon_bytes: Option<u64>,
     /// `RssFile` at the end of the windows.
     pub rss_file_bytes: Option<u64>,
+    /// Of it, pages of the program itself and its libraries; `None` of outside programs and in records of schema 10 and before. How
+    /// many of them a process maps around a fault rests on what of the file the page cache has, not on what the program does.
+    #[serde(default)]
+    pub rss_program_bytes: Option<u64>,
     /// What the plan predicted for the peak.
     pub predicted_bytes: u64,
 }

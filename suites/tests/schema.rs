@@ -67,7 +67,13 @@ fn measurement() -> Measurement {
             linear_weights: None,
             kv_bytes: 1,
         },
-        memory: Memory { peak_rss_bytes: Some(1), rss_anon_bytes: None, rss_file_bytes: None, predicted_bytes: 2 },
+        memory: Memory {
+            peak_rss_bytes: Some(1),
+            rss_anon_bytes: None,
+            rss_file_bytes: None,
+            rss_program_bytes: None,
+            predicted_bytes: 2,
+        },
         energy: Energy::Unavailable { reason: text("no powercap tree") },
         phases: vec![StageRecord {
             stage: Stage::IdleBefore,

@@ -91,6 +91,7 @@ impl Driver<'_> {
                 peak_rss_bytes: ran.memory.peak,
                 rss_anon_bytes: ran.memory.anon,
                 rss_file_bytes: ran.memory.file,
+                rss_program_bytes: None,
                 predicted_bytes: cell.predicted_bytes,
             },
             process_ns: ran.wall.as_nanos() as u64,

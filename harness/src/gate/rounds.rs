@@ -225,7 +225,9 @@ fn missing(measured: &Measured, track: &Track) -> (Verdict, String) {
     let none = match track.metric.kind {
         Kind::Joules => "no joules were measured",
         Kind::Pmu => "no counter of this CPU told instructions (`doctor` says why)",
-        Kind::Memory => "this system does not tell a process's peak memory",
+        Kind::Memory => {
+            "peak memory, or the pages of the program in it, is not told by this system or a program of before schema 11"
+        }
         _ => "no round was measured",
     };
     failure(measured, track).unwrap_or_else(|| (Verdict::Na, none.to_owned()))

@@ -1,5 +1,6 @@
 //! Facts from `/proc`. Everything that can't be read is `None`, never 0.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -25,6 +26,34 @@ pub struct ProcessMemory {
 /// Reads this process's memory from `/proc/self/status`. `ru_maxrss` is no substitute: it survives `exec`.
 pub fn own_memory() -> ProcessMemory {
     memory(&fs::read_to_string("/proc/self/status").unwrap_or_default())
+}
+
+/// Resident bytes of this process that are pages of its program and libraries, unwritten: what of their files is mapped, as
+/// `/proc/self/smaps` tells it. The kernel maps what it has of a file around each fault, so that two builds of the same source, or
+/// one before and after its file is written anew, differ by megabytes.
+pub fn own_program() -> Option<u64> {
+    program_in(&fs::read_to_string("/proc/self/smaps").ok()?)
+}
+
+/// The same of the text of a `smaps`: `Rss` less `Anonymous` of all mappings of files that have an executable one.
+fn program_in(smaps: &str) -> Option<u64> {
+    let (mut resident, mut executable): (BTreeMap<&str, u64>, BTreeSet<&str>) = Default::default();
+    let (mut file, mut rss) = (None, None);
+    for line in smaps.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let (Some(first), Some(second)) = (words.next(), words.next()) else { continue };
+        if !first.ends_with(':') {
+            // `begin-end rwxp offset device inode path`: of no file unless the path is absolute.
+            file = line.find('/').map(|at| &line[at..]);
+            executable.extend(file.filter(|_| second.as_bytes().get(2) == Some(&b'x')));
+        } else if first == "Rss:" {
+            rss = status_bytes(line, "Rss");
+        } else if let (Some(file), "Anonymous:") = (file, first) {
+            *resident.entry(file).or_default() += rss.take()?.checked_sub(status_bytes(line, "Anonymous")?)?;
+        }
+    }
+    let program = |(file, _): &(&&str, &u64)| executable.contains(*file);
+    Some(resident.iter().filter(program).map(|(_, bytes)| bytes).sum()).filter(|_| !executable.is_empty())
 }
 
 /// Has the kernel forget this process's peak, which then begins anew from what is resident.
@@ -179,6 +208,33 @@ mod tests {
         assert_eq!(cpu_ticks(stat), Some((103, 4)));
         assert_eq!(cpu_ticks("cpu  10 1 5\n"), None);
         assert_eq!(cpu_ticks(""), None);
+    }
+
+    #[test]
+    fn pages_of_the_program_are_of_files_with_code() {
+        let mapping = |head: &str, rss: u64, anonymous: u64| {
+            format!("{head}\nSize: 99 kB\nRss: {rss} kB\nPss: 1 kB\nAnonymous: {anonymous} kB\nVmFlags: rd mr\n")
+        };
+        let text = [
+            mapping("1000-2000 r--p 00000000 fe:00 7   /a b/harness", 10, 0),
+            mapping("2000-3000 r-xp 00001000 fe:00 7   /a b/harness", 20, 4),
+            mapping("3000-4000 rw-p 00002000 fe:00 7   /a b/harness", 5, 5),
+            mapping("4000-5000 rw-p 00000000 00:00 0", 1000, 1000),
+            mapping("5000-6000 r--s 00000000 fe:00 9   /models/m.gguf", 5000, 0),
+            mapping("6000-7000 r-xp 00000000 00:00 0   [vdso]", 4, 0),
+        ]
+        .concat();
+        assert_eq!(program_in(&text), Some(26 * 1024));
+        assert_eq!((program_in(""), program_in("1000-2000 r--p 0 0 7 /x\nRss: 1 kB\n")), (None, None));
+        assert_eq!(program_in("1000-2000 r-xp 0 0 7 /x\nRss: 1 MB\nAnonymous: 0 kB\n"), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn own_program_is_part_of_the_files() {
+        let (program, file) = (own_program().unwrap(), own_memory().file.unwrap());
+        // `status` counts a few pages later than `smaps`, as each CPU keeps some of its counts to itself.
+        assert!(program > 100_000 && program <= file + (1 << 20), "{program} {file}");
     }
 
     #[cfg(target_os = "linux")]

@@ -66,7 +66,7 @@ pub fn cost(measurement: &Measurement, kind: Kind) -> Option<f64> {
         Kind::Prefill => windows(|sample| of_window(sample, Kind::Prefill)),
         Kind::Ttft => windows(|sample| of_window(sample, Kind::Ttft)),
         Kind::Load => Some(measurement.load_ns as f64),
-        Kind::Memory => measurement.memory.peak_rss_bytes.map(|bytes| bytes as f64),
+        Kind::Memory => memory(measurement).map(|bytes| bytes as f64),
         Kind::Joules => match &measurement.energy {
             Energy::Measured(joules) if joules.tokens > 0 => Some(joules.total_uj as f64 / joules.tokens as f64),
             _ => None,
@@ -75,6 +75,13 @@ pub fn cost(measurement: &Measurement, kind: Kind) -> Option<f64> {
         Kind::Ratio | Kind::Accuracy | Kind::Answer | Kind::Binary | Kind::Instructions => None,
     };
     cost.filter(|&cost| cost > 0.0)
+}
+
+/// A process's peak resident set without the pages of the program itself: how many of those the kernel maps rests on the page cache,
+/// so that they differ between two builds of the same source.
+fn memory(measurement: &Measurement) -> Option<u64> {
+    let memory = &measurement.memory;
+    memory.peak_rss_bytes?.checked_sub(memory.rss_program_bytes?)
 }
 
 /// Instructions of a token by the CPU's counter, which counts a process's last windows. `None` where it did not count all the time,
@@ -152,6 +159,17 @@ mod tests {
         let found = round(&a, &b, Kind::Load).unwrap();
         assert!((found.effect - 2.2f64.ln()).abs() < 1e-12, "{found:?}");
         assert_eq!(round(&a, &b, Kind::Prefill), None);
+    }
+
+    #[test]
+    fn memory_is_without_the_pages_of_the_program() {
+        let mut measured = windows(&[100]);
+        let mut of = |peak, program| {
+            (measured.memory.peak_rss_bytes, measured.memory.rss_program_bytes) = (peak, program);
+            cost(&measured, Kind::Memory)
+        };
+        assert_eq!(of(Some(900), Some(200)), Some(700.0));
+        assert_eq!((of(Some(900), None), of(None, Some(200)), of(Some(100), Some(200))), (None, None, None));
     }
 
     #[test]
