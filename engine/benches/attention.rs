@@ -53,7 +53,7 @@ struct Shape {
 impl Shape {
     fn bench(&self, bench: &mut Bench) {
         // The scalar path is there to be right.
-        for isa in paths(false).into_iter().filter(|&isa| isa != Isa::Scalar) {
+        for isa in paths(self.kv == KvType::Int8).into_iter().filter(|&isa| isa != Isa::Scalar) {
             for threads in thread_counts() {
                 let case = Case { name: self.name.clone(), isa, threads };
                 // Filled when the first call asks for it.
@@ -69,7 +69,8 @@ impl Shape {
         // Each query sees the positions up to its own: a product and a sum for its score, and for its answer.
         let seen = (depth - tokens + 1..=*depth).sum::<usize>();
         let operations = 4 * seen * config.q_width() * config.layers;
-        Work { bytes, within: bytes, operations, arithmetic: Arithmetic::F32 }
+        let arithmetic = if *kv == KvType::Int8 { Arithmetic::Int8 } else { Arithmetic::F32 };
+        Work { bytes, within: bytes, operations, arithmetic }
     }
 
     fn filled(&self, threads: usize) -> Attention {

@@ -204,9 +204,9 @@ pub fn thread_counts() -> Vec<usize> {
     if all > 1 { vec![1, all] } else { vec![1] }
 }
 
-/// The paths of this CPU that differ: AVX-VNNI does for ternary weights alone.
-pub fn paths(ternary: bool) -> Vec<Isa> {
-    Isa::available().into_iter().filter(|isa| ternary || *isa != Isa::AvxVnni).collect()
+/// The paths of this CPU that differ: AVX-VNNI does only where `bytes` are multiplied, of ternary weights or an int8 cache.
+pub fn paths(bytes: bool) -> Vec<Isa> {
+    Isa::available().into_iter().filter(|isa| bytes || *isa != Isa::AvxVnni).collect()
 }
 
 /// Bits with no pattern.

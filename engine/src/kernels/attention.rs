@@ -7,25 +7,31 @@
 //!
 //! Cache layout of one head, both zero-filled at first, in chunks of positions that may lie apart:
 //! - keys `[position / 16][dimension][position % 16]`, so that sixteen scores are made side by side without reductions;
-//! - values `[position][stride]`, the stride being the head dimension rounded up to 16;
-//! - in an int8 cache also one f32 scale a position for the key and one for the value, their count rounded up to 16.
+//! - values `[position][stride]`, the stride being the head dimension rounded up to 16.
+//!
+//! In an int8 cache four bytes that are multiplied and added together lie in one lane:
+//! - keys `[position / 16][dimension / 4][position % 16][dimension % 4]`, the dimensions rounded up to 4;
+//! - values `[dimension / 16][position / 4][dimension % 16][position % 4]` in each chunk, the dimensions rounded up to 16;
+//! - one f32 scale a position for the key and one for the value, their count rounded up to 16.
 //!
 //! An int8 key or value of a head is `scale * code`, `scale = absmax / 127` rounded to f32 and `code = x / scale` rounded
-//! to f32, then to the nearest integer, ties to even. A score is the sum over its codes, as of any key, times the scale;
-//! a softmax weight is multiplied by the value's scale (after the softmax's sum was taken), then by the codes.
+//! to f32, then to the nearest integer, ties to even. What an int8 cache is multiplied by is rounded too, and the sums of
+//! integers are exact; see [`int8`].
 
 use std::ops::Range;
 
 use super::float::softmax_weights;
 use super::isa::Kernels;
-use super::lanes::{LANES, Lanes, Step, run};
+use super::lanes::{LANES, Lanes, Step};
 pub(crate) use element::Element;
-use element::LINE;
+use element::{Float, LINE};
+use int8::Rounded;
 use scores::{Keys, scores_of};
 pub(crate) use store::{HeadMut, store};
 use values::{Values, Weights, add_values};
 
 mod element;
+mod int8;
 mod scores;
 mod store;
 mod values;
@@ -63,14 +69,12 @@ pub(crate) struct Head<'a, E> {
     pub(crate) value_scales: &'a [f32],
 }
 
-impl<'a, E> Head<'a, E> {
+impl<'a, E: Float> Head<'a, E> {
     /// The keys of some blocks of sixteen positions of one chunk.
     fn blocks(&self, blocks: Range<usize>, dim: usize) -> Keys<'a, E> {
-        let scales = &self.key_scales[..self.key_scales.len().min(blocks.end * LANES)];
-        let scales = scales.get(blocks.start * LANES..).unwrap_or_default();
         let (first, per_chunk) = (blocks.start, self.chunk / LANES);
         let start = self.keys + first / per_chunk * self.pitch + first % per_chunk * LANES * dim;
-        Keys { codes: &self.data[start..][..blocks.len() * LANES * dim], scales, next: None }
+        Keys { codes: &self.data[start..][..blocks.len() * LANES * dim], next: None }
     }
 
     /// The values of some positions of one chunk.
@@ -104,6 +108,8 @@ pub(crate) struct Scratch {
     wide: Vec<f32>,
     /// Answers, `[query][stride]`, the stride being the head dimension rounded up to 16.
     answers: Vec<f32>,
+    /// What an int8 cache is multiplied by.
+    rounded: Rounded,
 }
 
 impl Scratch {
@@ -120,6 +126,7 @@ impl Scratch {
             most,
             wide: vec![0.0; stride * CHUNK],
             answers: vec![0.0; stride * most],
+            rounded: Rounded::new(most, head_dim),
         }
     }
 
@@ -167,7 +174,7 @@ pub(crate) fn attend<E: Element>(
     );
     if let Some(first) = queries.first() {
         let share = Share { blocks: blocks(queries), groups: 0..first.vector.len().div_ceil(LANES) };
-        run(kernels, Attend { queries, head, scale, share, scratch });
+        E::attend(kernels, Attend { queries, head, scale, share, scratch });
     }
 }
 
@@ -187,7 +194,7 @@ pub(crate) fn attend_share<E: Element>(
     scratch: &mut Scratch,
 ) {
     assert!((1..=FEW).contains(&queries.len()), "a share of {} queries, at most {FEW}", queries.len());
-    run(kernels, Attend { queries, head, scale, share, scratch });
+    E::attend(kernels, Attend { queries, head, scale, share, scratch });
 }
 
 /// What one call does.
@@ -199,7 +206,8 @@ pub(crate) struct Share {
     pub(crate) groups: Range<usize>,
 }
 
-struct Attend<'a, E> {
+/// A call.
+pub(crate) struct Attend<'a, E> {
     queries: &'a [Query<'a>],
     head: Head<'a, E>,
     scale: f32,
@@ -207,7 +215,7 @@ struct Attend<'a, E> {
     scratch: &'a mut Scratch,
 }
 
-impl<E: Element> Step for Attend<'_, E> {
+impl<E: Float> Step for Attend<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -253,7 +261,7 @@ fn fetch<L: Lanes, T>(l: L, data: &[T]) {
 
 /// Up to four queries: the cache is read once, from memory, each value widened where it is used.
 #[inline(always)]
-fn few<L: Lanes, E: Element, const Q: usize>(
+fn few<L: Lanes, E: Float, const Q: usize>(
     l: L,
     queries: &[Query<'_>],
     head: Head<'_, E>,
@@ -278,7 +286,7 @@ fn few<L: Lanes, E: Element, const Q: usize>(
     for positions in chunks(start..end.min(start + ahead), head.chunk) {
         fetch(l, head.values(positions, stride));
     }
-    let inverse = weigh(l, queries, head, scores, row);
+    let inverse = weigh(l, queries, scores, row);
     let weights = Weights::<Q>::new(queries, scores, row);
     for positions in chunks(start..end, CHUNK) {
         let (first, later) = (positions.start, positions.start + ahead);
@@ -292,14 +300,14 @@ fn few<L: Lanes, E: Element, const Q: usize>(
 
 /// More queries: chunks of the cache are widened into the nearest cache, where all queries use them, tile by tile.
 #[inline(always)]
-fn many<L: Lanes, E: Element>(l: L, queries: &[Query<'_>], head: Head<'_, E>, scratch: &mut Scratch) {
+fn many<L: Lanes, E: Float>(l: L, queries: &[Query<'_>], head: Head<'_, E>, scratch: &mut Scratch) {
     let dim = queries[0].vector.len();
     let Scratch { queries: scaled, scores, row, wide, answers, .. } = scratch;
     let (row, stride) = (*row, dim.next_multiple_of(LANES));
     let (start, end) = span(queries);
     for blocks in chunks(start / LANES..end.div_ceil(LANES), CHUNK / LANES) {
         let keys = head.blocks(blocks.clone(), dim);
-        let keys = Keys { codes: E::widen(l, keys.codes, wide), scales: keys.scales, next: None };
+        let keys = Keys { codes: E::widen(l, keys.codes, wide), next: None };
         let mut q = 0;
         while q < queries.len() {
             let (scaled, scores) = (&scaled[q * dim..], &mut scores[q * row..]);
@@ -312,7 +320,7 @@ fn many<L: Lanes, E: Element>(l: L, queries: &[Query<'_>], head: Head<'_, E>, sc
             };
         }
     }
-    let inverse = weigh(l, queries, head, scores, row);
+    let inverse = weigh(l, queries, scores, row);
     for positions in chunks(start..end, CHUNK) {
         let codes = E::widen(l, head.values(positions.clone(), stride), wide);
         let values = Values { codes, first: positions.start, stride, next: &[] };
@@ -368,25 +376,12 @@ fn tile_values<L: Lanes, const Q: usize>(
     Q
 }
 
-/// Turns the scores of each query into softmax weights, not yet divided by their sum, times the scales of the values.
-/// Returns one over each sum.
+/// Turns the scores of each query into softmax weights, not yet divided by their sum. Returns one over each sum.
 #[inline(always)]
-fn weigh<L: Lanes, E: Element>(
-    l: L,
-    queries: &[Query<'_>],
-    head: Head<'_, E>,
-    scores: &mut [f32],
-    row: usize,
-) -> [f32; MAX_QUERIES] {
+fn weigh<L: Lanes>(l: L, queries: &[Query<'_>], scores: &mut [f32], row: usize) -> [f32; MAX_QUERIES] {
     let mut inverse = [0.0; MAX_QUERIES];
     for ((inverse, query), scores) in inverse.iter_mut().zip(queries).zip(scores.chunks_exact_mut(row)) {
-        let weights = &mut scores[query.start..query.end];
-        *inverse = softmax_weights(l, weights);
-        if E::SCALED {
-            for (weight, scale) in weights.iter_mut().zip(&head.value_scales[query.start..query.end]) {
-                *weight *= scale;
-            }
-        }
+        *inverse = softmax_weights(l, &mut scores[query.start..query.end]);
     }
     inverse
 }

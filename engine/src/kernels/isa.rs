@@ -16,7 +16,8 @@ pub enum Isa {
     Scalar,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
-    /// x86-64 with AVX-VNNI (and all of [`Isa::Avx2`], whose kernels it takes for all but ternary weights).
+    /// x86-64 with AVX-VNNI (and all of [`Isa::Avx2`], whose kernels it takes for all but ternary weights and
+    /// int8 caches).
     AvxVnni,
     /// x86-64 with AVX-512 F, BW, VL, DQ and VNNI (and all of [`Isa::Avx2`]); with AVX-512 BF16, if the CPU has it and sums
     /// as it should, also for bf16 weights.

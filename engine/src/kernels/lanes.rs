@@ -6,7 +6,11 @@
 
 use half::f16;
 
-use super::isa::{Isa, Kernels};
+#[cfg(target_arch = "x86_64")]
+use super::isa::Isa;
+use super::isa::Kernels;
+
+pub(crate) mod dots;
 
 /// The number of lanes in a group. Reductions keep one partial result per lane.
 pub(crate) const LANES: usize = 16;
@@ -26,8 +30,6 @@ pub(crate) trait Lanes: Copy {
     fn load(self, from: &[f32; LANES]) -> Self::V;
     /// Sixteen consecutive f16 values, widened exactly.
     fn load_f16(self, from: &[f16; LANES]) -> Self::V;
-    /// Sixteen consecutive integers, converted exactly.
-    fn load_i8(self, from: &[i8; LANES]) -> Self::V;
     /// Sixteen consecutive integers, each less `less`, rounded to the nearest f32, ties to even.
     fn load_less(self, from: &[i32; LANES], less: i32) -> Self::V;
     /// Writes the lanes to sixteen consecutive values.
@@ -139,10 +141,6 @@ impl Lanes for Scalar {
         from.map(f16::to_f32)
     }
     #[inline(always)]
-    fn load_i8(self, from: &[i8; LANES]) -> Self::V {
-        from.map(f32::from)
-    }
-    #[inline(always)]
     fn load_less(self, from: &[i32; LANES], less: i32) -> Self::V {
         from.map(|x| (x - less) as f32)
     }
@@ -194,7 +192,8 @@ mod x86 {
     /// The CPU must have these features.
     #[target_feature(enable = "avx2,fma,f16c")]
     pub(super) unsafe fn run_avx2<S: Step>(step: S) -> S::Output {
-        step.run(Avx2(()))
+        // SAFETY: the features are enabled here.
+        step.run(unsafe { Avx2::<false>::new() })
     }
 
     /// Enters a step with AVX-512 (F, BW, VL, DQ), FMA and F16C.
@@ -203,23 +202,34 @@ mod x86 {
     /// The CPU must have these features.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
     pub(super) unsafe fn run_avx512<S: Step>(step: S) -> S::Output {
-        step.run(Avx512(()))
+        // SAFETY: the features are enabled here.
+        step.run(unsafe { Avx512::new() })
     }
 
-    /// Made only by [`run_avx2`], where the features are enabled.
+    /// Made only where AVX2, FMA and F16C are enabled, and AVX-VNNI if `VNNI`, which is of use to [`dots`](super::dots)
+    /// alone.
     #[derive(Clone, Copy)]
-    pub(super) struct Avx2(());
+    pub(super) struct Avx2<const VNNI: bool>(());
+
+    impl<const VNNI: bool> Avx2<VNNI> {
+        /// # Safety
+        /// The features must be enabled where the value is used.
+        #[inline(always)]
+        pub(super) unsafe fn new() -> Self {
+            Avx2(())
+        }
+    }
 
     #[derive(Clone, Copy)]
-    pub(super) struct Pair(__m256, __m256);
+    pub(super) struct Pair(pub(super) __m256, pub(super) __m256);
 
-    impl Lanes for Avx2 {
+    impl<const VNNI: bool> Lanes for Avx2<VNNI> {
         type V = Pair;
         const WIDE: bool = false;
 
         #[inline(always)]
         fn splat(self, x: f32) -> Pair {
-            // SAFETY: `self` exists only inside `run_avx2`.
+            // SAFETY: `self` exists only where the features are enabled.
             let v = unsafe { _mm256_set1_ps(x) };
             Pair(v, v)
         }
@@ -238,15 +248,6 @@ mod x86 {
             let p = from.as_ptr().cast::<__m128i>();
             // SAFETY: as above; two unaligned 16-byte loads cover the 32 bytes.
             unsafe { Pair(_mm256_cvtph_ps(_mm_loadu_si128(p)), _mm256_cvtph_ps(_mm_loadu_si128(p.add(1)))) }
-        }
-        #[inline(always)]
-        fn load_i8(self, from: &[i8; LANES]) -> Pair {
-            // SAFETY: as above; an unaligned load of the sixteen bytes.
-            unsafe {
-                let v = _mm_loadu_si128(from.as_ptr().cast());
-                let wide = |v| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v));
-                Pair(wide(v), wide(_mm_srli_si128::<8>(v)))
-            }
         }
         #[inline(always)]
         fn load_less(self, from: &[i32; LANES], less: i32) -> Pair {
@@ -310,9 +311,19 @@ mod x86 {
         }
     }
 
-    /// Made only by [`run_avx512`], where the features are enabled.
+    /// Made only where AVX-512 (F, BW, VL, DQ), FMA and F16C are enabled, by [`dots`](super::dots) VNNI too; on CPUs that
+    /// have all of them.
     #[derive(Clone, Copy)]
     pub(super) struct Avx512(());
+
+    impl Avx512 {
+        /// # Safety
+        /// The features must be enabled where the value is used.
+        #[inline(always)]
+        pub(super) unsafe fn new() -> Self {
+            Avx512(())
+        }
+    }
 
     impl Lanes for Avx512 {
         type V = __m512;
@@ -320,7 +331,7 @@ mod x86 {
 
         #[inline(always)]
         fn splat(self, x: f32) -> __m512 {
-            // SAFETY: `self` exists only inside `run_avx512`.
+            // SAFETY: `self` exists only where the features are enabled.
             unsafe { _mm512_set1_ps(x) }
         }
         #[inline(always)]
@@ -337,11 +348,6 @@ mod x86 {
         fn load_f16(self, from: &[f16; LANES]) -> __m512 {
             // SAFETY: as above; an unaligned load of the 32 bytes.
             unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())) }
-        }
-        #[inline(always)]
-        fn load_i8(self, from: &[i8; LANES]) -> __m512 {
-            // SAFETY: as above; an unaligned load of the sixteen bytes.
-            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast()))) }
         }
         #[inline(always)]
         fn load_less(self, from: &[i32; LANES], less: i32) -> __m512 {

@@ -18,7 +18,8 @@ pub enum KvType {
     F16,
     /// Single precision.
     F32,
-    /// 8 bits, with one scale for the key and one for the value of each head and position.
+    /// 8 bits, with one scale for the key and one for the value of each head and position. Queries are rounded to 8 bits as
+    /// well, softmax weights to 15.
     Int8,
 }
 
@@ -37,6 +38,15 @@ impl KvType {
             KvType::F16 => 2,
             KvType::F32 => 4,
             KvType::Int8 => 1,
+        }
+    }
+
+    /// As [`Element::SIDE`].
+    fn side(self) -> usize {
+        match self {
+            KvType::F16 => f16::SIDE,
+            KvType::F32 => f32::SIDE,
+            KvType::Int8 => i8::SIDE,
         }
     }
 
@@ -60,7 +70,7 @@ impl KvType {
     /// Bytes of a cache of `context` positions for a model of shape `config`, its padding included.
     pub fn cache_bytes(self, config: &Config, context: usize) -> usize {
         let element = self.element_bytes();
-        let layout = Layout::new(config, context);
+        let layout = Layout::new(config, context, self.side());
         let scales = config.layers * config.kv_heads * layout.scale_head * self.scale_bytes();
         layout.chunks * layout.pitch() * element + scales
     }
@@ -76,7 +86,8 @@ struct Layout {
     layers: usize,
     kv_heads: usize,
     head_dim: usize,
-    /// Elements between the values of two positions.
+    /// Dimensions of a key, its padding included, and of a value.
+    key_dim: usize,
     stride: usize,
     chunks: usize,
     /// Positions of a chunk.
@@ -86,12 +97,13 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(config: &Config, context: usize) -> Layout {
+    fn new(config: &Config, context: usize, side: usize) -> Layout {
         let chunk = POSITIONS.min(context.next_multiple_of(LANES));
         Layout {
             layers: config.layers,
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
+            key_dim: config.head_dim.next_multiple_of(side),
             stride: config.head_dim.next_multiple_of(LANES),
             chunks: context.div_ceil(chunk),
             chunk,
@@ -101,7 +113,7 @@ impl Layout {
 
     /// Elements of the keys of one head in a chunk, and of its values.
     fn head(&self) -> (usize, usize) {
-        (self.chunk * self.head_dim, self.chunk * self.stride)
+        (self.chunk * self.key_dim, self.chunk * self.stride)
     }
 
     /// Elements of a layer in a chunk.
@@ -128,7 +140,7 @@ pub(super) struct Cache<E: Element + Plain> {
 
 impl<E: Element + Plain> Cache<E> {
     fn new(config: &Config, context: usize) -> Result<Cache<E>> {
-        let layout = Layout::new(config, context);
+        let layout = Layout::new(config, context, E::SIDE);
         let scales = if E::SCALED { layout.layers * layout.kv_heads * layout.scale_head } else { 0 };
         let (data, scales) = (Buffer::huge(layout.chunks * layout.pitch())?, vec![0.0; scales]);
         Ok(Cache { layout, data, key_scales: scales.clone(), value_scales: scales })
@@ -184,8 +196,9 @@ impl<E: Element + Plain> Cache<E> {
         let (key_head, value_head) = layout.head();
         for chunk in 0..positions.div_ceil(layout.chunk) {
             let here = (positions - chunk * layout.chunk).min(layout.chunk);
-            // Keys lie in blocks of sixteen positions.
-            let (keys, values) = (here.next_multiple_of(LANES) * layout.head_dim, here * layout.stride);
+            // Keys lie in blocks of sixteen positions; values, where several positions lie side by side, all over the chunk.
+            let keys = here.next_multiple_of(LANES) * layout.key_dim;
+            let values = if E::SIDE == 1 { here * layout.stride } else { value_head };
             for layer in 0..layout.layers {
                 let first = chunk * layout.pitch() + layer * layout.layer();
                 for head in 0..layout.kv_heads {

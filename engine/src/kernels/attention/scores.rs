@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::element::{Element, LINE};
+use super::element::{Float, LINE};
 use super::{UNIT, fetch};
 use crate::kernels::lanes::{LANES, Lanes};
 
@@ -11,8 +11,6 @@ use crate::kernels::lanes::{LANES, Lanes};
 pub(super) struct Keys<'a, E> {
     /// `[block][dimension][16]`.
     pub(super) codes: &'a [E],
-    /// Of each position; empty if there are none.
-    pub(super) scales: &'a [f32],
     /// What is read after these, to be asked for in time; if it is known.
     pub(super) next: Option<&'a [E]>,
 }
@@ -21,14 +19,13 @@ impl<E> Keys<'_, E> {
     /// Those of some of the blocks.
     pub(super) fn part(self, blocks: Range<usize>, dim: usize) -> Self {
         let Range { start, end } = blocks;
-        let scales = if self.scales.is_empty() { self.scales } else { &self.scales[start * LANES..end * LANES] };
-        Keys { codes: &self.codes[start * dim * LANES..end * dim * LANES], scales, next: None }
+        Keys { codes: &self.codes[start * dim * LANES..end * dim * LANES], next: None }
     }
 }
 
 /// Scores of `Q` queries against all `keys`, to `scores[query * row..]`. With `FETCH`, what is read next is asked for.
 #[inline(always)]
-pub(super) fn scores_of<L: Lanes, E: Element, const Q: usize, const FETCH: bool>(
+pub(super) fn scores_of<L: Lanes, E: Float, const Q: usize, const FETCH: bool>(
     l: L,
     queries: [&[f32]; Q],
     keys: Keys<'_, E>,
@@ -59,7 +56,7 @@ pub(super) fn scores_of<L: Lanes, E: Element, const Q: usize, const FETCH: bool>
 
 /// Scores of `B` blocks from `block` on, each sum in one chain over the dimensions. Returns `B`.
 #[inline(always)]
-fn score_blocks<L: Lanes, E: Element, const Q: usize, const B: usize, const FETCH: bool>(
+fn score_blocks<L: Lanes, E: Float, const Q: usize, const B: usize, const FETCH: bool>(
     l: L,
     queries: [&[f32]; Q],
     keys: Keys<'_, E>,
@@ -103,15 +100,7 @@ fn score_blocks<L: Lanes, E: Element, const Q: usize, const B: usize, const FETC
         }
         add_products(l, &mut sums, queries.map(|query| query[d]), key);
     }
-    // Scaled and stored by fixed numbers of each, so that the sums never leave their registers.
-    if let Some(scales) = keys.scales.as_chunks::<LANES>().0.get(block..block + B) {
-        for b in 0..B {
-            let scale = l.load(&scales[b]);
-            for q in 0..Q {
-                sums[q][b] = l.mul(sums[q][b], scale);
-            }
-        }
-    }
+    // Stored by fixed numbers of each, so that the sums never leave their registers.
     for q in 0..Q {
         let (groups, _) = scores[q * row + block * LANES..].as_chunks_mut::<LANES>();
         let groups = &mut groups[..B];

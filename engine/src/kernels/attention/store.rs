@@ -1,10 +1,10 @@
 //! Writing keys and values to the cache.
 
-use super::element::Element;
+use super::element::{Element, LINE, value_place};
 use crate::kernels::isa::Kernels;
 use crate::kernels::lanes::{LANES, Lanes, Step, run};
 
-/// A part of one head's cache, to write to: consecutive positions of one chunk, the first a multiple of 16.
+/// One head's cache in one chunk, to write to: all of its positions.
 pub(crate) struct HeadMut<'a, E> {
     pub(crate) keys: &'a mut [E],
     pub(crate) values: &'a mut [E],
@@ -44,28 +44,49 @@ impl<E: Element> Step for Store<'_, '_, E> {
         let Store { heads, first, keys, values, width, dim } = self;
         let stride = dim.next_multiple_of(LANES);
         let rows = || (first..).zip(keys.chunks(width).zip(values.chunks(width)));
-        // A key goes to a line a dimension or two: all are asked for before any is waited for.
+        let block = LANES * dim.next_multiple_of(E::SIDE);
+        // A key goes to a line a dimension or a few, a value perhaps to many: all are asked for before any is waited for.
         for (position, _) in rows().take(1) {
             for head in heads.iter() {
-                let block = &head.keys[position / LANES * LANES * dim..][..LANES * dim];
-                block.iter().step_by(LANES).for_each(|slot| l.prefetch(slot));
-                l.prefetch(&head.values[position * stride]);
+                let keys = &head.keys[position / LANES * block..][..block];
+                keys.iter().step_by(LINE / size_of::<E>()).for_each(|slot| l.prefetch(slot));
+                let chunk = head.values.len() / stride;
+                for group in 0..if E::SIDE > 1 { stride / LANES } else { 1 } {
+                    l.prefetch(&head.values[value_place::<E>(position, group, chunk, stride).0]);
+                }
             }
         }
         let mut codes = vec![E::default(); dim];
         for (position, (key, value)) in rows() {
             for (head, (key, value)) in heads.iter_mut().zip(key.chunks_exact(dim).zip(value.chunks_exact(dim))) {
-                let (key_scale, value_scale) = (E::scale(key), E::scale(value));
+                let (key_scale, value_scale) = (E::find_scale(l, key), E::find_scale(l, value));
                 if E::SCALED {
                     (head.key_scales[position], head.value_scales[position]) = (key_scale, value_scale);
                 }
                 E::narrow(l, key, key_scale, &mut codes);
-                let block = &mut head.keys[position / LANES * LANES * dim..][..LANES * dim];
-                for (slots, code) in block.as_chunks_mut::<LANES>().0.iter_mut().zip(&codes) {
-                    slots[position % LANES] = *code;
-                }
-                E::narrow(l, value, value_scale, &mut head.values[position * stride..][..dim]);
+                put_key(&codes, &mut head.keys[position / LANES * block..][..block], position % LANES);
+                E::narrow(l, value, value_scale, &mut codes);
+                put_value(&codes, head.values, position);
             }
         }
+    }
+}
+
+/// Puts a key to its place in a block of sixteen positions.
+#[inline(always)]
+pub(super) fn put_key<E: Element>(codes: &[E], block: &mut [E], lane: usize) {
+    for (slots, codes) in block.chunks_exact_mut(LANES * E::SIDE).zip(codes.chunks(E::SIDE)) {
+        slots[lane * E::SIDE..][..codes.len()].copy_from_slice(codes);
+    }
+}
+
+/// Puts a value to its place in a chunk's.
+#[inline(always)]
+pub(super) fn put_value<E: Element>(codes: &[E], values: &mut [E], position: usize) {
+    let stride = codes.len().next_multiple_of(LANES);
+    let chunk = values.len() / stride;
+    for (group, codes) in codes.chunks(LANES).enumerate() {
+        let (first, step) = value_place::<E>(position, group, chunk, stride);
+        values[first..].iter_mut().step_by(step).zip(codes).for_each(|(to, code)| *to = *code);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::element::{Element, LINE};
+use super::element::{Float, LINE};
 use super::{Query, UNIT};
 use crate::kernels::lanes::{LANES, Lanes};
 
@@ -51,7 +51,7 @@ pub(super) struct Values<'a, E> {
 /// Adds the products of weights and values of `positions`, in some groups of sixteen dimensions, to `sums`,
 /// `[query][stride]`, in the order of positions. With `FETCH`, `values.next` is asked for.
 #[inline(always)]
-pub(super) fn add_values<L: Lanes, E: Element, const Q: usize, const FETCH: bool>(
+pub(super) fn add_values<L: Lanes, E: Float, const Q: usize, const FETCH: bool>(
     l: L,
     weights: &Weights<'_, Q>,
     values: Values<'_, E>,
@@ -87,7 +87,7 @@ pub(super) fn add_values<L: Lanes, E: Element, const Q: usize, const FETCH: bool
 
 /// As [`add_values`] for `D` groups of sixteen dimensions from dimension `first` on. Returns `D`.
 #[inline(always)]
-fn add_columns<L: Lanes, E: Element, const Q: usize, const D: usize, const FETCH: bool>(
+fn add_columns<L: Lanes, E: Float, const Q: usize, const D: usize, const FETCH: bool>(
     l: L,
     weights: &Weights<'_, Q>,
     values: Values<'_, E>,
@@ -140,7 +140,7 @@ fn add_columns<L: Lanes, E: Element, const Q: usize, const D: usize, const FETCH
 
 /// Adds the values of positions that not all queries attend to.
 #[inline(always)]
-fn add_ragged<L: Lanes, E: Element, const Q: usize, const D: usize>(
+fn add_ragged<L: Lanes, E: Float, const Q: usize, const D: usize>(
     l: L,
     acc: &mut [[L::V; D]; Q],
     weights: &Weights<'_, Q>,
@@ -162,7 +162,7 @@ fn add_ragged<L: Lanes, E: Element, const Q: usize, const D: usize>(
 
 /// The first `D` groups of sixteen values. (A loop: a closure would not be compiled for the instruction set.)
 #[inline(always)]
-fn load_groups<L: Lanes, E: Element, const D: usize>(l: L, values: &[E]) -> [L::V; D] {
+fn load_groups<L: Lanes, E: Float, const D: usize>(l: L, values: &[E]) -> [L::V; D] {
     let (groups, _) = values[..D * LANES].as_chunks::<LANES>();
     let mut loaded = [l.splat(0.0); D];
     for (loaded, group) in loaded.iter_mut().zip(groups) {

@@ -29,7 +29,7 @@ pub(super) enum Fault {
 pub(super) struct Oracle {
     /// Round the inputs of the blocks' linear layers to int8 with one scale a token.
     pub(super) quantise: bool,
-    /// Round each head's key and value to int8 with one scale.
+    /// Round each head's key and value to int8 with one scale, and each query that such keys are multiplied by.
     pub(super) int8_cache: bool,
     pub(super) fault: Fault,
 }
@@ -52,6 +52,7 @@ impl Oracle {
                 self.rope(config, &mut q[position], position);
                 self.rope(config, &mut k[position], position);
                 if self.int8_cache {
+                    round_heads(config, &mut q[position]);
                     round_heads(config, &mut k[position]);
                     round_heads(config, &mut v[position]);
                 }
