@@ -6,7 +6,7 @@
 //! and the largest does not decide alone. A fit of the logarithms would weigh alike, but its exponent means nothing and bends
 //! what is predicted beyond the sizes measured. Neither coefficient may be negative: no time is.
 //!
-//! How uncertain it is follows from how sizes lie off the line, how blocks differ, and what is left of processes ([`spread`]).
+//! How uncertain it is follows from how sizes lie off the line, how blocks differ, and what is left of processes (`spread`).
 
 mod spread;
 
