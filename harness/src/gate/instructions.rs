@@ -1,8 +1,8 @@
-//! Instructions of a token, counted by Valgrind's callgrind: the same every time to a part in a thousand, on any machine and however
-//! busy that is. They tell of work, not of time: a kernel that waits for memory has as many.
+//! Instructions of a token, counted by Valgrind's callgrind within `count`'s own function: the same every time, on any machine and
+//! however busy that is. They tell of work, not of time: a kernel that waits for memory has as many.
 
 use super::side::Side;
-use crate::cmd::count::Ran;
+use crate::cmd::count::{COUNTED, Ran};
 use crate::driver::child::{self, Ended};
 use crate::driver::interrupt::Interrupt;
 use anyhow::Result;
@@ -22,8 +22,7 @@ const CASES: [Case; 4] = [
     ("f16", "twin-fp16", "scalar"),
     ("f16", "twin-fp16", "avx2"),
 ];
-/// Tokens beside the prompt's first that are decoded and prefilled; loading is taken off by a run without them. It differs by some 10,000
-/// instructions from run to run, so that fast kernels need more tokens.
+/// Tokens that are decoded, and tokens of the prompt that is prefilled: as many as take a second or two.
 const SCALAR_TOKENS: (u32, u32) = (2, 4);
 /// The same of vector kernels.
 const VECTOR_TOKENS: (u32, u32) = (12, 32);
@@ -77,34 +76,38 @@ fn both(paths: [&Path; 2], case: &Case, interrupt: &Interrupt) -> Result<Both> {
 /// Counts one case of a program; within, why it has no figure.
 fn case_of(program: &Path, case: &Case, interrupt: &Interrupt) -> Result<Result<Counted, String>> {
     let (decoded, prefilled) = if case.2 == "scalar" { SCALAR_TOKENS } else { VECTOR_TOKENS };
-    let mut totals = [0.0; 3];
+    let mut per_token = [0.0; 2];
     let mut last = None;
-    for (total, (prefill, decode)) in totals.iter_mut().zip([(1, 0), (1, decoded), (1 + prefilled, 0)]) {
+    for (count, (prefill, decode)) in per_token.iter_mut().zip([(1, decoded), (prefilled, 0)]) {
         match run(program, case, (prefill, decode), interrupt)? {
-            Ok((instructions, ran)) => (*total, last) = (instructions, Some(ran)),
+            Ok((0, _)) => {
+                return Ok(Err(
+                    "nothing was counted: stripped of its symbols, or of before `count` had its own function"
+                        .to_owned(),
+                ));
+            }
+            Ok((total, ran)) => {
+                (*count, last) = (total as f64 / f64::from(if decode > 0 { decode } else { prefill }), Some(ran))
+            }
             Err(reason) => return Ok(Err(reason)),
         }
     }
-    let [alone, with_decoded, with_prefilled] = totals;
     let Some(ran) = last.filter(|ran| ran.isa == case.2) else {
         return Ok(Err(format!("asked for the kernels of {}, others ran", case.2)));
     };
-    let (decode, prefill) =
-        ((with_decoded - alone) / f64::from(decoded), (with_prefilled - alone) / f64::from(prefilled));
-    if decode <= 0.0 || prefill <= 0.0 {
-        return Ok(Err(format!("tokens took no instructions: {totals:?}")));
-    }
+    let [decode, prefill] = per_token;
     Ok(Ok(Counted { decode, prefill, ran }))
 }
 
-/// One program under callgrind: all its instructions, and what it says that ran.
+/// One program under callgrind: its instructions within [`COUNTED`], and what it says that ran.
 fn run(
     program: &Path,
     (engine, model, isa): &Case,
     (prefill, decode): (u32, u32),
     interrupt: &Interrupt,
-) -> Result<Result<(f64, Ran), String>> {
+) -> Result<Result<(u64, Ran), String>> {
     let mut words: Vec<OsString> = vec!["--tool=callgrind".into(), "--callgrind-out-file=/dev/null".into()];
+    words.push(format!("--toggle-collect={COUNTED}").into());
     words.push(program.into());
     let asked = format!(
         "count --model {model} --engine {engine} --isa {isa} --threads 1 --prefill {prefill} --decode {decode}"
@@ -121,9 +124,9 @@ fn run(
 }
 
 /// What callgrind's summary says: `==123== Collected : 456`.
-fn collected(stderr: &str) -> Option<f64> {
+fn collected(stderr: &str) -> Option<u64> {
     let line = stderr.lines().find(|line| line.starts_with("==") && line.contains("Collected :"))?;
-    line.rsplit(':').next()?.split_whitespace().next()?.parse::<u64>().ok().map(|count| count as f64)
+    line.rsplit(':').next()?.split_whitespace().next()?.parse().ok()
 }
 
 fn judge(metric: &Metric, of: &str, both: &Both, which: usize) -> Line {
@@ -160,7 +163,7 @@ mod tests {
     #[test]
     fn callgrinds_summary_is_read() {
         let text = "==7== Callgrind, a call-graph\n==7== \n==7== Events    : Ir\n==7== Collected : 123456\n==7== \n";
-        assert_eq!(collected(text), Some(123_456.0));
+        assert_eq!(collected(text), Some(123_456));
         assert_eq!(collected("==7== Collected : many"), None);
         assert_eq!(collected("Collected : 5"), None);
     }
