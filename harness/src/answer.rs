@@ -15,6 +15,9 @@ const SAMPLE: usize = 256;
 /// Tokens of the check that a batch equals one-by-one decoding: more than two register tiles and a remainder.
 pub const BATCH_TOKENS: usize = 29;
 
+/// The name of [`counted`] as `callgrind --toggle-collect` takes it, whatever a compiler puts around it.
+pub(crate) const COUNTED: &str = "*answer::counted*";
+
 /// `count` seeded tokens of a vocabulary. The first `n` of them do not depend on `count`.
 pub fn tokens(seed: u64, vocab: usize, count: usize) -> Vec<u32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -29,6 +32,17 @@ pub fn probe(session: &mut Session<'_>, seed: u64, vocab: usize) -> Result<Answe
     let logits = session.decode(tokens[PROBE_TOKENS - 1])?.to_vec();
     session.truncate(0);
     of(&logits)
+}
+
+/// Passes over tokens: the logits after the last. Loading and writing, which differ from run to run by up to a part in a
+/// hundred of all, lie outside. A symbol to toggle at ([`COUNTED`]), hence neither inlined nor generic.
+#[inline(never)]
+pub(crate) fn counted(session: &mut Session<'_>, passes: &[&[u32]]) -> Result<Vec<f32>> {
+    let mut logits = Vec::new();
+    for tokens in passes {
+        logits = session.prefill(tokens)?.to_vec();
+    }
+    Ok(logits)
 }
 
 /// Digest, most likely token and seeded sample of a row of logits.

@@ -11,6 +11,7 @@ pub mod claims;
 pub mod class;
 mod compare;
 pub mod curves;
+mod depth;
 mod energy;
 pub mod error;
 pub mod fit;

@@ -2,6 +2,7 @@
 
 use crate::analysis::{Analysis, variant};
 use crate::cells::{CellSummary, Kind, Status};
+use crate::depth;
 use crate::energy;
 use crate::head;
 use crate::load::RunData;
@@ -34,6 +35,7 @@ pub(crate) fn page(data: &RunData, analysis: &Analysis, plots: &[Plot]) -> Strin
     out.push_str(&outside::section(data, analysis));
     out.push_str(&sparsity::section(analysis));
     out.push_str(&head::section(analysis));
+    out.push_str(&depth::section(data, analysis));
     out.push_str(&tasks::section(data, analysis));
     out.push_str(&memory(analysis));
     out.push_str(&energy::section(data, analysis));

@@ -6,8 +6,8 @@ use fixture::Shape;
 use reports::Error;
 use std::collections::BTreeMap;
 use std::path::Path;
-use suites::record::{Bounded, Outcome, SCHEMA, Sparsity};
-use suites::run::Plan;
+use suites::record::{Bounded, Outcome, SCHEMA, Share, Sparsity};
+use suites::run::{Limit, Plan};
 
 const SMALL: Shape<'_> = Shape {
     models: &["125m", "350m", "30b"],
@@ -277,6 +277,51 @@ fn sparse_and_dense_are_kept_apart() {
         !of("zero_gate_share").is_empty() && of("zero_gate_share").iter().all(|row| row.contains(",ternary-sparse,"))
     );
     assert!(of("speedup").iter().any(|row| row.contains(",ternary-sparse,")), "{summary}");
+}
+
+/// A deep cell stands beside the shallow one of its block; a cache too small to tell, or of no measured limit, doesn't.
+#[test]
+fn a_deep_cache_costs_what_it_does_over_its_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let shape = Shape { workloads: &["tg16", "tg16@d64", "tg16@d1024"], ..SMALL };
+    let mut records = fixture::write(dir.path(), &shape);
+    reports::render(dir.path()).unwrap();
+    assert!(!text(dir.path(), "report.md").contains("## Depth"), "decode of the fixture has no limits");
+    for record in &mut records {
+        let depth = record.cell.workload.depth();
+        // 1 MB in 100 at a depth of 64; 40 MB at one of 1024, and 4 ms, on a machine that reads 20 GB/s.
+        let (bytes, ns) = match depth {
+            16 => (100_000_000, 10_000_000),
+            64 => (101_000_000, 11_000_000),
+            _ => (140_000_000, 14_000_000 + 400_000 * u64::from(record.block)),
+        };
+        if let Outcome::Ok(m) = &mut record.outcome {
+            m.samples.iter_mut().for_each(|sample| sample.duration_ns = ns * u64::from(sample.tokens));
+            m.limit = Some(Share {
+                of: Limit {
+                    threads: record.cell.threads,
+                    name: "dram".to_owned(),
+                    unit: "bytes/s".to_owned(),
+                    per_second: Some(if depth == 16 { 19_000_000_000 } else { 21_000_000_000 }),
+                    how: "reading".to_owned(),
+                },
+                per_token: bytes,
+                share_ppm: 0,
+            });
+        }
+    }
+    let plan = Plan { schema: SCHEMA, seed: 7, cells: Vec::new(), steps: Vec::new() };
+    fixture::write_files(dir.path(), &fixture::run(), &plan, &records);
+    reports::render(dir.path()).unwrap();
+    let page = text(dir.path(), "report.md");
+    let section = page.split("## Depth").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows: Vec<&str> = section.lines().filter(|line| line.contains("tg16@d")).collect();
+    assert!(!rows.is_empty() && rows.iter().all(|row| row.contains("| tg16@d1024 | tg16 |")), "{section}");
+    let row = rows.iter().find(|row| row.starts_with("| 125m | ternary | 1 |")).unwrap();
+    for part in ["| 4.40 [4.00, 4.80] |", "| 2.00 [2.00, 2.00] |", "| 2.20 [2.00, 2.40]× |", "| 0.972 [0.946, 1.00]× |"]
+    {
+        assert!(row.contains(part), "{part}: {row}");
+    }
 }
 
 /// Bounded heads have their own section and metrics, and the page says twice that random logits are no model's.

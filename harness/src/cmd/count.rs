@@ -1,10 +1,9 @@
-//! `count`: a prompt or some tokens in a function of their own, for whoever counts instructions.
+//! `count`: a prompt or some tokens in a function of their own ([`answer::counted`]), for whoever counts instructions.
 
 use super::say;
 use super::talk::Talk;
 use crate::{answer, local};
 use anyhow::Result;
-use engine::model::Session;
 use serde::{Deserialize, Serialize};
 
 /// Arguments of `count`.
@@ -31,9 +30,6 @@ pub struct Ran {
     pub digest: String,
 }
 
-/// The name of [`counted`] as `callgrind --toggle-collect` takes it, whatever a compiler puts around it.
-pub(crate) const COUNTED: &str = "*cmd::count::counted*";
-
 /// Runs `count`: one JSON object on stdout that tells which kernels ran.
 ///
 /// # Errors
@@ -48,10 +44,10 @@ pub fn run(args: &Args) -> Result<u8> {
     session.prefill(&prompt[..1])?;
     session.truncate(0);
     let logits = if rest.is_empty() {
-        counted(&mut session, &[prompt])?
+        answer::counted(&mut session, &[prompt])?
     } else {
         session.prefill(prompt)?;
-        counted(&mut session, &rest.chunks(1).collect::<Vec<_>>())?
+        answer::counted(&mut session, &rest.chunks(1).collect::<Vec<_>>())?
     };
     let ran = Ran {
         isa: opened.kernels.isa().to_string(),
@@ -60,15 +56,4 @@ pub fn run(args: &Args) -> Result<u8> {
     };
     say(serde_json::to_string(&ran)?)?;
     Ok(0)
-}
-
-/// Passes over tokens: the logits after the last. Loading and writing, which differ from run to run by up to a part in a
-/// hundred of all, lie outside. A symbol to toggle at, hence neither inlined nor generic.
-#[inline(never)]
-fn counted(session: &mut Session<'_>, passes: &[&[u32]]) -> Result<Vec<f32>> {
-    let mut logits = Vec::new();
-    for tokens in passes {
-        logits = session.prefill(tokens)?.to_vec();
-    }
-    Ok(logits)
 }

@@ -2,7 +2,8 @@
 //! however busy that is. They tell of work, not of time: a kernel that waits for memory has as many.
 
 use super::side::Side;
-use crate::cmd::count::{COUNTED, Ran};
+use crate::answer::COUNTED;
+use crate::cmd::count::Ran;
 use crate::driver::child::{self, Ended};
 use crate::driver::interrupt::Interrupt;
 use anyhow::Result;
