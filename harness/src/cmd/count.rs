@@ -1,4 +1,4 @@
-//! `count`: a prompt or some tokens in a function of their own ([`answer::counted`]), for whoever counts instructions.
+//! `count`: a prompt or some tokens in a function of their own (`answer::counted`), for whoever counts instructions.
 
 use super::say;
 use super::talk::Talk;
