@@ -34,8 +34,8 @@ pub fn probe(session: &mut Session<'_>, seed: u64, vocab: usize) -> Result<Answe
     of(&logits)
 }
 
-/// Passes over tokens: the logits after the last. Loading and writing, which differ from run to run by up to a part in a
-/// hundred of all, lie outside. A symbol to toggle at ([`COUNTED`]), hence neither inlined nor generic.
+/// Passes over tokens: the logits after the last. Loading and writing, which differ from run to run (two in a thousand
+/// of all were seen), lie outside. A symbol to toggle at ([`COUNTED`]), hence neither inlined nor generic.
 #[inline(never)]
 pub(crate) fn counted(session: &mut Session<'_>, passes: &[&[u32]]) -> Result<Vec<f32>> {
     let mut logits = Vec::new();

@@ -19,9 +19,9 @@ pub(crate) const HOW_TO_READ: &str = "\
   observed range, which holds the true median in 50, 75, 87.5 and 93.8 % of all runs. `[n=1]` has no interval: one process can't give one.
 - **Speed-up** is candidate over baseline, divided block by block, so that drift of the machine cancels; the interval
   is over blocks.
-- **Share of bandwidth** is tokens/s × weight bytes read per token / read bandwidth measured with as many threads
-  just before the process was started (at the start of the run in records of schema 1). The KV cache is not counted in those bytes. Near 100 % the memory is the limit; over 100 % means that
-  part of the weights stays in cache.
+- **Share of bandwidth** is tokens/s × bytes of weights and key/value cache read per token / read bandwidth measured with as many
+  threads just before the process was started (at the start of the run in records of schema 1; without the cache before schema 4).
+  Near 100 % the memory is the limit; over 100 % means that part of the weights stays in cache.
 - **Outside** engines are other programs, run in the same order and timed by their own clocks. Their answers are not
   checked, so nothing says that such a speed is one of right answers. What they don't tell (latencies, load time, joules
   of a window) is N/A; that they read all of their model file for a token is assumed.

@@ -1,5 +1,5 @@
-//! Instructions of a token, counted by Valgrind's callgrind within `count`'s own function: the same every time, on any machine and
-//! however busy that is. They tell of work, not of time: a kernel that waits for memory has as many.
+//! Instructions of a token, counted by Valgrind's callgrind within `count`'s own function: the same every time on one
+//! machine, however busy that is. They tell of work, not of time: a kernel that waits for memory has as many.
 
 use super::side::Side;
 use crate::answer::COUNTED;
