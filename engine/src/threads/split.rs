@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Team;
 
@@ -10,6 +11,62 @@ pub(super) fn part(units: usize, threads: usize, worker: usize) -> Range<usize> 
     let border = |w: usize| (units as u128 * w as u128 / threads as u128) as usize;
     border(worker)..border(worker + 1)
 }
+
+/// A part of the units that nobody has taken yet: its start in the low half, its end in the high half. The worker whose part it
+/// is takes from the front, so that it reads on where it was, others from the back. On a cache line (and its prefetched
+/// neighbour) of its own.
+#[repr(align(128))]
+pub(super) struct Left(AtomicU64);
+
+impl Left {
+    /// Fewest units taken at once, if as many are left: some kernels are faster with four panels side by side.
+    const GRAIN: usize = 4;
+
+    /// # Panics
+    /// If there are 2^32 units or more.
+    pub(super) fn new(units: Range<usize>) -> Left {
+        Left(AtomicU64::new(pack(&units).expect("fewer than 2^32 units")))
+    }
+
+    /// Takes the first half of what is left.
+    pub(super) fn front(&self) -> Option<Range<usize>> {
+        self.take(|left, len| (left.start..left.start + len, left.start + len..left.end))
+    }
+
+    /// Takes the last half of what is left.
+    pub(super) fn back(&self) -> Option<Range<usize>> {
+        self.take(|left, len| (left.end - len..left.end, left.start..left.end - len))
+    }
+
+    /// Takes some of what is left: `divide` gives what is taken, of the length it is told, and what remains.
+    fn take(&self, divide: impl Fn(Range<usize>, usize) -> (Range<usize>, Range<usize>)) -> Option<Range<usize>> {
+        // Nothing but who takes what hangs on the order: fork and join publish the data.
+        let mut found = self.0.load(Ordering::Relaxed);
+        loop {
+            let left = found as u32 as usize..(found >> 32) as usize;
+            if left.is_empty() {
+                return None;
+            }
+            let len = left.len().div_ceil(2).next_multiple_of(Left::GRAIN).min(left.len());
+            let (taken, remaining) = divide(left, len);
+            let remaining = pack(&remaining)?;
+            match self.0.compare_exchange_weak(found, remaining, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some(taken),
+                Err(now) => found = now,
+            }
+        }
+    }
+}
+
+/// Both ends in one word; `None` if they do not fit.
+fn pack(units: &Range<usize>) -> Option<u64> {
+    let half = |unit: usize| u32::try_from(unit).ok().map(u64::from);
+    Some(half(units.start)? | half(units.end)? << 32)
+}
+
+/// Workers whose parts another looks at when its own is done: all, on a small machine; on a large one some, as each look
+/// waits for another CPU's cache.
+const NEIGHBOURS: usize = 4;
 
 /// A pointer that jobs may share because each derives a disjoint part from it.
 struct Base<T>(*mut T);
@@ -20,6 +77,29 @@ unsafe impl<T: Send> Sync for Base<T> {}
 impl<T> Base<T> {
     fn get(&self) -> *mut T {
         self.0
+    }
+}
+
+/// A row-major matrix to be written by several workers.
+struct Matrix<'a, T> {
+    base: Base<T>,
+    rows: usize,
+    width: usize,
+    borrowed: PhantomData<&'a ()>,
+}
+
+impl<'a, T> Matrix<'a, T> {
+    /// # Panics
+    /// If `data` is not a whole number of rows.
+    fn new(data: &'a mut [T], width: usize) -> Matrix<'a, T> {
+        let rows = data.len() / width.max(1);
+        assert!(data.len() == rows * width, "{} elements in rows of {width}", data.len());
+        Matrix { base: Base(data.as_mut_ptr()), rows, width, borrowed: PhantomData }
+    }
+
+    /// The columns, which nobody else has and which lie within `width`: what [`Strip::row`] relies on.
+    fn strip(&self, columns: Range<usize>) -> Strip<'a, T> {
+        Strip { base: self.base.get(), rows: self.rows, width: self.width, columns, data: PhantomData }
     }
 }
 
@@ -64,8 +144,8 @@ impl<T> Strip<'_, T> {
 }
 
 impl Team<'_> {
-    /// Splits `data` into contiguous pieces, one a worker, with borders at multiples of `unit` elements, and calls
-    /// `f(first, piece)` with the index of each piece's first element. Workers without a piece are not called.
+    /// Splits `data` into contiguous pieces, with borders at multiples of `unit` elements, and calls `f(first, piece)` with
+    /// the index of each piece's first element. Who takes which piece: see [`Team::split_rows_each`].
     ///
     /// # Panics
     /// If `unit` is 0, and with the panic of `f`.
@@ -77,8 +157,8 @@ impl Team<'_> {
         });
     }
 
-    /// Splits the columns of the row-major matrix `data` (`width` columns) among the workers, with borders at
-    /// multiples of `unit` columns, and calls `f` with each worker's strip. Workers without one are not called.
+    /// Splits the columns of the row-major matrix `data` (`width` columns) into strips, with borders at multiples of `unit`
+    /// columns, and calls `f` with each. Who takes which strip: see [`Team::split_rows_each`].
     ///
     /// # Panics
     /// If `unit` is 0 or `data` is not a whole number of rows, and with the panic of `f`.
@@ -87,10 +167,14 @@ impl Team<'_> {
     }
 
     /// As [`Team::split_rows`] for several matrices (each with its width) in one fork and join: calls `f` with the
-    /// number of a matrix and the worker's strip of it, in the order of the matrices.
+    /// number of a matrix and a strip of it.
+    ///
+    /// Each worker has a contiguous part of every matrix, always the same, of which it takes half of what is left, again
+    /// and again; then it takes from the ends of the next few workers' parts, if these are behind. So threads end together although
+    /// their CPUs are not equally fast at every moment: two that share memory, or a machine, never are.
     ///
     /// # Panics
-    /// If `unit` is 0 or a matrix is not a whole number of rows, and with the panic of `f`.
+    /// If `unit` is 0, a matrix is not a whole number of rows or has 2^32 units, and with the panic of `f`.
     pub fn split_rows_each<T: Send>(
         &self,
         matrices: &mut [(&mut [T], usize)],
@@ -98,23 +182,31 @@ impl Team<'_> {
         f: impl Fn(usize, Strip<'_, T>) + Sync,
     ) {
         assert!(unit > 0, "unit must be positive");
-        let parts = |(data, width): &mut (&mut [T], usize)| {
-            let rows = if data.is_empty() { 0 } else { data.len() / (*width).max(1) };
-            assert!(data.len() == rows * *width, "{} elements in rows of {width}", data.len());
-            (Base(data.as_mut_ptr()), rows, *width)
-        };
-        let matrices: Vec<_> = matrices.iter_mut().map(parts).collect();
-        if matrices.iter().all(|(_, rows, _)| *rows == 0) {
+        let matrices: Vec<Matrix<T>> = matrices.iter_mut().map(|(data, width)| Matrix::new(data, *width)).collect();
+        if matrices.iter().all(|matrix| matrix.rows == 0) {
             return;
         }
         let threads = self.threads();
+        if threads == 1 {
+            let whole = |(index, matrix): (_, &Matrix<T>)| f(index, matrix.strip(0..matrix.width));
+            return matrices.iter().enumerate().filter(|(_, matrix)| matrix.rows > 0).for_each(whole);
+        }
+        let parts = |matrix: &Matrix<T>| {
+            let units = if matrix.rows > 0 { matrix.width.div_ceil(unit) } else { 0 };
+            (0..threads).map(|worker| Left::new(part(units, threads, worker))).collect()
+        };
+        let left: Vec<Vec<Left>> = matrices.iter().map(parts).collect();
         self.run(&|worker| {
-            for (index, (base, rows, width)) in matrices.iter().enumerate() {
-                let units = part(width.div_ceil(unit), threads, worker);
-                // The parts of different workers are disjoint and below `width`: what `Strip::row` relies on.
-                let columns = (units.start * unit).min(*width)..(units.end * unit).min(*width);
-                if *rows > 0 && !columns.is_empty() {
-                    f(index, Strip { base: base.get(), rows: *rows, width: *width, columns, data: PhantomData });
+            let call = |index: usize, units: Range<usize>| {
+                let border = |unit_index: usize| (unit_index * unit).min(matrices[index].width);
+                f(index, matrices[index].strip(border(units.start)..border(units.end)));
+            };
+            for (index, left) in left.iter().enumerate() {
+                std::iter::from_fn(|| left[worker].front()).for_each(|units| call(index, units));
+            }
+            for owner in (1..threads.min(NEIGHBOURS + 1)).map(|step| (worker + step) % threads) {
+                for (index, left) in left.iter().enumerate() {
+                    std::iter::from_fn(|| left[owner].back()).for_each(|units| call(index, units));
                 }
             }
         });

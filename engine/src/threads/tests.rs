@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::split::part;
+use super::split::{Left, part};
 use super::*;
 
 #[test]
@@ -55,6 +55,48 @@ fn strips_and_rows_cover_a_matrix_once() {
         team.each_row(&mut data, width, |r, row| row.iter_mut().for_each(|item| *item -= r * width));
     });
     assert!(data.iter().enumerate().all(|(i, &item)| item == i % width));
+}
+
+/// The piece that a worker begins with waits until all others are done: so the other worker does the rest of its part too.
+#[test]
+fn who_is_ahead_takes_from_who_is_behind() {
+    let pool = Pool::new(2, false).unwrap();
+    let (done, started) = (AtomicUsize::new(0), std::time::Instant::now());
+    let mut data = vec![0u8; 128];
+    pool.enter(|team| {
+        team.split(&mut data, 2, |first, piece| {
+            while first == 64 && done.load(Ordering::Acquire) < 128 - piece.len() {
+                assert!(started.elapsed().as_secs() < 60, "{} of 128 are done", done.load(Ordering::Acquire));
+                std::thread::yield_now();
+            }
+            piece.iter_mut().for_each(|item| *item += 1);
+            done.fetch_add(piece.len(), Ordering::Release);
+        })
+    });
+    assert!(data.iter().all(|&item| item == 1));
+}
+
+#[test]
+fn units_are_taken_once_by_whoever_comes() {
+    for (len, takers) in [(0, 2), (1, 3), (5, 2), (1003, 4), (70_000, 3)] {
+        let left = Left::new(7..7 + len);
+        let taken: Vec<AtomicUsize> = (0..len).map(|_| AtomicUsize::new(0)).collect();
+        std::thread::scope(|scope| {
+            for taker in 0..takers {
+                let (left, taken) = (&left, &taken);
+                scope.spawn(move || {
+                    while let Some(units) = if taker == 0 { left.front() } else { left.back() } {
+                        assert!(!units.is_empty());
+                        units.for_each(|unit| {
+                            taken[unit - 7].fetch_add(1, Ordering::Relaxed);
+                        });
+                    }
+                });
+            }
+        });
+        assert!(taken.iter().all(|count| count.load(Ordering::Relaxed) == 1), "{len} units, {takers} takers");
+    }
+    assert!(catch_unwind(|| Left::new(0..1 << 32)).is_err());
 }
 
 #[test]
