@@ -40,39 +40,48 @@ impl Pair {
     }
 }
 
-/// The section, or nothing where no decode cell is deeper than another of the same engine, model, threads and path.
+/// Columns of [`rows`].
+pub(crate) const COLUMNS: [&str; 9] = [
+    "model",
+    "engine",
+    "threads",
+    "cache",
+    "beside",
+    "ms a token more",
+    "ms to read what is more",
+    "cost over bytes",
+    "bytes/s, deep over shallow",
+];
+
+/// Those of [`COLUMNS`] that hold figures.
+pub(crate) const FIGURES: [usize; 5] = [2, 5, 6, 7, 8];
+
+/// The section, or nothing where [`rows`] has none.
 pub(crate) fn section(data: &RunData, analysis: &Analysis) -> String {
-    let cells: Vec<&CellSummary> =
-        analysis.cells.iter().filter(|c| c.status == Status::Ok && c.cell.workload.phase == Phase::Decode).collect();
-    let mut rows = Vec::new();
-    for deep in &cells {
-        let alike = cells.iter().filter(|c| place(&c.cell) == place(&deep.cell));
-        let Some(shallow) = alike.min_by_key(|c| (c.cell.workload.depth(), c.cell.kv != KvCache::F16)) else {
-            continue;
-        };
-        let pairs = pairs(data, &deep.cell, &shallow.cell);
-        if !pairs.is_empty() {
-            rows.push(row(&deep.cell, &shallow.cell, &pairs));
-        }
-    }
+    let text = |(index, text): (usize, &String)| if FIGURES.contains(&index) { text.clone() } else { escape(text) };
+    let rows: Vec<Vec<String>> =
+        rows(data, analysis).iter().map(|row| row.iter().enumerate().map(text).collect()).collect();
     if rows.is_empty() {
         return String::new();
     }
-    let header = [
-        "model",
-        "engine",
-        "threads",
-        "cache",
-        "beside",
-        "ms a token more",
-        "ms to read what is more",
-        "cost over bytes",
-        "bytes/s, deep over shallow",
-    ];
-    format!("## Depth\n\n{NOTE}\n\n{}\n", markdown_table(&header.map(str::to_owned), &rows, 2))
+    format!("## Depth\n\n{NOTE}\n\n{}\n", markdown_table(&COLUMNS.map(str::to_owned), &rows, 2))
 }
 
-const NOTE: &str = "What a token takes longer with a deep key/value cache than with a shallow one, in the same block, beside what \
+/// A row for each decode cell that is deeper than another of the same engine, model, threads and path.
+pub(crate) fn rows(data: &RunData, analysis: &Analysis) -> Vec<[String; 9]> {
+    let cells: Vec<&CellSummary> =
+        analysis.cells.iter().filter(|c| c.status == Status::Ok && c.cell.workload.phase == Phase::Decode).collect();
+    let of = |deep: &&CellSummary| {
+        let alike = cells.iter().filter(|c| place(&c.cell) == place(&deep.cell));
+        let shallow = alike.min_by_key(|c| (c.cell.workload.depth(), c.cell.kv != KvCache::F16))?;
+        let pairs = pairs(data, &deep.cell, &shallow.cell);
+        (!pairs.is_empty()).then(|| row(&deep.cell, &shallow.cell, &pairs))
+    };
+    cells.iter().filter_map(of).collect()
+}
+
+/// What the figures are.
+pub(crate) const NOTE: &str = "What a token takes longer with a deep key/value cache than with a shallow one, in the same block, beside what \
     reading the bytes that the depth adds takes at the read bandwidth measured just before both. 1 is the limit of memory: more is \
     arithmetic, waiting or drift of the machine between the two processes. The last column needs no measured bandwidth: over 1, \
     the deep token reads its weights and cache faster than the shallow one its own.";
@@ -82,15 +91,15 @@ fn place(cell: &Cell) -> (&str, &str, u32, Option<&str>) {
     (&cell.model, &cell.engine, cell.threads, cell.isa.as_deref())
 }
 
-fn row(deep: &Cell, shallow: &Cell, pairs: &[Pair]) -> Vec<String> {
+fn row(deep: &Cell, shallow: &Cell, pairs: &[Pair]) -> [String; 9] {
     let over = |of: &dyn Fn(&Pair) -> f64| estimate(&pairs.iter().map(of).collect::<Vec<_>>());
     let say = |found: Option<Estimate>, sign: &str| {
         found.map_or(String::new(), |figure| format!("{}{sign}", with_interval(figure)))
     };
-    let name = |cell: &Cell| escape(&format!("{}{}", cell.workload, variant(cell)));
-    vec![
-        escape(&deep.model),
-        escape(&deep.engine),
+    let name = |cell: &Cell| format!("{}{}", cell.workload, variant(cell));
+    [
+        deep.model.clone(),
+        deep.engine.clone(),
         deep.threads.to_string(),
         name(deep),
         name(shallow),

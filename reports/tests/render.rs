@@ -322,6 +322,12 @@ fn a_deep_cache_costs_what_it_does_over_its_bytes() {
     {
         assert!(row.contains(part), "{part}: {row}");
     }
+    reports::html::render_run(&reports::load(dir.path()).unwrap(), dir.path(), None, None).unwrap();
+    let page = text(dir.path(), "report.html");
+    let table = page.split("<table id=\"depth\"").nth(1).unwrap().split("</table>").next().unwrap();
+    for part in [">tg16@d1024<", "2.20× <small>[2.00, 2.40]</small>", "0.972× <small>[0.946, 1.00]</small>"] {
+        assert!(table.contains(part), "{part}: {table}");
+    }
 }
 
 /// Bounded heads have their own section and metrics, and the page says twice that random logits are no model's.

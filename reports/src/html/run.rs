@@ -9,7 +9,7 @@ use crate::load::RunData;
 use crate::plot::charts;
 use crate::sections::{self, CHECK_COLUMNS};
 use crate::text::short;
-use crate::{energy, tasks};
+use crate::{depth, energy, tasks};
 use serde::Serialize;
 use suites::record::Record;
 
@@ -30,6 +30,8 @@ struct Page {
     cells: Table,
     metrics: Vec<Table>,
     choices: Choices,
+    depth: Option<Table>,
+    depth_note: &'static str,
     doubts: Vec<String>,
     facts: Vec<(&'static str, String)>,
     checks: Vec<String>,
@@ -63,6 +65,8 @@ pub(super) fn page(data: &RunData, claims: Option<&ClaimsSection>) -> Result<Str
         cells: figures::cells(&analysis),
         metrics: figures::metrics(&analysis),
         choices: choices(&analysis),
+        depth: depth(data, &analysis),
+        depth_note: depth::NOTE,
         doubts: energy::doubts(data).iter().chain(&tasks_note(data)).map(|text| line(text)).collect(),
         facts: provenance(data),
         checks: checks.text.split("\n\n").map(str::to_owned).collect(),
@@ -184,18 +188,39 @@ pub(super) fn choices(analysis: &Analysis) -> Choices {
     }
 }
 
+fn depth(data: &RunData, analysis: &Analysis) -> Option<Table> {
+    let caption = "What a deep cache costs a token";
+    table(("depth", caption), depth::COLUMNS, &depth::FIGURES, &depth::rows(data, analysis))
+}
+
 fn checked(rows: &[[String; 4]]) -> Option<Table> {
-    let row = |cells: &[String; 4]| figures::Row {
-        status: "",
-        cells: cells.iter().map(|cell| Text::plain(line(cell))).collect(),
+    table(("checks-table", "Answers compared"), CHECK_COLUMNS, &[1, 2, 3], rows)
+}
+
+/// A table of texts, if it has rows; `figures` are the columns that hold figures, with their interval in small print.
+fn table<const N: usize>(
+    (id, caption): (&'static str, &str),
+    titles: [&str; N],
+    figures: &[usize],
+    rows: &[[String; N]],
+) -> Option<Table> {
+    let text = |(index, cell): (usize, &String)| match cell.split_once(" [").filter(|_| figures.contains(&index)) {
+        Some((main, interval)) => {
+            // A sign stands after both: it goes with the figure.
+            let (inside, sign) = interval.split_once(']').unwrap_or((interval, ""));
+            Text { main: line(&format!("{main}{sign}")), small: line(&format!("[{inside}]")), look: "" }
+        }
+        None => Text::plain(line(cell)),
+    };
+    let row = |cells: &[String; N]| figures::Row { status: "", cells: cells.iter().enumerate().map(text).collect() };
+    let column = |(index, title): (usize, &&str)| figures::Column {
+        title: (*title).to_owned(),
+        number: figures.contains(&index),
     };
     (!rows.is_empty()).then(|| Table {
-        id: "checks-table",
-        caption: "Answers compared".to_owned(),
-        columns: CHECK_COLUMNS
-            .iter()
-            .map(|title| figures::Column { title: (*title).to_owned(), number: *title != CHECK_COLUMNS[0] })
-            .collect(),
+        id,
+        caption: caption.to_owned(),
+        columns: titles.iter().enumerate().map(column).collect(),
         rows: rows.iter().map(row).collect(),
         notes: Vec::new(),
     })
