@@ -1,4 +1,4 @@
-//! Handing each worker its own part of an output.
+//! Handing workers parts of an output, no part to two.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -25,7 +25,8 @@ impl Left {
     /// # Panics
     /// If there are 2^32 units or more.
     pub(super) fn new(units: Range<usize>) -> Left {
-        Left(AtomicU64::new(pack(&units).expect("fewer than 2^32 units")))
+        assert!(u32::try_from(units.end).is_ok(), "{} units, at most {}", units.end, u32::MAX);
+        Left(AtomicU64::new(pack(&units)))
     }
 
     /// Takes the first half of what is left.
@@ -49,8 +50,7 @@ impl Left {
             }
             let len = left.len().div_ceil(2).next_multiple_of(Left::GRAIN).min(left.len());
             let (taken, remaining) = divide(left, len);
-            let remaining = pack(&remaining)?;
-            match self.0.compare_exchange_weak(found, remaining, Ordering::Relaxed, Ordering::Relaxed) {
+            match self.0.compare_exchange_weak(found, pack(&remaining), Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return Some(taken),
                 Err(now) => found = now,
             }
@@ -58,10 +58,9 @@ impl Left {
     }
 }
 
-/// Both ends in one word; `None` if they do not fit.
-fn pack(units: &Range<usize>) -> Option<u64> {
-    let half = |unit: usize| u32::try_from(unit).ok().map(u64::from);
-    Some(half(units.start)? | half(units.end)? << 32)
+/// Both ends, less than 2^32 as [`Left::new`] holds, in one word.
+fn pack(units: &Range<usize>) -> u64 {
+    units.start as u64 | (units.end as u64) << 32
 }
 
 /// Workers whose parts another looks at when its own is done: all, on a small machine; on a large one some, as each look
@@ -148,7 +147,7 @@ impl Team<'_> {
     /// the index of each piece's first element. Who takes which piece: see [`Team::split_rows_each`].
     ///
     /// # Panics
-    /// If `unit` is 0, and with the panic of `f`.
+    /// As [`Team::split_rows_each`].
     pub fn split<T: Send>(&self, data: &mut [T], unit: usize, f: impl Fn(usize, &mut [T]) + Sync) {
         let width = data.len();
         self.split_rows(data, width, unit, |mut strip| {
@@ -161,7 +160,7 @@ impl Team<'_> {
     /// columns, and calls `f` with each. Who takes which strip: see [`Team::split_rows_each`].
     ///
     /// # Panics
-    /// If `unit` is 0 or `data` is not a whole number of rows, and with the panic of `f`.
+    /// As [`Team::split_rows_each`].
     pub fn split_rows<T: Send>(&self, data: &mut [T], width: usize, unit: usize, f: impl Fn(Strip<'_, T>) + Sync) {
         self.split_rows_each(&mut [(data, width)], unit, |_, strip| f(strip));
     }
@@ -170,8 +169,8 @@ impl Team<'_> {
     /// number of a matrix and a strip of it.
     ///
     /// Each worker has a contiguous part of every matrix, always the same, of which it takes half of what is left, again
-    /// and again; then it takes from the ends of the next few workers' parts, if these are behind. So threads end together although
-    /// their CPUs are not equally fast at every moment: two that share memory, or a machine, never are.
+    /// and again; then it takes from the ends of the next few workers' parts, if these are behind. So threads end together
+    /// although their CPUs are not equally fast at every moment: two that share memory, or a machine, never are.
     ///
     /// # Panics
     /// If `unit` is 0, a matrix is not a whole number of rows or has 2^32 units, and with the panic of `f`.
