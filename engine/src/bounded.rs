@@ -402,7 +402,7 @@ impl<'m> BoundedHead<'m> {
         let Some(probe) = probe(rest.as_ref(), kept, norms) else { return };
         ordered.set(probe);
         fine.resize(rows.len(), Near::default());
-        team.split(fine, 1, |first, fine| {
+        team.split(fine, 4, |first, fine| {
             let picked = &rows[first..][..fine.len()];
             kernel::refine(kernels, &self.copy, ordered, (picked, near), fine);
         });
@@ -445,7 +445,7 @@ impl<'m> BoundedHead<'m> {
         reads.bytes += self.exact_bytes() as u64;
         let exact = &mut scratch.exact;
         exact.resize(self.exact.rows(), 0.0);
-        team.split(exact, PANEL, |first, out| float16::gemv(kernels, self.exact, input.f32(), first, out));
+        team.split(exact, 4 * PANEL, |first, out| float16::gemv(kernels, self.exact, input.f32(), first, out));
         if exact.iter().all(|logit| logit.is_finite()) { Ok(greedy(exact)) } else { Err(Error::NotFinite) }
     }
 }

@@ -116,6 +116,7 @@ impl Linear {
         let tokens = input.tokens();
         let mut matrices = Vec::with_capacity(outputs.len());
         let mut linears = Vec::with_capacity(outputs.len());
+        let side = outputs.iter().map(|(linear, _)| linear.side(tokens)).max().unwrap_or(1);
         for (linear, out) in outputs {
             let rows = linear.rows();
             assert_eq!(input.cols(), linear.cols(), "columns of a linear layer and of its input");
@@ -123,7 +124,17 @@ impl Linear {
             matrices.push((&mut **out, rows));
             linears.push(*linear);
         }
-        team.split_rows_each(&mut matrices, PANEL, |index, out| linears[index].forward_strip(kernels, input, out));
+        team.split_rows_each(&mut matrices, (PANEL, side), |index, out| {
+            linears[index].forward_strip(kernels, input, out)
+        });
+    }
+
+    /// Panels that kernels are faster with side by side.
+    fn side(&self, tokens: usize) -> usize {
+        match self {
+            Linear::Ternary(_) | Linear::Base3(_) | Linear::Q6(_) | Linear::Plain(_) if tokens == 1 => 1,
+            _ => 4,
+        }
     }
 
     /// The outputs of one strip of rows.

@@ -87,7 +87,7 @@ pub(crate) fn gemv(kernels: Kernels, matrix: &Bf16Matrix, pairs: &[u32], first: 
         Isa::Avx512 if by_pairs(kernels, matrix) => unsafe { avx512::bf16::gemv(panels, pairs, out) },
         // SAFETY: as above; AVX-512 is AVX2 too.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 | Isa::Avx2 => unsafe { avx2::bf16::gemv(panels, pairs, out) },
+        Isa::Avx512 | Isa::Avx2 => unsafe { avx2::bf16::gemv(panels, pairs, kernels.asks_ahead(), out) },
         _ => reference::bf16(panels, pairs, out),
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn gemv(kernels: Kernels, matrix: &F16Matrix, x: &[f32], first: usize
         Isa::Avx512 => unsafe { avx512::float16::gemv(panels, x, out) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => unsafe { avx2::float16::gemv(panels, x, out) },
+        Isa::Avx2 => unsafe { avx2::float16::gemv(panels, x, kernels.asks_ahead(), out) },
         _ => reference::float16(panels, x, out),
     }
 }

@@ -103,6 +103,8 @@ pub struct Kernels {
     bf16: bool,
     /// See [`Kernels::batches_by_bf16`].
     bf16_batches: bool,
+    /// See [`Kernels::asks_ahead`].
+    asks_ahead: bool,
 }
 
 impl Kernels {
@@ -114,7 +116,8 @@ impl Kernels {
         let isa = isa.unwrap_or_else(Isa::best);
         if isa.detected() {
             let bf16 = matches!(isa, Isa::Avx512 | Isa::Amx) && multiplies_bf16();
-            return Ok(Kernels { isa, bf16, bf16_batches: bf16 && !made_by_intel() });
+            let intel = made_by_intel();
+            return Ok(Kernels { isa, bf16, bf16_batches: bf16 && !intel, asks_ahead: intel });
         }
         let names: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();
         Err(Error::IsaUnavailable { wanted: isa.name(), available: names.join(", ") })
@@ -135,6 +138,13 @@ impl Kernels {
     /// all tokens are faster there. One token is bound by memory either way, and the bits are the same.
     pub(crate) fn batches_by_bf16(self) -> bool {
         self.bf16_batches
+    }
+
+    /// Whether AVX2's decoding of f16 and bf16 asks for memory ahead. On a Zen 3 the hardware does it better: asking 8 to 64
+    /// columns ahead to the first-level cache cost 1 to 26 % of the speed out of DRAM. On an Emerald Rapids
+    /// a 2B4T token took 14 % less time with it.
+    pub(crate) fn asks_ahead(self) -> bool {
+        self.asks_ahead
     }
 
     /// The same path for a CPU without that instruction.

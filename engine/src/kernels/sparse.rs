@@ -196,7 +196,8 @@ pub(crate) fn forward_rows(
 ) {
     assert_eq!(out.len(), rows.len(), "an output for each row");
     assert_eq!(ordered.len(), 4 * matrix.row_bytes(), "activations in the order of rows");
-    team.split(out, 1, |first, out| {
+    // As many rows as kernels have side by side.
+    team.split(out, 4, |first, out| {
         let rows = Rows { codes: matrix.packed(), stride: matrix.row_bytes(), rows: &rows[first..][..out.len()] };
         let finish = |k: usize, sum: i32| out[k] = reference::ternary_output(sum, matrix.scale(), token);
         match kernels.vectors() {

@@ -19,9 +19,6 @@ pub(super) fn part(units: usize, threads: usize, worker: usize) -> Range<usize> 
 pub(super) struct Left(AtomicU64);
 
 impl Left {
-    /// Fewest units taken at once, if as many are left: some kernels are faster with four panels side by side.
-    const GRAIN: usize = 4;
-
     /// # Panics
     /// If there are 2^32 units or more.
     pub(super) fn new(units: Range<usize>) -> Left {
@@ -29,18 +26,22 @@ impl Left {
         Left(AtomicU64::new(pack(&units)))
     }
 
-    /// Takes the first half of what is left.
-    pub(super) fn front(&self) -> Option<Range<usize>> {
-        self.take(|left, len| (left.start..left.start + len, left.start + len..left.end))
+    /// Takes the first half of what is left, but a multiple of `side` units where as many are left.
+    pub(super) fn front(&self, side: usize) -> Option<Range<usize>> {
+        self.take(side, |left, len| (left.start..left.start + len, left.start + len..left.end))
     }
 
-    /// Takes the last half of what is left.
-    pub(super) fn back(&self) -> Option<Range<usize>> {
-        self.take(|left, len| (left.end - len..left.end, left.start..left.end - len))
+    /// Takes the last half of what is left, as [`Left::front`].
+    pub(super) fn back(&self, side: usize) -> Option<Range<usize>> {
+        self.take(side, |left, len| (left.end - len..left.end, left.start..left.end - len))
     }
 
     /// Takes some of what is left: `divide` gives what is taken, of the length it is told, and what remains.
-    fn take(&self, divide: impl Fn(Range<usize>, usize) -> (Range<usize>, Range<usize>)) -> Option<Range<usize>> {
+    fn take(
+        &self,
+        side: usize,
+        divide: impl Fn(Range<usize>, usize) -> (Range<usize>, Range<usize>),
+    ) -> Option<Range<usize>> {
         // Nothing but who takes what hangs on the order: fork and join publish the data.
         let mut found = self.0.load(Ordering::Relaxed);
         loop {
@@ -48,7 +49,7 @@ impl Left {
             if left.is_empty() {
                 return None;
             }
-            let len = left.len().div_ceil(2).next_multiple_of(Left::GRAIN).min(left.len());
+            let len = left.len().div_ceil(2).next_multiple_of(side).min(left.len());
             let (taken, remaining) = divide(left, len);
             match self.0.compare_exchange_weak(found, pack(&remaining), Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return Some(taken),
@@ -162,25 +163,26 @@ impl Team<'_> {
     /// # Panics
     /// As [`Team::split_rows_each`].
     pub fn split_rows<T: Send>(&self, data: &mut [T], width: usize, unit: usize, f: impl Fn(Strip<'_, T>) + Sync) {
-        self.split_rows_each(&mut [(data, width)], unit, |_, strip| f(strip));
+        self.split_rows_each(&mut [(data, width)], (unit, 1), |_, strip| f(strip));
     }
 
     /// As [`Team::split_rows`] for several matrices (each with its width) in one fork and join: calls `f` with the
     /// number of a matrix and a strip of it.
     ///
     /// Each worker has a contiguous part of every matrix, always the same, of which it takes half of what is left, again
-    /// and again; then it takes from the ends of the next few workers' parts, if these are behind. So threads end together
-    /// although their CPUs are not equally fast at every moment: two that share memory, or a machine, never are.
+    /// and again, in multiples of `side` units where as many are left; then it takes from the ends of the next few workers'
+    /// parts, if these are behind. So threads end together although their CPUs are not equally fast at every moment: two
+    /// that share memory, or a machine, never are.
     ///
     /// # Panics
-    /// If `unit` is 0, a matrix is not a whole number of rows or has 2^32 units, and with the panic of `f`.
+    /// If `unit` or `side` is 0, a matrix is not a whole number of rows or has 2^32 units, and with the panic of `f`.
     pub fn split_rows_each<T: Send>(
         &self,
         matrices: &mut [(&mut [T], usize)],
-        unit: usize,
+        (unit, side): (usize, usize),
         f: impl Fn(usize, Strip<'_, T>) + Sync,
     ) {
-        assert!(unit > 0, "unit must be positive");
+        assert!(unit > 0 && side > 0, "unit and side must be positive");
         let matrices: Vec<Matrix<T>> = matrices.iter_mut().map(|(data, width)| Matrix::new(data, *width)).collect();
         if matrices.iter().all(|matrix| matrix.rows == 0) {
             return;
@@ -201,11 +203,11 @@ impl Team<'_> {
                 f(index, matrices[index].strip(border(units.start)..border(units.end)));
             };
             for (index, left) in left.iter().enumerate() {
-                std::iter::from_fn(|| left[worker].front()).for_each(|units| call(index, units));
+                std::iter::from_fn(|| left[worker].front(side)).for_each(|units| call(index, units));
             }
             for owner in (1..threads.min(NEIGHBOURS + 1)).map(|step| (worker + step) % threads) {
                 for (index, left) in left.iter().enumerate() {
-                    std::iter::from_fn(|| left[owner].back()).for_each(|units| call(index, units));
+                    std::iter::from_fn(|| left[owner].back(side)).for_each(|units| call(index, units));
                 }
             }
         });

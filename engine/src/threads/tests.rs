@@ -79,15 +79,19 @@ fn who_is_ahead_takes_from_who_is_behind() {
 
 #[test]
 fn units_are_taken_once_by_whoever_comes() {
-    for (len, takers) in [(0, 2), (1, 3), (5, 2), (1003, 4), (70_000, 3)] {
+    for (len, takers, side) in [(0, 2, 1), (1, 3, 4), (5, 2, 1), (5, 2, 4), (1003, 4, 4), (1003, 4, 1), (70_000, 3, 2)]
+    {
         let left = Left::new(7..7 + len);
+        let fewer = AtomicUsize::new(0);
         let taken: Vec<AtomicUsize> = (0..len).map(|_| AtomicUsize::new(0)).collect();
         std::thread::scope(|scope| {
             for taker in 0..takers {
-                let (left, taken) = (&left, &taken);
+                let (left, taken, fewer) = (&left, &taken, &fewer);
                 scope.spawn(move || {
-                    while let Some(units) = if taker == 0 { left.front() } else { left.back() } {
+                    while let Some(units) = if taker == 0 { left.front(side) } else { left.back(side) } {
                         assert!(!units.is_empty());
+                        // What is fewer is the last.
+                        fewer.fetch_add(usize::from(units.len() % side != 0), Ordering::Relaxed);
                         units.for_each(|unit| {
                             taken[unit - 7].fetch_add(1, Ordering::Relaxed);
                         });
@@ -96,6 +100,7 @@ fn units_are_taken_once_by_whoever_comes() {
             }
         });
         assert!(taken.iter().all(|count| count.load(Ordering::Relaxed) == 1), "{len} units, {takers} takers");
+        assert_eq!(fewer.into_inner(), usize::from(len % side != 0));
     }
     assert!(catch_unwind(|| Left::new(0..1 << 32)).is_err());
 }

@@ -4,13 +4,12 @@
 use std::arch::x86_64::*;
 
 use crate::kernels::base3::{Codes, PERIOD_BLOCKS, Packed};
+use crate::kernels::x86::prefetch_ahead;
 use crate::quant::PANEL;
 use crate::quant::base3::{BLOCK, BLOCK_BYTES, digit};
 
 /// Blocks between two spills: one adds at most 5 x 512 to a lane, 12 of them 30720.
 const SPILL: usize = 12;
-/// Bytes ahead of the current block that are asked for.
-const AHEAD: usize = 2048;
 
 /// Sums of code x activation for whole panels, handed to `finish(panel, sums)` in order.
 #[target_feature(enable = "avx2")]
@@ -130,7 +129,7 @@ fn ninth(b: __m256i) -> __m256i {
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(in crate::kernels::x86) fn load(block: &Packed) -> [__m256i; 2] {
-    _mm_prefetch::<_MM_HINT_T0>(block.as_ptr().wrapping_add(AHEAD).cast());
+    prefetch_ahead(block.as_ptr());
     // SAFETY: 64 bytes.
     unsafe { [_mm256_loadu_si256(block.as_ptr().cast()), _mm256_loadu_si256(block.as_ptr().add(32).cast())] }
 }

@@ -6,6 +6,7 @@ use std::arch::x86_64::*;
 use half::bf16;
 
 use super::float16::store;
+use crate::kernels::x86::prefetch_ahead;
 use crate::quant::PANEL;
 
 /// The values of a pair of columns of a panel.
@@ -13,23 +14,24 @@ const PAIR: usize = 2 * PANEL;
 /// Panels read side by side, as for f16.
 const GROUP: usize = 4;
 
-/// `y = W x` for whole panels; `out` may end inside the last.
+/// `y = W x` for whole panels; `out` may end inside the last. `ahead`: see
+/// [`Kernels::asks_ahead`](crate::kernels::isa::Kernels::asks_ahead).
 #[target_feature(enable = "avx2,fma")]
-pub(crate) fn gemv(panels: &[bf16], pairs: &[u32], out: &mut [f32]) {
+pub(crate) fn gemv(panels: &[bf16], pairs: &[u32], ahead: bool, out: &mut [f32]) {
     let panel_len = pairs.len() * PAIR;
     for (group, out) in panels.chunks(GROUP * panel_len).zip(out.chunks_mut(GROUP * PANEL)) {
         if out.len() > (GROUP - 1) * PANEL {
-            dots::<GROUP>(group, pairs, out);
+            dots::<GROUP>(group, pairs, ahead, out);
         } else {
             for (panel, out) in group.chunks_exact(panel_len).zip(out.chunks_mut(PANEL)) {
-                dots::<1>(panel, pairs, out);
+                dots::<1>(panel, pairs, ahead, out);
             }
         }
     }
 }
 
 #[target_feature(enable = "avx2,fma")]
-fn dots<const G: usize>(panels: &[bf16], pairs: &[u32], out: &mut [f32]) {
+fn dots<const G: usize>(panels: &[bf16], pairs: &[u32], ahead: bool, out: &mut [f32]) {
     let panel_len = pairs.len() * PAIR;
     assert!(panels.len() >= G * panel_len);
     let mut acc = [[_mm256_setzero_ps(); 2]; G];
@@ -37,6 +39,9 @@ fn dots<const G: usize>(panels: &[bf16], pairs: &[u32], out: &mut [f32]) {
         let [x_odd, x_even] = widened(_mm256_set1_epi32(x as i32));
         for (g, acc) in acc.iter_mut().enumerate() {
             let at = panels.as_ptr().wrapping_add(g * panel_len + pair * PAIR).cast::<__m256i>();
+            if ahead {
+                prefetch_ahead(at.cast());
+            }
             for (half, acc) in acc.iter_mut().enumerate() {
                 // SAFETY: one half of pair `pair` of panel `g`, which is within `panels`.
                 let [w_odd, w_even] = widened(unsafe { _mm256_loadu_si256(at.wrapping_add(half)) });

@@ -6,31 +6,32 @@ use half::f16;
 
 use crate::kernels::float16::prefill::Line;
 use crate::kernels::tile::{Accumulators, TILE};
+use crate::kernels::x86::prefetch_ahead;
 use crate::quant::PANEL;
 
-/// Panels read side by side in decoding: hides the latency of the chains. Nothing is prefetched: on a Zen 3 the hardware
-/// does it better, and asking 8 to 64 columns ahead cost 1 to 26 % of the speed out of DRAM.
+/// Panels read side by side in decoding: hides the latency of the chains.
 const GROUP: usize = 4;
 /// Tokens a kernel takes at once: with the two halves of a panel, 12 of the 16 vector registers are sums.
 const STEP: usize = 6;
 
-/// `y = W x` for whole panels; `out` may end inside the last.
+/// `y = W x` for whole panels; `out` may end inside the last. `ahead`: see
+/// [`Kernels::asks_ahead`](crate::kernels::isa::Kernels::asks_ahead).
 #[target_feature(enable = "avx2,f16c,fma")]
-pub(crate) fn gemv(panels: &[f16], x: &[f32], out: &mut [f32]) {
+pub(crate) fn gemv(panels: &[f16], x: &[f32], ahead: bool, out: &mut [f32]) {
     let panel_len = x.len() * PANEL;
     for (group, out) in panels.chunks(GROUP * panel_len).zip(out.chunks_mut(GROUP * PANEL)) {
         if out.len() > (GROUP - 1) * PANEL {
-            dots::<GROUP>(group, x, out);
+            dots::<GROUP>(group, x, ahead, out);
         } else {
             for (panel, out) in group.chunks_exact(panel_len).zip(out.chunks_mut(PANEL)) {
-                dots::<1>(panel, x, out);
+                dots::<1>(panel, x, ahead, out);
             }
         }
     }
 }
 
 #[target_feature(enable = "avx2,f16c,fma")]
-fn dots<const G: usize>(panels: &[f16], x: &[f32], out: &mut [f32]) {
+fn dots<const G: usize>(panels: &[f16], x: &[f32], ahead: bool, out: &mut [f32]) {
     let panel_len = x.len() * PANEL;
     assert!(panels.len() >= G * panel_len);
     let mut acc = [[_mm256_setzero_ps(); 2]; G];
@@ -38,6 +39,10 @@ fn dots<const G: usize>(panels: &[f16], x: &[f32], out: &mut [f32]) {
         let x = _mm256_set1_ps(x);
         for (g, acc) in acc.iter_mut().enumerate() {
             let at = panels.as_ptr().wrapping_add(g * panel_len + col * PANEL);
+            // Two columns are one cache line.
+            if ahead && col.is_multiple_of(2) {
+                prefetch_ahead(at.cast());
+            }
             // SAFETY: column `col` of panel `g`, 16 values, is within `panels`.
             let w = unsafe { widen_16(at) };
             acc[0] = _mm256_fmadd_ps(w[0], x, acc[0]);

@@ -6,11 +6,9 @@ use std::arch::x86_64::*;
 use half::f16;
 
 use crate::kernels::activations::BlockScale;
+use crate::kernels::x86::prefetch_ahead;
 use crate::quant::PANEL;
 use crate::quant::q8::{BLOCK, BLOCK_BYTES};
-
-/// Bytes ahead of the current block that are asked for.
-const AHEAD: usize = 2048;
 
 /// `y = W x` for whole panels; `out` may end inside the last.
 #[target_feature(enable = "avx2,f16c,fma")]
@@ -37,7 +35,7 @@ fn dots(weights: &[u8], scales: &[f16], activations: &[i8], steps: &[BlockScale]
             let a = _mm256_set1_epi32(a);
             let (a_even, a_odd) = (_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(a)), _mm256_srai_epi16::<8>(a));
             let at = weights.as_ptr().wrapping_add(b * BLOCK_BYTES + 64 * i);
-            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+            prefetch_ahead(at.cast());
             for (h, dots) in dots.iter_mut().enumerate() {
                 // SAFETY: 32 of the 512 bytes of block `b`, which is within `weights`.
                 let w = unsafe { _mm256_loadu_si256(at.add(32 * h).cast()) };

@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use crate::kernels::tile::{Accumulators, TILE};
 use crate::kernels::wide::Group;
+use crate::kernels::x86::prefetch_ahead;
 use crate::quant::PANEL;
 use crate::quant::ternary::{BLOCK, BLOCK_BYTES};
 
@@ -12,8 +13,6 @@ use crate::quant::ternary::{BLOCK, BLOCK_BYTES};
 const SPILL: usize = 15;
 /// Tokens a kernel takes at once: with the two halves of a panel, 8 of the 16 vector registers are sums.
 const STEP: usize = 4;
-/// Bytes ahead of the current block that are asked for.
-const AHEAD: usize = 2048;
 
 /// Sums of code x activation for whole panels, handed to `finish(panel, sums)` in order.
 #[target_feature(enable = "avx2")]
@@ -58,7 +57,7 @@ fn dots<const T: usize>(panel: &[u8], sums: &mut [[i32; PANEL]; T], activations:
         let mut acc = [[_mm256_setzero_si256(); 2]; T];
         for b in first..(first + SPILL).min(blocks) {
             let at = panel.as_ptr().wrapping_add(b * BLOCK_BYTES);
-            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+            prefetch_ahead(at);
             // SAFETY: the two halves of block `b`, which is within `panel`.
             let mut codes = unsafe { [_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.add(32).cast())] };
             for s in 0..BLOCK / 4 {

@@ -9,6 +9,7 @@ use super::store;
 use crate::kernels::bf16::widened;
 use crate::kernels::float16::prefill::Line;
 use crate::kernels::tile::{Accumulators, TILE};
+use crate::kernels::x86::prefetch_ahead;
 use crate::quant::PANEL;
 use crate::quant::float16::bf16_activation;
 
@@ -16,8 +17,6 @@ use crate::quant::float16::bf16_activation;
 const PAIR: usize = 2 * PANEL;
 /// Panels read side by side in decoding, as for f16.
 const GROUP: usize = 4;
-/// Pairs of columns ahead of the current one that are asked for, per panel: as many bytes as for f16.
-const AHEAD: usize = 32;
 
 /// `y = W x` for whole panels; `out` may end inside the last.
 #[target_feature(enable = "avx512f,avx512bf16")]
@@ -43,7 +42,7 @@ fn dots<const G: usize>(panels: &[bf16], pairs: &[u32], out: &mut [f32]) {
         let x = _mm512_set1_epi32(x as i32);
         for (g, acc) in acc.iter_mut().enumerate() {
             let at = panels.as_ptr().wrapping_add(g * panel_len + pair * PAIR);
-            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD * PAIR).cast());
+            prefetch_ahead(at.cast());
             // SAFETY: pair `pair` of panel `g`, 64 bytes, is within `panels`.
             let w = unsafe { _mm512_loadu_si512(at.cast()) };
             *acc = multiply_add(*acc, w, x);

@@ -7,12 +7,11 @@ use half::f16;
 use super::store;
 use crate::kernels::float16::prefill::Line;
 use crate::kernels::tile::{Accumulators, TILE};
+use crate::kernels::x86::prefetch_ahead;
 use crate::quant::PANEL;
 
 /// Panels read side by side in decoding: hides the latency of the chains and keeps as many streams in flight.
 const GROUP: usize = 4;
-/// Columns ahead of the current one that are asked for, per panel.
-const AHEAD: usize = 64;
 
 /// `y = W x` for whole panels; `out` may end inside the last.
 #[target_feature(enable = "avx512f,f16c,fma")]
@@ -40,7 +39,7 @@ fn dots<const G: usize>(panels: &[f16], x: &[f32], out: &mut [f32]) {
         for (g, acc) in acc.iter_mut().enumerate() {
             let at = panels.as_ptr().wrapping_add(g * panel_len + col * PANEL);
             if prefetch {
-                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD * PANEL).cast());
+                prefetch_ahead(at.cast());
             }
             // SAFETY: column `col` of panel `g`, 16 values, is within `panels`.
             let w = unsafe { widen_16(at) };

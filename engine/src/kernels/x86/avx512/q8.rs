@@ -7,13 +7,12 @@ use half::f16;
 
 use super::store;
 use crate::kernels::activations::BlockScale;
+use crate::kernels::x86::prefetch_ahead;
 use crate::quant::PANEL;
 use crate::quant::q8::{BLOCK, BLOCK_BYTES};
 
 /// Panels read side by side.
 const GROUP: usize = 2;
-/// Bytes ahead of the current block that are asked for, per panel.
-const AHEAD: usize = 2048;
 
 /// `y = W x` for whole panels; `out` may end inside the last.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni,f16c,fma")]
@@ -44,7 +43,7 @@ fn dots<const G: usize>(weights: &[u8], scales: &[f16], activations: &[i8], step
             let a = _mm512_set1_epi32(a);
             for (g, dots) in dots.iter_mut().enumerate() {
                 let at = weights.as_ptr().wrapping_add((g * blocks + b) * BLOCK_BYTES + 64 * i);
-                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+                prefetch_ahead(at.cast());
                 // SAFETY: 64 of the 512 bytes of block `b` of panel `g`, which is within `weights`.
                 let w = unsafe { _mm512_loadu_si512(at.cast()) };
                 dots[i % 2] = _mm512_dpbusd_epi32(dots[i % 2], w, a);
