@@ -13,8 +13,9 @@ pub(crate) mod avxvnni;
 /// with 4 KiB ahead to the first level and 85 % with 1 KiB; to the second level 95 % with 2 KiB and all of it with 4 to 16.
 const AHEAD: usize = 8192;
 
-/// Bytes ahead that are asked for once more, to be in the first-level cache: so that loads don't wait for the second, which
-/// keeps instructions from which a core would find more to ask for. On an Emerald Rapids 5 to 14 % of a token, by kernel (KERNELS.md).
+/// Bytes ahead that are asked for once more, to be in the first-level cache: loads that wait for the second hold up the
+/// instructions among which a core finds what to ask memory for. On an Emerald Rapids it saves 3 to 14 % of a token, by
+/// kernel (`engine/KERNELS.md`).
 const NEAR: usize = 2048;
 
 /// Asks for the cache lines [`AHEAD`] and [`NEAR`] bytes beyond `at`, which need not exist.
