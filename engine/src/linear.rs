@@ -129,7 +129,7 @@ impl Linear {
         });
     }
 
-    /// Panels that kernels are faster with side by side.
+    /// Panels that a worker takes at least, if as many are left: some kernels have up to four side by side.
     fn side(&self, tokens: usize) -> usize {
         match self {
             Linear::Ternary(_) | Linear::Base3(_) | Linear::Q6(_) | Linear::Plain(_) if tokens == 1 => 1,
